@@ -1,0 +1,73 @@
+# Everything a newcomer needs is one word; `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup proto run demo test proof bench check format lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PROTOS := $(shell find proto -name '*.proto' -not -path '*/third_party/*')
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## Make the environment: packages pinned by hash, contracts compiled
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Steward needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(READY): pyproject.toml deploy/requirements-dev.txt proto/hatch_build.py $(PROTOS) | $(BIN)/python
+	@if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(BIN)/python --require-hashes -r deploy/requirements-dev.txt; \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements-dev.txt; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $@
+
+proto: $(READY) ## Compile the contracts
+	$(BIN)/python proto/hatch_build.py
+
+run: $(READY) ## Start the server: gRPC on 50051, REST and WebSocket on 8080
+	@exec $(BIN)/steward serve
+
+demo: $(READY) ## Watch an agent borrow, spend, run out of money and give the rest back
+	@exec $(BIN)/python clients/python/examples/demo.py $(DEMO)
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest $(TESTS)
+
+proof: $(READY) ## Run the slow proofs at full size
+	$(BIN)/python -m pytest -m proof $(TESTS)
+
+bench: $(READY) ## Measure speed against the goals
+	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+check: $(READY) ## Format, lint, types, contracts, architecture: what CI runs beside the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/buf lint
+	$(BIN)/python -m steward_server.settings --check docs/configuration.md
+
+format: $(READY) ## Put the source into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format -w proto
+	$(BIN)/python -m steward_server.settings --write docs/configuration.md
+
+lock: $(READY) ## Pin every package again, by hash
+	$(BIN)/python -m pip install --quiet uv==0.13.8
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --no-header pyproject.toml -o deploy/requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	  --no-header pyproject.toml --group dev -o deploy/requirements-dev.txt
+
+clean: ## Remove the environment and everything generated; data stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find proto/steward \( -name '*_pb2*' -o -name descriptors.binpb \) -delete
