@@ -1,0 +1,1 @@
+"""Budgets: what agents may spend, lent in leases. Start reading at ledger.py."""

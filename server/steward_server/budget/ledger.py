@@ -1,0 +1,677 @@
+"""The ledger: what may be lent, spent and given back. Pure: no clock, no storage, no transport.
+
+Money is free, leased or spent, in nano-dollars. A path is an account and its parents, leaf first;
+every rule moves the whole path or nothing. A rule returns new values and leaves its arguments be.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import ClassVar, NewType
+
+AgentId = NewType("AgentId", str)
+LeaseId = NewType("LeaseId", str)
+AccountId = NewType("AccountId", str)
+
+NANOUSD_PER_USD = 1_000_000_000
+MAX_COST_NANOUSD = 1_000_000 * NANOUSD_PER_USD  # of one call; more is a mistake, not a price
+MAX_BALANCE_NANOUSD = 1_000_000_000 * NANOUSD_PER_USD  # keeps every sum far inside 64 bits
+WARNING_PERCENTS = (50, 80, 95, 100)
+
+
+class LeaseState(StrEnum):
+    """Where a lease stands. The values are what the journal and the tables hold."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    """Settles calls under way; starts no new ones and does not grow."""
+    CLOSED = "closed"
+    """Returned by its runtime, which vouched that nothing more will come."""
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+NEXT: dict[LeaseState, frozenset[LeaseState]] = {
+    LeaseState.ACTIVE: frozenset({LeaseState.DRAINING, LeaseState.CLOSED}),
+    LeaseState.DRAINING: frozenset({LeaseState.CLOSED, LeaseState.EXPIRED, LeaseState.REVOKED}),
+    LeaseState.CLOSED: frozenset(),
+    LeaseState.EXPIRED: frozenset(),
+    LeaseState.REVOKED: frozenset(),
+}
+
+
+class LedgerError(Exception):
+    """A rule said no. Nothing has changed; the facts are public."""
+
+    reason: ClassVar[str] = "LEDGER_ERROR"
+
+    def facts(self) -> dict[str, str]:
+        """What the refusal is about, by name; amounts in nano-dollars."""
+        return {name: str(value) for name, value in vars(self).items()}
+
+
+class BudgetExceeded(LedgerError):
+    """Nothing is left to lend, or less than the caller can use."""
+
+    reason = "BUDGET_EXCEEDED"
+
+    def __init__(
+        self, agent_id: AgentId, requested_nanousd: int, available_nanousd: int, scope: AccountId
+    ) -> None:
+        super().__init__(
+            f"agent {agent_id!r} asked for {_dollars(requested_nanousd)} and account {scope!r} can "
+            f"lend {_dollars(available_nanousd)}; raise its budget or return open leases"
+        )
+        self.agent_id = agent_id
+        self.requested_nanousd = requested_nanousd
+        self.available_nanousd = available_nanousd
+        self.scope = scope
+
+
+class LeaseClosed(LedgerError):
+    """The lease has ended and takes nothing more."""
+
+    reason = "LEASE_CLOSED"
+
+    def __init__(self, lease_id: LeaseId, state: LeaseState) -> None:
+        super().__init__(f"lease {lease_id!r} is {state}; take another by a handshake")
+        self.lease_id = lease_id
+        self.state = state
+
+
+class SequenceGap(LedgerError):
+    """A report before this one is missing."""
+
+    reason = "SEQUENCE_GAP"
+
+    def __init__(self, lease_id: LeaseId, expected: int, got: int) -> None:
+        super().__init__(
+            f"lease {lease_id!r} expects report {expected}, got {got}; send from {expected} on"
+        )
+        self.lease_id = lease_id
+        self.expected = expected
+        self.got = got
+
+
+class SequenceReused(LedgerError):
+    """Another report was booked under this number."""
+
+    reason = "SEQUENCE_REUSED"
+
+    def __init__(self, lease_id: LeaseId, expected: int, got: int) -> None:
+        super().__init__(
+            f"lease {lease_id!r} has another report under number {got}; the next is {expected}"
+        )
+        self.lease_id = lease_id
+        self.expected = expected
+        self.got = got
+
+
+class BudgetBelowCommitted(LedgerError):
+    """An allocation may not fall below what is spent and leased."""
+
+    reason = "BUDGET_BELOW_COMMITTED"
+
+    def __init__(
+        self, account_id: AccountId, allocated_nanousd: int, committed_nanousd: int
+    ) -> None:
+        super().__init__(
+            f"account {account_id!r} cannot be allocated {_dollars(allocated_nanousd)}: "
+            f"{_dollars(committed_nanousd)} are spent or leased; allocate at least that"
+        )
+        self.account_id = account_id
+        self.allocated_nanousd = allocated_nanousd
+        self.committed_nanousd = committed_nanousd
+
+
+class InvalidAmount(LedgerError):
+    """An amount outside its range."""
+
+    reason = "INVALID_AMOUNT"
+
+    def __init__(self, field: str, amount_nanousd: int, allowed: str) -> None:
+        super().__init__(f"{field} is {amount_nanousd}; it must be {allowed}")
+        self.field = field
+        self.amount_nanousd = amount_nanousd
+        self.allowed = allowed
+
+
+class IllegalTransition(LedgerError):
+    """The lease cannot go from its state to that one, or not yet."""
+
+    reason = "ILLEGAL_TRANSITION"
+
+    def __init__(self, lease_id: LeaseId, state: LeaseState, to: LeaseState, why: str = "") -> None:
+        super().__init__(
+            f"lease {lease_id!r} is {state} and cannot become {to}" + (f": {why}" if why else "")
+        )
+        self.lease_id = lease_id
+        self.state = state
+        self.to = to
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The money of one scope: an agent, or something above agents."""
+
+    account_id: AccountId
+    parent_id: AccountId | None
+    allocated_nanousd: int
+    spent_nanousd: int
+    """Spent out of leases; what no lease covered is in `overrun_nanousd`."""
+    leased_nanousd: int
+    overrun_nanousd: int
+
+    @property
+    def committed_nanousd(self) -> int:
+        return self.spent_nanousd + self.leased_nanousd
+
+    @property
+    def free_nanousd(self) -> int:
+        """Neither spent nor leased; never negative."""
+        return self.allocated_nanousd - self.spent_nanousd - self.leased_nanousd
+
+    @property
+    def available_nanousd(self) -> int:
+        """What may be lent: money that was overspent already is not lent again."""
+        return max(0, self.free_nanousd - self.overrun_nanousd)
+
+    @property
+    def used_nanousd(self) -> int:
+        """All that was really used, covered by a lease or not."""
+        return self.spent_nanousd + self.overrun_nanousd
+
+
+Path = tuple[Account, ...]
+"""An account and its parents, leaf first, root last; never empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Money lent to one runtime. Times are microseconds since 1970 by the server's clock."""
+
+    lease_id: LeaseId
+    account_id: AccountId
+    agent_id: AgentId
+    granted_nanousd: int
+    spent_nanousd: int
+    overrun_nanousd: int
+    sequence: int
+    """Number of the last report booked; 0 before the first."""
+    state: LeaseState
+    ending: LeaseState | None
+    """EXPIRED or REVOKED: where a draining lease will end. None in every other state."""
+    expires_at_us: int
+    settle_until_us: int
+    """From when on a draining lease may be ended; 0 before it drains."""
+
+    @property
+    def is_open(self) -> bool:
+        """Holds what it has not spent."""
+        return self.state is LeaseState.ACTIVE or self.state is LeaseState.DRAINING
+
+    @property
+    def remaining_nanousd(self) -> int:
+        return self.granted_nanousd - self.spent_nanousd if self.is_open else 0
+
+    def is_expiry_due(self, now_us: int) -> bool:
+        """Its time is over, and nobody has acted on it."""
+        return self.state is LeaseState.ACTIVE and now_us >= self.expires_at_us
+
+    def is_ending_due(self, now_us: int) -> bool:
+        """Its settle grace is over, and nobody has acted on it."""
+        return self.state is LeaseState.DRAINING and now_us >= self.settle_until_us
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePolicy:
+    """How much is lent at a time, and for how long."""
+
+    default_tranche_nanousd: int = 10 * NANOUSD_PER_USD
+    """Lent to a caller that names no amount."""
+    maximum_tranche_nanousd: int = 1_000 * NANOUSD_PER_USD
+    """Lent at once at most; larger wishes are granted in part."""
+    lease_ttl_ms: int = 15 * 60 * 1_000
+    """Without a sign of life for this long a lease expires."""
+    settle_grace_ms: int = 60 * 1_000
+    """How long calls under way may still be settled after the end of a lease."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.default_tranche_nanousd <= self.maximum_tranche_nanousd:
+            raise ValueError(
+                f"default_tranche_nanousd is {self.default_tranche_nanousd}; it must be above 0 "
+                f"and at most maximum_tranche_nanousd, {self.maximum_tranche_nanousd}"
+            )
+        if self.maximum_tranche_nanousd > MAX_BALANCE_NANOUSD:
+            raise ValueError(
+                f"maximum_tranche_nanousd is {self.maximum_tranche_nanousd}; "
+                f"it must be at most {MAX_BALANCE_NANOUSD}"
+            )
+        if self.lease_ttl_ms <= 0:
+            raise ValueError(f"lease_ttl_ms is {self.lease_ttl_ms}; it must be above 0")
+        if self.settle_grace_ms < 0:
+            raise ValueError(f"settle_grace_ms is {self.settle_grace_ms}; it must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A lease was opened: free money became leased."""
+
+    path: Path
+    lease: Lease
+    requested_nanousd: int
+    """What was asked for, or the default tranche where nothing was said."""
+    partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """A usage was booked: leased money became spent, and the rest overrun."""
+
+    path: Path
+    lease: Lease
+    sequence: int
+    cost_nanousd: int
+    covered_nanousd: int
+    overrun_nanousd: int
+    """The part of this cost that the lease did not cover."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A lease grew: free money became leased, and its expiry moved."""
+
+    path: Path
+    lease: Lease
+    added_nanousd: int
+    requested_nanousd: int
+    partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A lease did not grow, and nothing changed. An answer, not an error."""
+
+    reason: str
+    """"insufficient_budget", "lease_draining", "lease_ended" or "lease_expired"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A lease ended: what it had not spent became free again."""
+
+    path: Path
+    lease: Lease
+    returned_nanousd: int
+    ended_at_us: int
+
+
+def tightest(path: Path) -> Account:
+    """The account of the path that can lend least: the limit on what a lease can get."""
+    return min(path, key=lambda account: account.available_nanousd)
+
+
+def open_lease(
+    path: Path,
+    *,
+    lease_id: LeaseId,
+    agent_id: AgentId,
+    requested_nanousd: int | None,
+    minimum_nanousd: int,
+    now_us: int,
+    policy: LeasePolicy,
+) -> Opening:
+    """Lend money to a new lease: as much of the request as the whole path can give.
+
+    Args:
+        path: where the money comes from, leaf first.
+        lease_id: a name never used before.
+        agent_id: who spends it.
+        requested_nanousd: None asks for the default tranche; above the maximum is cut to it.
+        minimum_nanousd: refuse rather than lend less; 0 accepts any amount.
+        now_us: the time.
+        policy: how much is lent, and for how long.
+
+    Raises:
+        InvalidAmount: the request is not above 0, or the minimum is negative or out of its reach.
+        BudgetExceeded: nothing is available, or less than the minimum.
+    """
+    _check_links(path)
+    requested_nanousd, wanted_nanousd = _wanted(requested_nanousd, policy)
+    if not 0 <= minimum_nanousd <= wanted_nanousd:
+        raise InvalidAmount(
+            "minimum_nanousd", minimum_nanousd, f"from 0 to what can be granted, {wanted_nanousd}"
+        )
+    source = tightest(path)
+    granted_nanousd = min(wanted_nanousd, source.available_nanousd)
+    if granted_nanousd == 0 or granted_nanousd < minimum_nanousd:
+        raise BudgetExceeded(agent_id, requested_nanousd, granted_nanousd, source.account_id)
+    lease = Lease(
+        lease_id=lease_id,
+        account_id=path[0].account_id,
+        agent_id=agent_id,
+        granted_nanousd=granted_nanousd,
+        spent_nanousd=0,
+        overrun_nanousd=0,
+        sequence=0,
+        state=LeaseState.ACTIVE,
+        ending=None,
+        expires_at_us=now_us + policy.lease_ttl_ms * 1_000,
+        settle_until_us=0,
+    )
+    return Opening(
+        _lend(path, granted_nanousd), lease, requested_nanousd, granted_nanousd < requested_nanousd
+    )
+
+
+def book(path: Path, lease: Lease, *, sequence: int, cost_nanousd: int, now_us: int) -> Booking:
+    """Book one usage: a fact, taken whole whatever the lease can pay.
+
+    What an open lease has left covers the cost; the rest is overrun, on the lease and on the whole
+    path, and freezes an active lease: it drains and will end REVOKED. Nothing is left in it then,
+    so it may settle as long as it would have lived. On an expired or revoked lease all is overrun.
+
+    Args:
+        path: the path of the lease's account.
+        lease: as it stands; past its expiry or its grace it is still open until someone ends it.
+        sequence: the report's number, 1 above the last; 0 takes the next. A repetition is not for
+            this function: answer it from what was booked.
+        cost_nanousd: 0 to `MAX_COST_NANOUSD`.
+        now_us: the time.
+
+    Raises:
+        LeaseClosed: its runtime had returned it.
+        SequenceGap: a report before this one is missing.
+        SequenceReused: the number was booked already.
+        InvalidAmount: the cost is out of range, or the overrun exceeds `MAX_BALANCE_NANOUSD`.
+    """
+    state = lease.state
+    if state is LeaseState.CLOSED:
+        raise LeaseClosed(lease.lease_id, state)
+    if not 0 <= cost_nanousd <= MAX_COST_NANOUSD:
+        raise InvalidAmount("cost_nanousd", cost_nanousd, f"from 0 to {MAX_COST_NANOUSD}")
+    expected = lease.sequence + 1
+    if sequence not in (0, expected):
+        refusal = SequenceGap if sequence > expected else SequenceReused
+        raise refusal(lease.lease_id, expected, sequence)
+    _check_leaf(path, lease)
+    remaining_nanousd = lease.remaining_nanousd
+    if cost_nanousd <= remaining_nanousd:
+        covered_nanousd, overrun_nanousd = cost_nanousd, 0
+    else:
+        covered_nanousd, overrun_nanousd = remaining_nanousd, cost_nanousd - remaining_nanousd
+        _check_overrun(path, cost_nanousd, overrun_nanousd)
+    ending, settle_until_us = lease.ending, lease.settle_until_us
+    if overrun_nanousd and state is LeaseState.ACTIVE:
+        state = _next(lease, LeaseState.DRAINING)
+        ending = LeaseState.REVOKED
+        settle_until_us = max(lease.expires_at_us, now_us)
+    booked_path = tuple(
+        [
+            Account(
+                account.account_id,
+                account.parent_id,
+                account.allocated_nanousd,
+                account.spent_nanousd + covered_nanousd,
+                account.leased_nanousd - covered_nanousd,
+                account.overrun_nanousd + overrun_nanousd,
+            )
+            for account in path
+        ]
+    )
+    booked_lease = Lease(
+        lease.lease_id,
+        lease.account_id,
+        lease.agent_id,
+        lease.granted_nanousd,
+        lease.spent_nanousd + covered_nanousd,
+        lease.overrun_nanousd + overrun_nanousd,
+        expected,
+        state,
+        ending,
+        lease.expires_at_us,
+        settle_until_us,
+    )
+    return Booking(
+        booked_path, booked_lease, expected, cost_nanousd, covered_nanousd, overrun_nanousd
+    )
+
+
+def grow(
+    path: Path, lease: Lease, *, requested_nanousd: int | None, now_us: int, policy: LeasePolicy
+) -> Growth | Denial:
+    """Lend more to an active lease and renew its expiry; denied, it stays exactly as it is.
+
+    None asks for the default tranche; above the maximum is cut to it.
+
+    Raises:
+        InvalidAmount: the request is not above 0.
+    """
+    _check_links(path)
+    _check_leaf(path, lease)
+    requested_nanousd, wanted_nanousd = _wanted(requested_nanousd, policy)
+    if lease.state is LeaseState.DRAINING:
+        return Denial("lease_draining")
+    if lease.state is not LeaseState.ACTIVE:
+        return Denial("lease_ended")
+    if lease.is_expiry_due(now_us):
+        return Denial("lease_expired")
+    added_nanousd = min(wanted_nanousd, tightest(path).available_nanousd)
+    if added_nanousd == 0:
+        return Denial("insufficient_budget")
+    grown = replace(
+        lease,
+        granted_nanousd=lease.granted_nanousd + added_nanousd,
+        expires_at_us=_renewed_us(lease, now_us, policy),
+    )
+    return Growth(
+        _lend(path, added_nanousd),
+        grown,
+        added_nanousd,
+        requested_nanousd,
+        added_nanousd < requested_nanousd,
+    )
+
+
+def touch(lease: Lease, *, now_us: int, policy: LeasePolicy) -> Lease:
+    """Renew the expiry after a sign of life; never shortens it.
+
+    The same lease comes back if there is nothing to renew: it is not active, or past its expiry.
+    """
+    if lease.state is not LeaseState.ACTIVE or now_us >= lease.expires_at_us:
+        return lease
+    expires_at_us = _renewed_us(lease, now_us, policy)
+    return (
+        lease
+        if expires_at_us == lease.expires_at_us
+        else replace(lease, expires_at_us=expires_at_us)
+    )
+
+
+def give_back(path: Path, lease: Lease, *, now_us: int) -> Closing:
+    """End a lease on its runtime's word that nothing more will come.
+
+    A revoked lease ends REVOKED, any other CLOSED.
+
+    Raises:
+        LeaseClosed: it has ended already, and its money is back.
+    """
+    if not lease.is_open:
+        raise LeaseClosed(lease.lease_id, lease.state)
+    revoked = lease.ending is LeaseState.REVOKED
+    return _end(path, lease, LeaseState.REVOKED if revoked else LeaseState.CLOSED, now_us)
+
+
+def begin_expiry(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
+    """Let an active lease drain once its time is over; its settle grace starts now.
+
+    The same lease comes back if it is not due.
+    """
+    if not lease.is_expiry_due(now_us):
+        return lease
+    return replace(
+        lease,
+        state=_next(lease, LeaseState.DRAINING),
+        ending=LeaseState.EXPIRED,
+        settle_until_us=now_us + policy.settle_grace_ms * 1_000,
+    )
+
+
+def revoke(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
+    """Let an open lease drain, to end REVOKED a settle grace from now, or sooner if it would.
+
+    The same lease comes back if it has ended, or if there is nothing left to change.
+    """
+    if not lease.is_open:
+        return lease
+    settle_until_us = now_us + policy.settle_grace_ms * 1_000
+    if lease.state is LeaseState.ACTIVE:
+        return replace(
+            lease,
+            state=_next(lease, LeaseState.DRAINING),
+            ending=LeaseState.REVOKED,
+            settle_until_us=settle_until_us,
+        )
+    settle_until_us = min(lease.settle_until_us, settle_until_us)
+    if lease.ending is LeaseState.REVOKED and settle_until_us == lease.settle_until_us:
+        return lease
+    return replace(lease, ending=LeaseState.REVOKED, settle_until_us=settle_until_us)
+
+
+def end_draining(path: Path, lease: Lease, now_us: int) -> Closing:
+    """End a draining lease whose settle grace is over, and free exactly what it did not spend.
+
+    Raises:
+        IllegalTransition: it is not draining, or may still settle; ask `is_ending_due` first.
+    """
+    to = lease.ending or LeaseState.EXPIRED
+    if lease.state is LeaseState.ACTIVE:
+        raise IllegalTransition(lease.lease_id, lease.state, to, "it has to drain first")
+    if lease.state is LeaseState.DRAINING and now_us < lease.settle_until_us:
+        raise IllegalTransition(
+            lease.lease_id, lease.state, to, f"it settles until {lease.settle_until_us} µs"
+        )
+    return _end(path, lease, to, now_us)
+
+
+def reallocate(path: Path, allocated_nanousd: int) -> Path:
+    """Set the allocation of the leaf. Parents stay: only leased and spent money counts there.
+
+    Raises:
+        InvalidAmount: negative, or above `MAX_BALANCE_NANOUSD`.
+        BudgetBelowCommitted: less than is spent and leased.
+    """
+    if not 0 <= allocated_nanousd <= MAX_BALANCE_NANOUSD:
+        raise InvalidAmount(
+            "allocated_nanousd", allocated_nanousd, f"from 0 to {MAX_BALANCE_NANOUSD}"
+        )
+    leaf, *parents = path
+    if allocated_nanousd < leaf.committed_nanousd:
+        raise BudgetBelowCommitted(leaf.account_id, allocated_nanousd, leaf.committed_nanousd)
+    reallocated = Account(
+        leaf.account_id,
+        leaf.parent_id,
+        allocated_nanousd,
+        leaf.spent_nanousd,
+        leaf.leased_nanousd,
+        leaf.overrun_nanousd,
+    )
+    return (reallocated, *parents)
+
+
+def thresholds_crossed(before: Account, after: Account, already: frozenset[int]) -> tuple[int, ...]:
+    """The percents of its allocation that the account's use has reached by this change.
+
+    Those in `already` are left out. An account that used nothing has reached nothing.
+    """
+    used_before, used_after = before.used_nanousd, after.used_nanousd
+    return tuple(
+        [
+            percent
+            for percent in WARNING_PERCENTS
+            if _reached(used_after, after.allocated_nanousd, percent)
+            and not _reached(used_before, before.allocated_nanousd, percent)
+            and percent not in already
+        ]
+    )
+
+
+def _reached(used_nanousd: int, allocated_nanousd: int, percent: int) -> bool:
+    return used_nanousd > 0 and used_nanousd * 100 >= percent * allocated_nanousd
+
+
+def _wanted(requested_nanousd: int | None, policy: LeasePolicy) -> tuple[int, int]:
+    """What was asked for, and how much of it may be lent at once."""
+    if requested_nanousd is None:
+        requested_nanousd = policy.default_tranche_nanousd
+    if requested_nanousd <= 0:
+        raise InvalidAmount("requested_nanousd", requested_nanousd, "above 0")
+    return requested_nanousd, min(requested_nanousd, policy.maximum_tranche_nanousd)
+
+
+def _lend(path: Path, amount_nanousd: int) -> Path:
+    """Move free money to leased along the path; back, if negative."""
+    return tuple(
+        Account(
+            account.account_id,
+            account.parent_id,
+            account.allocated_nanousd,
+            account.spent_nanousd,
+            account.leased_nanousd + amount_nanousd,
+            account.overrun_nanousd,
+        )
+        for account in path
+    )
+
+
+def _end(path: Path, lease: Lease, to: LeaseState, now_us: int) -> Closing:
+    _check_leaf(path, lease)
+    state = _next(lease, to)
+    returned_nanousd = lease.remaining_nanousd
+    return Closing(
+        _lend(path, -returned_nanousd),
+        replace(lease, state=state, ending=None),
+        returned_nanousd,
+        now_us,
+    )
+
+
+def _next(lease: Lease, to: LeaseState) -> LeaseState:
+    if to not in NEXT[lease.state]:
+        raise IllegalTransition(lease.lease_id, lease.state, to)
+    return to
+
+
+def _renewed_us(lease: Lease, now_us: int, policy: LeasePolicy) -> int:
+    """Never earlier than promised before, should the policy or the clock have moved."""
+    return max(lease.expires_at_us, now_us + policy.lease_ttl_ms * 1_000)
+
+
+def _check_leaf(path: Path, lease: Lease) -> None:
+    if path[0].account_id != lease.account_id:
+        raise ValueError(
+            f"lease {lease.lease_id!r} is of account {lease.account_id!r}; "
+            f"the path starts at {path[0].account_id!r}"
+        )
+
+
+def _check_links(path: Path) -> None:
+    parents = [account.parent_id for account in path]
+    above = [*(account.account_id for account in path[1:]), None]
+    if not path or parents != above:
+        raise ValueError(f"a path goes leaf to root; parents are {parents}, accounts above {above}")
+
+
+def _check_overrun(path: Path, cost_nanousd: int, overrun_nanousd: int) -> None:
+    most_nanousd = max(account.overrun_nanousd for account in path)
+    if most_nanousd + overrun_nanousd > MAX_BALANCE_NANOUSD:
+        raise InvalidAmount(
+            "cost_nanousd",
+            cost_nanousd,
+            f"small enough to keep the overrun, {most_nanousd}, within {MAX_BALANCE_NANOUSD}",
+        )
+
+
+def _dollars(nanousd: int) -> str:
+    """Exact decimal dollars for people: `$0.5`, `$12`."""
+    whole, nanos = divmod(nanousd, NANOUSD_PER_USD)
+    return f"${whole}.{nanos:09d}".rstrip("0").rstrip(".")

@@ -1,0 +1,312 @@
+"""What runtimes ask for, one method each: shared by unary calls and sessions.
+
+Stands between the wire and the desk: checks, one transaction, the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from steward.budget.v1 import budget_pb2 as pb
+from steward_server.budget import ledger
+from steward_server.budget.desk import Desk, Grown, Lent, Outcome, Returned
+from steward_server.budget.ledger import Denial, LeaseState
+from steward_server.budget.pricing import PriceBook
+from steward_server.budget.requests import (
+    LEASE_STATES,
+    booked_or_raise,
+    check_amount,
+    check_handshake,
+    facts_of,
+    handshake_digest,
+    refused,
+)
+from steward_server.budget.sealing import Sealed, Sealer
+from steward_server.budget.store import Terms
+from steward_server.calls import Call
+from steward_server.checks import Checks
+from steward_server.clock import timestamp
+from steward_server.db import Database, Reader, T, Transaction
+from steward_server.errors import FailedPrecondition
+from steward_server.events.hub import Hub
+from steward_server.ids import new_id
+
+
+class LentKey(Protocol):
+    """A provider and its key."""
+
+    name: str
+    kind: str
+    base_url: str
+    api_key: str
+
+
+class Providers(Protocol):
+    """The part of the providers room that a handshake needs."""
+
+    async def key_for_handshake(self, wanted: str) -> LentKey:
+        """The provider of this name, or the only one there is.
+
+        Raises:
+            NotFound: there is none.
+            InvalidArgument: none was named and there are several.
+            Unavailable: its key cannot be decrypted.
+        """
+        ...
+
+
+class AgentRecord(Protocol):
+    """What is known of an agent."""
+
+    provider: str
+
+    @property
+    def stop_wanted(self) -> bool: ...
+
+
+class Agents(Protocol):
+    """The part of the agents room that runtimes need."""
+
+    async def record(self, reader: Reader, agent_id: str) -> AgentRecord:
+        """The agent.
+
+        Raises:
+            NotFound: no such agent.
+        """
+        ...
+
+    async def mark_seen(self, transaction: Transaction, *, agent_id: str, now_us: int) -> None:
+        """Note that a runtime of the agent was heard."""
+        ...
+
+
+class Publisher(Protocol):
+    """The part of the events room that takes what runtimes tell."""
+
+    async def publish(self, agent_id: str, event: object) -> int:
+        """Write a runtime's event down and return its number.
+
+        Raises:
+            InvalidArgument: the event is malformed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRoom:
+    """What the servicer and its sessions share."""
+
+    database: Database
+    desk: Desk
+    prices: PriceBook
+    providers: Providers
+    agents: Agents
+    publisher: Publisher
+    hub: Hub
+    clock: Callable[[], int]
+
+    async def handshake(self, call: Call, request: pb.HandshakeRequest) -> pb.HandshakeResponse:
+        """Open a lease for the caller and seal the provider's key to it."""
+        check_handshake(request)
+        agent_id = call.principal.subject
+        record = await self.agents.record(self.database, agent_id)
+        wanted = request.provider or record.provider
+        if record.provider and wanted != record.provider:
+            raise FailedPrecondition(
+                f"agent {agent_id!r} may use provider {record.provider!r}, not {wanted!r}",
+                reason="PROVIDER_NOT_ALLOWED",
+                facts={"allowed": record.provider},
+            )
+        key = await self.providers.key_for_handshake(wanted)
+        terms = Terms(
+            provider=key.name,
+            provider_kind=key.kind,
+            token_id=call.principal.credential,
+            runtime_id=request.runtime_id,
+            request_id=request.request_id or None,
+            request_digest=handshake_digest(request),
+            requested_nanousd=0,
+        )
+        lease_id = new_id("lease")
+        now_us = self.clock()
+        # Sealed before lending: a key that cannot be sealed to must not cost money.
+        sealer = Sealer(key.api_key, request.public_key, call.ic_token or request.ic_token)
+        expires_at_us = now_us + self.desk.policy.lease_ttl_ms * 1_000
+        sealed = sealer.seal(lease_id, agent_id, expires_at_us)
+
+        async def lend(transaction: Transaction) -> Lent:
+            stopped = (await self.agents.record(transaction, agent_id)).stop_wanted
+            if stopped:
+                raise _stopped(agent_id)
+            await self.agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
+            return await self.desk.open_lease(
+                transaction,
+                lease_id=lease_id,
+                agent_id=agent_id,
+                requested_nanousd=_optional(request),
+                minimum_nanousd=request.minimum_budget_nanousd,
+                terms=terms,
+                now_us=now_us,
+            )
+
+        lent = await self.run(lend)
+        if lent.lease.lease_id != lease_id:
+            sealed = sealer.seal(lent.lease.lease_id, agent_id, lent.lease.expires_at_us)
+        return self._granted(key, lent, sealed, now_us)
+
+    def _granted(
+        self,
+        key: LentKey,
+        lent: Lent,
+        sealed: Sealed,
+        now_us: int,
+    ) -> pb.HandshakeResponse:
+        lease = lent.lease
+        return pb.HandshakeResponse(
+            lease_id=lease.lease_id,
+            ip_token=sealed.text,
+            seal_format=sealed.format,
+            seal_salt=sealed.salt,
+            seal_info=sealed.info,
+            budget_requested_nanousd=lent.terms.requested_nanousd,
+            budget_granted_nanousd=lease.granted_nanousd,
+            partial=lent.partial,
+            budget_remaining_nanousd=lent.available_nanousd,
+            provider=key.name,
+            provider_kind=key.kind,
+            base_url=key.base_url,
+            expires_at=timestamp(lease.expires_at_us),
+            lease_duration_ms=max(0, (lease.expires_at_us - now_us) // 1_000),
+            settle_grace_ms=self.desk.policy.settle_grace_ms,
+            desired_state=desired(lease.state, stop_wanted=False),
+            agent_id=lease.agent_id,
+            price_version=self.prices.table.version,
+            commit_number=lent.lsn,
+        )
+
+    async def report(self, call: Call, request: pb.ReportRequest) -> pb.ReportResponse:
+        """Book one usage and say how the money stands."""
+        with Checks() as checks:
+            checks.text("lease_id", request.lease_id, 1, 100)
+        agent_id = call.principal.subject
+        now_us = self.clock()
+
+        async def write(transaction: Transaction) -> tuple[Outcome, bool]:
+            outcomes = await self.desk.book(
+                transaction,
+                lease_id=request.lease_id,
+                agent_id=agent_id,
+                facts_of=lambda terms: facts_of([request], terms, self.prices),
+                now_us=now_us,
+            )
+            record = await self.agents.record(transaction, agent_id)
+            return outcomes[0], record.stop_wanted
+
+        outcome, stop_wanted = await self.run(write)
+        booked = booked_or_raise(outcome)
+        return pb.ReportResponse(
+            success=True,
+            lease_spent_nanousd=booked.lease_spent_nanousd,
+            lease_remaining_nanousd=booked.lease_remaining_nanousd,
+            budget_remaining_nanousd=booked.available_nanousd,
+            desired_state=desired(booked.lease_state, stop_wanted=stop_wanted),
+            sequence=booked.sequence,
+            cost_nanousd=booked.cost_nanousd,
+            overrun_nanousd=booked.overrun_nanousd,
+            lease_status=LEASE_STATES[booked.lease_state],
+            commit_number=booked.lsn,
+        )
+
+    async def refresh(self, call: Call, request: pb.RefreshRequest) -> pb.RefreshResponse:
+        """Grow a lease, or say why not."""
+        requested_nanousd = check_amount(request)
+        agent_id = call.principal.subject
+        now_us = self.clock()
+
+        async def write(transaction: Transaction) -> tuple[Grown, bool]:
+            record = await self.agents.record(transaction, agent_id)
+            grown = await self.desk.grow_lease(
+                transaction,
+                lease_id=request.lease_id,
+                agent_id=agent_id,
+                requested_nanousd=requested_nanousd,
+                request_id=request.request_id or None,
+                now_us=now_us,
+            )
+            return grown, record.stop_wanted
+
+        grown, stop_wanted = await self.run(write)
+        reason = ""
+        if isinstance(grown.growth, Denial):
+            reason = "agent_stopped" if stop_wanted else grown.growth.reason
+        lease = grown.lease
+        return pb.RefreshResponse(
+            status="denied" if reason else "approved",
+            reason=reason,
+            lease_id=lease.lease_id,
+            budget_granted_nanousd=grown.added_nanousd,
+            partial=grown.partial,
+            budget_remaining_nanousd=grown.available_nanousd,
+            lease_granted_nanousd=lease.granted_nanousd,
+            lease_spent_nanousd=lease.spent_nanousd,
+            expires_at=timestamp(lease.expires_at_us),
+            lease_duration_ms=max(0, (lease.expires_at_us - now_us) // 1_000),
+            commit_number=grown.lsn,
+        )
+
+    async def give_back(self, call: Call, request: pb.ReturnRequest) -> pb.ReturnResponse:
+        """Close a lease."""
+        believed = request.spent_nanousd if request.HasField("spent_nanousd") else None
+        with Checks() as checks:
+            checks.text("lease_id", request.lease_id, 1, 100)
+            if believed is not None:
+                checks.between("spent_usd", believed, 0, ledger.MAX_BALANCE_NANOUSD)
+        now_us = self.clock()
+
+        async def write(transaction: Transaction) -> Returned:
+            return await self.desk.close_lease(
+                transaction,
+                lease_id=request.lease_id,
+                agent_id=call.principal.subject,
+                believed_spent_nanousd=believed,
+                now_us=now_us,
+            )
+
+        returned = await self.run(write)
+        return pb.ReturnResponse(
+            success=True,
+            returned_nanousd=returned.returned_nanousd,
+            lease_status=LEASE_STATES[returned.lease.state],
+            lease_spent_nanousd=returned.lease.spent_nanousd,
+            budget_remaining_nanousd=returned.available_nanousd,
+            commit_number=returned.lsn,
+        )
+
+    async def run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in a transaction, with the ledger's refusals as callers are told them."""
+        try:
+            return await self.database.run(work)
+        except ledger.LedgerError as error:
+            raise refused(error) from error
+
+
+def desired(state: LeaseState, *, stop_wanted: bool) -> pb.DesiredState.ValueType:
+    """What is wanted of a runtime whose lease stands like this."""
+    goes_on = state is LeaseState.ACTIVE and not stop_wanted
+    return pb.DESIRED_STATE_RUNNING if goes_on else pb.DESIRED_STATE_STOPPED
+
+
+def _optional(request: pb.HandshakeRequest) -> int | None:
+    given = request.HasField("requested_budget_nanousd")
+    return request.requested_budget_nanousd if given else None
+
+
+def _stopped(agent_id: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"agent {agent_id!r} was told to stop; let it run again with "
+        f"POST /api/agents/{agent_id}/start",
+        reason="AGENT_STOPPED",
+        facts={"agent_id": agent_id},
+    )

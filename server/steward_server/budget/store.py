@@ -1,0 +1,244 @@
+"""Accounts and leases as rows. No rule lives here: rows in, rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from steward_server.budget.ledger import (
+    Account,
+    AccountId,
+    AgentId,
+    Lease,
+    LeaseId,
+    LeaseState,
+    Path,
+)
+from steward_server.db import Reader, Row, Transaction
+from steward_server.errors import NotFound
+
+OPEN = (LeaseState.ACTIVE, LeaseState.DRAINING)
+
+LEASE_COLUMNS = (
+    "lease_id, account_id, agent_id, granted_nanousd, spent_nanousd, overrun_nanousd, sequence,"
+    " state, ending, expires_at_us, settle_until_us, provider, provider_kind, token_id, runtime_id,"
+    " request_digest, requested_nanousd, opened_lsn"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a lease was opened for; of no concern to the rules."""
+
+    provider: str
+    provider_kind: str
+    token_id: str
+    runtime_id: str
+    request_id: str | None
+    request_digest: bytes
+    requested_nanousd: int
+    opened_lsn: int = 0
+
+
+async def path(reader: Reader, account_id: str) -> Path:
+    """The account and its parents, leaf first.
+
+    Raises:
+        NotFound: no such account.
+    """
+    accounts: list[Account] = []
+    wanted: str | None = account_id
+    while wanted is not None:
+        row = await reader.fetch_one(
+            "SELECT account_id, parent_id, allocated_nanousd, spent_nanousd, leased_nanousd,"
+            " overrun_nanousd FROM account WHERE account_id = ?",
+            wanted,
+        )
+        if row is None:
+            raise NotFound.of("budget", wanted)
+        accounts.append(Account(*row))  # type: ignore[misc]  # rows iterate over their values
+        wanted = row["parent_id"]
+    return tuple(accounts)
+
+
+async def insert_account(transaction: Transaction, account: Account) -> None:
+    await transaction.execute(
+        "INSERT INTO account (account_id, parent_id, allocated_nanousd, spent_nanousd,"
+        " leased_nanousd, overrun_nanousd) VALUES (?, ?, ?, ?, ?, ?)",
+        account.account_id,
+        account.parent_id,
+        account.allocated_nanousd,
+        account.spent_nanousd,
+        account.leased_nanousd,
+        account.overrun_nanousd,
+    )
+
+
+async def save_path(transaction: Transaction, accounts: Iterable[Account]) -> None:
+    for account in accounts:
+        await transaction.execute(
+            "UPDATE account SET allocated_nanousd = ?, spent_nanousd = ?, leased_nanousd = ?,"
+            " overrun_nanousd = ? WHERE account_id = ?",
+            account.allocated_nanousd,
+            account.spent_nanousd,
+            account.leased_nanousd,
+            account.overrun_nanousd,
+            account.account_id,
+        )
+
+
+async def lease(reader: Reader, lease_id: str, agent_id: str) -> tuple[Lease, Terms]:
+    """A lease of this agent.
+
+    Raises:
+        NotFound: no such lease, or another agent's.
+    """
+    row = await reader.fetch_one(
+        f"SELECT {LEASE_COLUMNS} FROM lease WHERE lease_id = ? AND agent_id = ?",
+        lease_id,
+        agent_id,
+    )
+    if row is None:
+        raise NotFound.of("lease", lease_id)
+    return _lease(row), _terms(row)
+
+
+async def lease_by_request(
+    reader: Reader, agent_id: str, request_id: str
+) -> tuple[Lease, Terms] | None:
+    """The lease an earlier handshake with this id opened."""
+    row = await reader.fetch_one(
+        f"SELECT {LEASE_COLUMNS} FROM lease WHERE agent_id = ? AND request_id = ?",
+        agent_id,
+        request_id,
+    )
+    return (_lease(row), _terms(row)) if row else None
+
+
+async def open_leases(reader: Reader, agent_id: str) -> list[Lease]:
+    rows = await reader.fetch_all(
+        f"SELECT {LEASE_COLUMNS} FROM lease WHERE account_id = ? AND state IN (?, ?)",
+        agent_id,
+        *OPEN,
+    )
+    return [_lease(row) for row in rows]
+
+
+async def overdue_leases(reader: Reader, now_us: int, limit: int) -> list[Lease]:
+    """Leases whose time, or whose settle grace, is over."""
+    rows = await reader.fetch_all(
+        f"SELECT {LEASE_COLUMNS} FROM lease WHERE (state = ? AND expires_at_us <= ?)"
+        " OR (state = ? AND settle_until_us <= ?) LIMIT ?",
+        LeaseState.ACTIVE,
+        now_us,
+        LeaseState.DRAINING,
+        now_us,
+        limit,
+    )
+    return [_lease(row) for row in rows]
+
+
+async def insert_lease(
+    transaction: Transaction, opened: Lease, terms: Terms, now_us: int
+) -> None:
+    await transaction.execute(
+        "INSERT INTO lease (lease_id, account_id, agent_id, token_id, provider, provider_kind,"
+        " runtime_id, request_id, request_digest, requested_nanousd, granted_nanousd,"
+        " spent_nanousd, overrun_nanousd, sequence, state, ending, expires_at_us, settle_until_us,"
+        " opened_at_us, opened_lsn)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        opened.lease_id,
+        opened.account_id,
+        opened.agent_id,
+        terms.token_id,
+        terms.provider,
+        terms.provider_kind,
+        terms.runtime_id,
+        terms.request_id,
+        terms.request_digest,
+        terms.requested_nanousd,
+        opened.granted_nanousd,
+        opened.spent_nanousd,
+        opened.overrun_nanousd,
+        opened.sequence,
+        opened.state,
+        opened.ending,
+        opened.expires_at_us,
+        opened.settle_until_us,
+        now_us,
+        terms.opened_lsn,
+    )
+
+
+async def save_lease(transaction: Transaction, changed: Lease) -> None:
+    await transaction.execute(
+        "UPDATE lease SET granted_nanousd = ?, spent_nanousd = ?, overrun_nanousd = ?,"
+        " sequence = ?, state = ?, ending = ?, expires_at_us = ?, settle_until_us = ?"
+        " WHERE lease_id = ?",
+        changed.granted_nanousd,
+        changed.spent_nanousd,
+        changed.overrun_nanousd,
+        changed.sequence,
+        changed.state,
+        changed.ending,
+        changed.expires_at_us,
+        changed.settle_until_us,
+        changed.lease_id,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A journal row of a lease, found again by the caller's id for it."""
+
+    lsn: int
+    body: dict[str, Any]
+
+
+async def written(
+    reader: Reader, lease_id: str, kind: str, request_ids: Sequence[str]
+) -> dict[str, Written]:
+    """What was written about a lease under these request ids."""
+    if not request_ids:
+        return {}
+    marks = ", ".join("?" * len(request_ids))
+    rows = await reader.fetch_all(
+        f"SELECT lsn, key, body FROM journal WHERE subject = ? AND kind = ? AND key IN ({marks})",
+        lease_id,
+        kind,
+        *request_ids,
+    )
+    return {row["key"]: Written(row["lsn"], orjson.loads(row["body"])) for row in rows}
+
+
+def _lease(row: Row) -> Lease:
+    ending = row["ending"]
+    return Lease(
+        LeaseId(row["lease_id"]),
+        AccountId(row["account_id"]),
+        AgentId(row["agent_id"]),
+        row["granted_nanousd"],
+        row["spent_nanousd"],
+        row["overrun_nanousd"],
+        row["sequence"],
+        LeaseState(row["state"]),
+        LeaseState(ending) if ending else None,
+        row["expires_at_us"],
+        row["settle_until_us"],
+    )
+
+
+def _terms(row: Row) -> Terms:
+    return Terms(
+        row["provider"],
+        row["provider_kind"],
+        row["token_id"],
+        row["runtime_id"],
+        None,
+        row["request_digest"],
+        row["requested_nanousd"],
+        row["opened_lsn"],
+    )

@@ -1,0 +1,103 @@
+"""What the budget room does by itself: ends overdue leases, proves that the books balance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import CollectorRegistry, Gauge
+
+from steward_server.budget.desk import SWEEP_AT_ONCE, Desk
+from steward_server.db import Database, Transaction
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One proof, or disproof, of the books."""
+
+    balanced: bool
+    checked_at_us: int
+    lsn: int
+    account_count: int
+    open_lease_count: int
+    overrun_nanousd: int
+
+
+async def sweep_forever(
+    database: Database, desk: Desk, clock: Callable[[], int], interval_s: float
+) -> None:
+    """Let leases end when their time is over."""
+    while True:
+        try:
+            while await database.run(lambda transaction: desk.sweep(transaction, clock())) == (
+                SWEEP_AT_ONCE
+            ):
+                pass
+        except Exception:
+            log.exception("budget.sweep_failed")
+        await asyncio.sleep(interval_s)
+
+
+class Auditor:
+    """Checks invariant I1 on the live books and keeps the newest finding."""
+
+    def __init__(
+        self, database: Database, clock: Callable[[], int], registry: CollectorRegistry
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self.newest: Audit | None = None
+        self._balanced = Gauge(
+            "ledger_balanced", "1 while the books balance, 0 if they do not.", registry=registry
+        )
+        self._overrun = Gauge(
+            "ledger_overrun_usd", "Spent beyond what was lent, in dollars.", registry=registry
+        )
+        self._leases = Gauge("ledger_open_leases", "Leases that hold money.", registry=registry)
+
+    async def run(self, interval_s: float) -> None:
+        """Audit until cancelled."""
+        while True:
+            try:
+                await self.audit()
+            except Exception:
+                log.exception("budget.audit_failed")
+            await asyncio.sleep(interval_s)
+
+    async def audit(self) -> Audit:
+        """Prove that every account's leased money is what its open leases have left."""
+        audit = await self._database.run(self._read)
+        self.newest = audit
+        self._balanced.set(audit.balanced)
+        self._overrun.set(audit.overrun_nanousd / 1e9)
+        self._leases.set(audit.open_lease_count)
+        if not audit.balanced:
+            log.critical("budget.books_do_not_balance", lsn=audit.lsn)
+        return audit
+
+    async def _read(self, transaction: Transaction) -> Audit:
+        # In a transaction, so that accounts, leases and journal are of one moment.
+        row = await transaction.fetch_one(
+            "SELECT count(*) AS accounts, COALESCE(sum(overrun_nanousd), 0) AS overrun,"
+            " COALESCE(sum(leased_nanousd <> lent OR spent_nanousd + leased_nanousd"
+            " > allocated_nanousd), 0) AS wrong, COALESCE(sum(leases), 0) AS leases,"
+            " (SELECT COALESCE(max(lsn), 0) FROM journal) AS lsn FROM ("
+            "SELECT account.*,"
+            " COALESCE(sum(lease.granted_nanousd - lease.spent_nanousd), 0) AS lent,"
+            " count(lease.lease_id) AS leases FROM account LEFT JOIN lease"
+            " ON lease.account_id = account.account_id"
+            " AND lease.state IN ('active', 'draining') GROUP BY account.account_id) AS books"
+        )
+        assert row is not None  # noqa: S101 - an aggregate gives a row
+        return Audit(
+            balanced=row["wrong"] == 0,
+            checked_at_us=self._clock(),
+            lsn=row["lsn"],
+            account_count=row["accounts"],
+            open_lease_count=row["leases"],
+            overrun_nanousd=row["overrun"],
+        )

@@ -1,0 +1,150 @@
+"""One call as servicers and interceptors see it, whichever door it came through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeAlias, cast
+
+import grpc
+from google.rpc import status_pb2
+
+from steward_server.principals import ANONYMOUS, Principal
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Metadata: TypeAlias = "Sequence[tuple[str, str | bytes]]"
+
+
+class Refused(Exception):
+    """A call that ends with a status other than OK; doors put it on their wire."""
+
+    def __init__(self, status: status_pb2.Status) -> None:
+        super().__init__(status.message)
+        self.status = status
+
+
+class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg,misc]
+    """The context of one call.
+
+    Both doors make one, so that who calls, the request id and the deadline are found in the same
+    place, and so that interceptors can leave what they found out without context variables, which
+    asynchronous generators lose.
+    """
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        *,
+        peer: str,
+        deadline_s: float | None = None,
+        send_initial: Callable[[Metadata], Awaitable[None]] | None = None,
+    ) -> None:
+        self.metadata: Mapping[str, str] = {
+            key: value for key, value in metadata if isinstance(value, str)
+        }
+        self.principal: Principal = ANONYMOUS
+        self.request_id = ""
+        self.trailing: list[tuple[str, str | bytes]] = []
+        self._metadata = tuple(metadata)
+        self._peer = peer
+        self._deadline_s = deadline_s
+        self._send_initial = send_initial
+        self._initial_sent = False
+        self._code: Any = None
+        self._details = ""
+
+    @property
+    def ic_token(self) -> str:
+        """The IC token among the call's metadata; empty if there is none."""
+        if token := self.metadata.get("x-ic-key", ""):
+            return token
+        scheme, _, credential = self.metadata.get("authorization", "").partition(" ")
+        found = scheme.lower() == "bearer" and credential.startswith("ic_")
+        return credential if found else ""
+
+    # What grpc promises a servicer.
+
+    def invocation_metadata(self) -> Any:
+        return self._metadata
+
+    def peer(self) -> str:
+        return self._peer
+
+    def time_remaining(self) -> float | None:  # type: ignore[override]
+        """Seconds until the caller's deadline; None without one."""
+        if self._deadline_s is None:
+            return None
+        return max(0.0, self._deadline_s - time.monotonic())
+
+    async def send_initial_metadata(self, initial_metadata: Any = ()) -> None:
+        if self._send_initial is not None and not self._initial_sent:
+            self._initial_sent = True
+            await self._send_initial(initial_metadata)
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        self.trailing = list(trailing_metadata)
+
+    def trailing_metadata(self) -> Any:
+        return tuple(self.trailing)
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()
+    ) -> NoReturn:
+        self.trailing.extend(trailing_metadata)
+        raise Refused(status_pb2.Status(code=code.value[0], message=details))
+
+    async def abort_with_status(self, status: Any) -> NoReturn:
+        await self.abort(status.code, status.details, status.trailing_metadata)
+        raise AssertionError("unreachable")
+
+    def set_code(self, code: Any) -> None:
+        self._code = code
+
+    def code(self) -> Any:
+        return self._code
+
+    def set_details(self, details: str) -> None:
+        self._details = details
+
+    def details(self) -> Any:
+        return self._details
+
+    async def read(self) -> Any:
+        raise NotImplementedError("iterate the requests")
+
+    async def write(self, message: Any) -> None:
+        raise NotImplementedError("yield the responses")
+
+    def cancelled(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return False
+
+    def add_done_callback(self, callback: Any) -> None:
+        raise NotImplementedError("use try/finally")
+
+    def set_compression(self, compression: Any) -> None:
+        del compression
+
+    def disable_next_message_compression(self) -> None:
+        """Answers are not compressed here."""
+
+    def auth_context(self) -> Any:
+        return {}
+
+    def peer_identities(self) -> Any:
+        return None
+
+    def peer_identity_key(self) -> Any:
+        return None
+
+
+def call_of(context: Context) -> Call:
+    """The `Call` behind a servicer's context; every servicer is given one."""
+    return cast("Call", context)
+
+
+def caller(context: Context) -> Principal:
+    """Who is calling."""
+    return call_of(context).principal

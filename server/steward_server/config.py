@@ -1,0 +1,167 @@
+"""Settings: what the rooms declare, filled from `steward.toml` and `STEWARD_*` variables.
+
+A section is a frozen dataclass of `setting(...)` fields. A field `lease_ttl_s` of the section
+`budget` is read from the variable `STEWARD_BUDGET_LEASE_TTL_S`, else from `lease_ttl_s` under
+`[budget]` in the file. Fields of the section `server` have no section in their names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Section = TypeVar("Section")
+
+
+class BadSetting(Exception):
+    """A setting is wrong; the message names it, its value and what is accepted."""
+
+
+def setting(
+    default: Any, meaning: str, *, minimum: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A field of a section: its default, and a sentence for `docs/configuration.md`."""
+    return field(
+        default=default,
+        metadata={"meaning": meaning, "minimum": minimum, "choices": choices},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What concerns the whole server."""
+
+    host: str = setting("127.0.0.1", "Address both ports listen on.")
+    http_port: int = setting(8080, "Port of REST, WebSocket and dashboard; 0 picks a free one.", minimum=0)
+    grpc_port: int = setting(50051, "Port of gRPC; 0 picks a free one.", minimum=0)
+    data_dir: Path = setting(
+        Path(".data"), "Folder of the database, the master key and the lock; made if missing."
+    )
+    profile: str = setting(
+        "production",
+        "`development` allows well-known secrets and serves channelz.",
+        choices=("production", "development"),
+    )
+    insecure_bind: bool = setting(
+        False, "Allow an address beyond loopback without TLS: credentials then travel in clear."
+    )
+    tls_cert_file: Path | None = setting(None, "PEM certificate chain of both ports.")
+    tls_key_file: Path | None = setting(None, "PEM private key of both ports.")
+    tls_client_ca_file: Path | None = setting(
+        None, "PEM certificates that sign clients' certificates; set, clients must show one."
+    )
+    admin_user: str = setting("admin", "Name of the first administrator.")
+    admin_password: str | None = setting(
+        None, "Password of the first administrator; generated and printed once if unset."
+    )
+    static_token: str | None = setting(
+        None, "Bearer token of inference clients, at least 16 characters; unset: off."
+    )
+    local_single_user: bool = setting(
+        False,
+        "Treat callers on this machine without a credential as the administrator; loopback only.",
+    )
+    master_key_file: Path | None = setting(
+        None, "Key that wraps the stored provider keys; unset: `master.key` in the data folder."
+    )
+    log_format: str = setting(
+        "json", "Log lines as JSON, or as text for people.", choices=("json", "text")
+    )
+    log_level: str = setting(
+        "info", "Least severe level logged.", choices=("debug", "info", "warning", "error")
+    )
+    drain_s: float = setting(
+        5.0, "How long calls under way may go on when the server stops, in seconds.", minimum=0
+    )
+
+
+def read_file(path: Path | None) -> dict[str, Any]:
+    """The tables of a `steward.toml`; empty without one.
+
+    Raises:
+        BadSetting: the file cannot be read or is not TOML.
+    """
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise BadSetting(f"cannot read {path}: {error}") from None
+
+
+def load(
+    name: str, section: type[Section], file: Mapping[str, Any], environ: Mapping[str, str]
+) -> Section:
+    """One section from the file and the environment, the environment first.
+
+    Raises:
+        BadSetting: a value has the wrong type or is out of range, or the file has an unknown key.
+    """
+    table = file.get(name, {})
+    hints = get_type_hints(section)
+    fields = {each.name: each for each in dataclasses.fields(section)}  # type: ignore[arg-type]
+    if unknown := sorted(table.keys() - fields.keys()):
+        raise BadSetting(f"[{name}] has no setting {unknown[0]!r}; it has {', '.join(fields)}")
+    values = {}
+    for key, each in fields.items():
+        variable = variable_name(name, key)
+        if variable in environ:
+            values[key] = _parse(variable, environ[variable], hints[key], each.metadata)
+        elif key in table:
+            values[key] = _parse(f"[{name}] {key}", table[key], hints[key], each.metadata)
+    return section(**values)
+
+
+def variable_name(section: str, key: str) -> str:
+    """The environment variable of a setting."""
+    middle = "" if section == "server" else f"{section.upper()}_"
+    return f"STEWARD_{middle}{key.upper()}"
+
+
+def _parse(name: str, raw: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        if raw == "":
+            return None
+        hint = next(each for each in get_args(hint) if each is not type(None))
+    value = _convert(name, raw, hint)
+    minimum = metadata.get("minimum")
+    if minimum is not None and value < minimum:
+        raise BadSetting(f"{name} is {value}; it must be at least {minimum:g}")
+    if choices := metadata.get("choices"):
+        if value not in choices:
+            raise BadSetting(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+    return value
+
+
+def _convert(name: str, raw: Any, hint: Any) -> Any:
+    if hint is bool:
+        words = {"1": True, "true": True, "yes": True, "on": True}
+        words |= {"0": False, "false": False, "no": False, "off": False, "": False}
+        text = str(raw).strip().lower()
+        if text not in words:
+            raise BadSetting(f"{name} is {raw!r}; write 1 or 0")
+        return words[text]
+    try:
+        if hint is Decimal:
+            number = Decimal(str(raw))
+            if not number.is_finite():
+                raise InvalidOperation
+            return number
+        return hint(raw)
+    except (ValueError, TypeError, InvalidOperation):
+        raise BadSetting(f"{name} is {raw!r}; it must be {_KIND.get(hint, 'text')}") from None
+
+
+_KIND = {int: "a whole number", float: "a number", Decimal: "a decimal number", Path: "a path"}
+
+
+def environment() -> Mapping[str, str]:
+    """The process's variables."""
+    return os.environ

@@ -1,0 +1,224 @@
+"""SQLite: one writer thread with group commit, a pool of readers, and a lock on the file.
+
+Everything that waits while a commit is on its way goes into the next one together: one `fsync`
+for all. Each piece of work stands in its own savepoint, so that a failing one undoes only itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import aiosqlite
+import structlog
+
+from steward_server.db import Row, T, Transaction
+from steward_server.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+MAX_GROUP = 256
+"""Pieces of work per commit: enough to hide the disk, few enough to keep the wait short."""
+
+READERS = 4
+BUSY_TIMEOUT_MS = 5_000
+
+Work = Callable[[Transaction], Awaitable[Any]]
+Waiting = tuple[Work, "asyncio.Future[Any]"]
+Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+
+class DatabaseInUse(Exception):
+    """Another process holds the file."""
+
+
+class SqliteTransaction:
+    """Runs statements at once, on the writer's thread; its coroutines never suspend."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, *parameters: object) -> int:
+        return self._connection.execute(sql, parameters).rowcount
+
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        self._connection.executemany(sql, rows)
+
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
+        return cast("Row | None", self._connection.execute(sql, parameters).fetchone())
+
+    async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
+        return cast("list[Row]", self._connection.execute(sql, parameters).fetchall())
+
+
+class Sqlite:
+    """The embedded `Database`. Open it with `await Sqlite.open(path)`, end it with `close`."""
+
+    def __init__(self, path: Path, lock_file: int) -> None:
+        self._path = path
+        self._lock_file = lock_file
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._listeners: list[Callable[[], None]] = []
+        self._readers: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
+        self._closing = False
+        self._writer = threading.Thread(target=self._write, name="sqlite-writer", daemon=True)
+
+    @classmethod
+    async def open(cls, path: Path) -> Sqlite:
+        """Open or create the file, for this process alone.
+
+        Raises:
+            DatabaseInUse: another server has it open.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        database = cls(path, _lock(path.with_name(path.name + ".lock")))
+        # Created before any reader: readers are read-only and could not.
+        connection = database._connect()
+        os.chmod(path, 0o600)
+        database._connection = connection
+        for _ in range(READERS):
+            reader = await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+            reader.row_factory = sqlite3.Row
+            await reader.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            database._readers.put_nowait(reader)
+        database._writer.start()
+        return database
+
+    async def run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        if self._closing:
+            raise Unavailable("the server is shutting down; try again shortly")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put((work, future))
+        return await future
+
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
+        rows = await self._read(sql, parameters)
+        return rows[0] if rows else None
+
+    async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
+        return await self._read(sql, parameters)
+
+    async def _read(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
+        reader = await self._readers.get()
+        try:
+            return cast("list[Row]", await reader.execute_fetchall(sql, parameters))
+        finally:
+            self._readers.put_nowait(reader)
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
+
+    async def close(self) -> None:
+        """Finish what waits, then let go of the file."""
+        self._closing = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._writer.join)
+        for _ in range(READERS):
+            await (await self._readers.get()).close()
+        self._connection.close()
+        os.close(self._lock_file)
+
+    # The writer's thread.
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, isolation_level=None, check_same_thread=False, cached_statements=512
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        return connection
+
+    def _write(self) -> None:
+        while (first := self._queue.get()) is not None:
+            group = [first]
+            with contextlib.suppress(queue.Empty):
+                while len(group) < MAX_GROUP:
+                    if (waiting := self._queue.get_nowait()) is None:
+                        self._queue.put(None)
+                        break
+                    group.append(waiting)
+            outcomes = self._commit_together(group)
+            self._loop.call_soon_threadsafe(self._deliver, outcomes)
+
+    def _commit_together(self, group: list[Waiting]) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        transaction = SqliteTransaction(self._connection)
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for work, future in group:
+                if not future.cancelled():
+                    outcomes.append((future, *self._run_one(work, transaction)))
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            log.exception("database.commit_failed", work_count=len(group))
+            refusal = Unavailable("the database cannot write now; nothing was changed")
+            refusal.__cause__ = error
+            return [(future, None, refusal) for _, future in group]
+        return outcomes
+
+    def _run_one(
+        self, work: Work, transaction: SqliteTransaction
+    ) -> tuple[Any, BaseException | None]:
+        self._connection.execute("SAVEPOINT work")
+        try:
+            result = _run_to_end(work(transaction))
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked for the work
+            if not self._connection.in_transaction:
+                # A full disk makes SQLite undo the whole transaction, other callers' work too.
+                raise sqlite3.OperationalError(str(error)) from error
+            self._connection.execute("ROLLBACK TO work")
+            self._connection.execute("RELEASE work")
+            return None, error
+        self._connection.execute("RELEASE work")
+        return result, None
+
+    # The event loop.
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        for future, result, error in outcomes:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+        for listener in self._listeners:
+            listener()
+
+
+def _run_to_end(work: Awaitable[T]) -> T:
+    """Drive a coroutine that never suspends: that keeps the thread hops per statement at none."""
+    iterator = work.__await__()
+    try:
+        next(iterator)
+    except StopIteration as stop:
+        return cast("T", stop.value)
+    iterator.close()  # type: ignore[attr-defined]
+    raise RuntimeError("work in a transaction awaited something other than the transaction")
+
+
+def _lock(path: Path) -> int:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise DatabaseInUse(
+            f"another server has {path.name.removesuffix('.lock')} open; stop it, or give this "
+            "one its own STEWARD_DATA_DIR"
+        ) from None
+    return handle

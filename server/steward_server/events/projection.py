@@ -1,0 +1,156 @@
+"""Journal entries as the events people see, and what runtimes tell as journal entries. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steward.events.v1 import events_pb2 as pb
+from steward_server.checks import Checks
+from steward_server.clock import timestamp
+from steward_server.errors import InvalidArgument
+from steward_server.events.hub import Entry
+
+KINDS = {
+    "AgentStarted": "agent.started",
+    "CostUpdate": "usage",
+    "PiiAlert": "pii.detected",
+    "BudgetWarning": "budget.warning",
+    "AgentStopped": "agent.stopped",
+}
+"""Event types, by the name callers filter by, and the journal's kind of each."""
+
+STOP_REASONS = ("exited", "stopped", "killed", "lost")
+
+Told = pb.AgentStarted | pb.AgentStopped | pb.PiiAlert
+
+
+def kinds_of(types: list[str]) -> frozenset[str]:
+    """The journal's kinds for these event types; all of them for none.
+
+    Raises:
+        InvalidArgument: a type that does not exist.
+    """
+    if unknown := sorted(set(types) - KINDS.keys()):
+        raise InvalidArgument.of(
+            {"type": f"is {unknown[0]!r}; it must be one of {', '.join(KINDS)}"}
+        )
+    return frozenset(KINDS[name] for name in types or KINDS)
+
+
+def event_of(entry: Entry) -> pb.Event:
+    """The event an entry is seen as."""
+    event = pb.Event(
+        event_id=f"evt_{entry.lsn}",
+        sequence=entry.lsn,
+        timestamp=timestamp(entry.at_us),
+        agent_id=entry.agent_id,
+    )
+    body = entry.body
+    match entry.kind:
+        case "usage":
+            event.cost_update.CopyFrom(_cost_update(entry, body))
+        case "budget.warning":
+            event.budget_warning.CopyFrom(
+                pb.BudgetWarning(
+                    threshold_percent=body["threshold"],
+                    spent_nanousd=body["spent"],
+                    limit_nanousd=body["limit"],
+                )
+            )
+        case "agent.started":
+            event.agent_started.CopyFrom(pb.AgentStarted(**body))
+        case "agent.stopped":
+            event.agent_stopped.CopyFrom(pb.AgentStopped(**body))
+        case "pii.detected":
+            event.pii_alert.CopyFrom(_pii_alert(body))
+        case other:
+            raise ValueError(f"{other} is not seen as an event")
+    return event
+
+
+def body_of(told: Told) -> tuple[str, dict[str, Any]]:
+    """The journal's kind and body for what a runtime tells.
+
+    Raises:
+        InvalidArgument: with every field that is wrong.
+    """
+    with Checks() as checks:
+        match told:
+            case pb.AgentStarted():
+                checks.text("runtime_id", told.runtime_id, 0, 100)
+                checks.text("runtime_version", told.runtime_version, 0, 100)
+                checks.text("script", told.script, 0, 255)
+                checks.between("budget_usd", told.budget_nanousd, 0, 10**18)
+                return "agent.started", {
+                    "runtime_id": told.runtime_id,
+                    "runtime_version": told.runtime_version,
+                    "script": told.script,
+                    "budget_nanousd": told.budget_nanousd,
+                }
+            case pb.AgentStopped():
+                checks.text("runtime_id", told.runtime_id, 0, 100)
+                checks.one_of("reason", told.reason, STOP_REASONS)
+                return "agent.stopped", {
+                    "runtime_id": told.runtime_id,
+                    "exit_code": told.exit_code if told.HasField("exit_code") else None,
+                    "reason": told.reason,
+                }
+            case pb.PiiAlert():
+                return "pii.detected", _pii_body(told, checks)
+    raise TypeError(f"{type(told).__name__} is not an event of a runtime")
+
+
+def _cost_update(entry: Entry, body: dict[str, Any]) -> pb.CostUpdate:
+    return pb.CostUpdate(
+        lease_id=entry.subject,
+        request_id=entry.key or "",
+        provider=body["provider"],
+        model=body["model"],
+        input_tokens=body["input"] + body["cache_read"] + body["cache_write"],
+        output_tokens=body["output"],
+        cost_nanousd=body["cost"],
+        spent_nanousd=body["spent"],
+        remaining_nanousd=body["available"],
+        lease_remaining_nanousd=body["lease_left"],
+    )
+
+
+def _pii_alert(body: dict[str, Any]) -> pb.PiiAlert:
+    findings = [
+        pb.PiiFinding(kind=pb.PiiKind.Value(f"PII_KIND_{kind.upper()}"), count=count)
+        for kind, count in body["findings"].items()
+    ]
+    return pb.PiiAlert(
+        request_id=body["request_id"],
+        direction=pb.PiiDirection.Value(f"PII_DIRECTION_{body['direction'].upper()}"),
+        action=pb.PiiAction.Value(f"PII_ACTION_{body['action'].upper()}"),
+        findings=findings,
+    )
+
+
+def _pii_body(told: pb.PiiAlert, checks: Checks) -> dict[str, Any]:
+    checks.text("request_id", told.request_id, 0, 100)
+    direction = _word(checks, "direction", pb.PiiDirection, told.direction, "PII_DIRECTION_")
+    action = _word(checks, "action", pb.PiiAction, told.action, "PII_ACTION_")
+    findings: dict[str, int] = {}
+    for at, finding in enumerate(told.findings):
+        kind = _word(checks, f"findings[{at}].kind", pb.PiiKind, finding.kind, "PII_KIND_")
+        checks.between(f"findings[{at}].count", finding.count, 1, 1_000_000)
+        findings[kind] = findings.get(kind, 0) + finding.count
+    if not findings:
+        checks.add("findings", "is empty; say what was found")
+    return {
+        "request_id": told.request_id,
+        "direction": direction,
+        "action": action,
+        "findings": findings,
+    }
+
+
+def _word(checks: Checks, field: str, enum: Any, number: int, prefix: str) -> str:
+    """An enum's value as the lower-case word the journal keeps."""
+    if number == 0 or number not in enum.values():
+        words = [name.removeprefix(prefix).lower() for name in enum.keys()[1:]]
+        checks.add(field, f"is missing or unknown; it must be one of {', '.join(words)}")
+        return ""
+    return str(enum.Name(number)).removeprefix(prefix).lower()

@@ -1,0 +1,5 @@
+"""What happens to every call before and after its servicer, one small class per concern.
+
+They have the shape of grpc-interceptor's `AsyncServerInterceptor`, with one difference: the next
+link is awaited for streams as well, and then gives the iterator of responses.
+"""

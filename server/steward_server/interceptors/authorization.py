@@ -1,0 +1,70 @@
+"""The matrix of roles and methods, read from the protos; what no rule allows is denied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpc_interceptor.server import AsyncServerInterceptor
+
+from steward.gateway.v1 import options_pb2 as options
+from steward_server.calls import Call
+from steward_server.errors import PermissionDenied
+from steward_server.principals import Kind, Principal
+
+PEOPLE = {options.ACCESS_PEOPLE, options.ACCESS_PEOPLE_AND_AGENT}
+AGENTS = {options.ACCESS_AGENT, options.ACCESS_PEOPLE_AND_AGENT}
+
+
+def allows(rule: options.MethodRule, principal: Principal) -> bool:
+    """Whether the rule lets this caller in; ownership is looked at where the thing is loaded."""
+    if rule.access == options.ACCESS_PUBLIC:
+        return True
+    if principal.kind is Kind.PERSON:
+        return rule.access in PEOPLE and (not rule.roles or principal.role in rule.roles)
+    if principal.kind is Kind.AGENT:
+        return rule.access in AGENTS and (not rule.scope or rule.scope in principal.scopes)
+    return False
+
+
+def wanted(rule: options.MethodRule) -> str:
+    """Who may call, in words."""
+    roles = [options.Role.Name(role).removeprefix("ROLE_").lower() for role in rule.roles]
+    people = f"people with the role {' or '.join(roles)}" if roles else "people"
+    agents = f"agents with the scope {rule.scope!r}" if rule.scope else "agents"
+    parts = []
+    if rule.access in PEOPLE:
+        parts.append(people)
+    if rule.access in AGENTS:
+        parts.append(agents)
+    return " and ".join(parts) or "nobody"
+
+
+class Authorization(AsyncServerInterceptor):
+    """Checks one method's rule, and tells a stream's opener that it was let in."""
+
+    def __init__(self, rule: options.MethodRule, *, streams: bool) -> None:
+        self._rule = rule
+        self._wanted = wanted(rule)
+        self._streams = streams
+
+    async def intercept(
+        self, method: Any, request_or_iterator: Any, context: Any, method_name: str
+    ) -> Any:
+        call: Call = context
+        if not allows(self._rule, call.principal):
+            raise PermissionDenied(
+                f"{method_name} is for {self._wanted}; the credential belongs to "
+                f"{_described(call.principal)}",
+                reason="ROLE_NOT_ALLOWED",
+            )
+        if self._streams:
+            # A stream may stay silent for long: this is how its opener learns that it stands.
+            await call.send_initial_metadata()
+        return await method(request_or_iterator, context)
+
+
+def _described(principal: Principal) -> str:
+    if principal.kind is Kind.PERSON:
+        role = options.Role.Name(principal.role).removeprefix("ROLE_").lower()
+        return f"a person with the role {role}"
+    return f"an {principal.kind.value}"

@@ -1,0 +1,30 @@
+"""Gives every call an id, for its log lines and for whoever asks about it later."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any
+
+import structlog
+from grpc_interceptor.server import AsyncServerInterceptor
+
+from steward_server.calls import Call
+
+ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+"""What a caller's own id may look like; anything else could forge log lines."""
+
+
+class RequestId(AsyncServerInterceptor):
+    """Takes `x-request-id` or makes one, binds it to the log and answers it as a trailer."""
+
+    async def intercept(
+        self, method: Any, request_or_iterator: Any, context: Any, method_name: str
+    ) -> Any:
+        call: Call = context
+        given = call.metadata.get("x-request-id", "")
+        call.request_id = given if ACCEPTED.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        call.trailing.append(("x-request-id", call.request_id))
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=call.request_id, method=method_name)
+        return await method(request_or_iterator, context)

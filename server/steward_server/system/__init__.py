@@ -1,0 +1,1 @@
+"""How the server is: health and metrics. Start reading at service.py."""
