@@ -69,6 +69,11 @@ class Dispatcher:
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """The generated code says everything twice; once is enough."""
 
+    @property
+    def services(self) -> list[str]:
+        """Full names of the services that are served."""
+        return list(self._handlers)
+
     def bind(self, server: grpc.aio.Server) -> None:
         """Serve every method on a grpc server."""
         for service, handlers in self._handlers.items():

@@ -27,6 +27,7 @@ from steward_server.budget.ledger import (
     Opening,
     Path,
 )
+from steward_server.budget.refusals import refused
 from steward_server.budget.store import Terms
 from steward_server.db import Reader, Transaction
 from steward_server.errors import AlreadyExists, StewardError
@@ -80,6 +81,9 @@ class Booked:
     lease_state: LeaseState
     lsn: int
 
+
+_UNNUMBERED = Booked(0, 0, 0, 0, 0, 0, LeaseState.ACTIVE, 0)
+"""Holds the place of a booking until the journal has numbered it."""
 
 Outcome = Booked | StewardError | ledger.LedgerError
 FactsOf = Callable[[Terms], Sequence[Fact | StewardError]]
@@ -141,10 +145,13 @@ class Desk:
         """Set what an agent may spend in all.
 
         Raises:
-            BudgetBelowCommitted: less than is spent and leased already.
+            FailedPrecondition: BUDGET_BELOW_COMMITTED, less than is spent and leased already.
         """
         before = await store.path(transaction, agent_id)
-        after = ledger.reallocate(before, allocated_nanousd)
+        try:
+            after = ledger.reallocate(before, allocated_nanousd)
+        except ledger.LedgerError as error:
+            raise refused(error) from error
         await store.save_path(transaction, after[:1])
         body = {"allocated": allocated_nanousd, "previous": before[0].allocated_nanousd}
         await append(
@@ -274,7 +281,7 @@ class Desk:
         first_path, first_lease = path, lease
         outcomes: list[Outcome] = []
         entries: list[NewEntry] = []
-        slots: list[int] = []
+        bookings: list[tuple[int, int, dict[str, Any]]] = []
         answers: dict[str, tuple[str, int]] = {}
         echoes: list[tuple[int, int]] = []
         for fact in facts:
@@ -305,9 +312,9 @@ class Desk:
                 continue
             before, path, lease = path[0], booking.path, booking.lease
             answers[fact.request_id] = (digest, len(outcomes))
-            slots.append(len(outcomes))
             body = _usage_body(fact, digest, booking, path)
-            outcomes.append(_booked(body, 0))
+            bookings.append((len(outcomes), len(entries), body))
+            outcomes.append(_UNNUMBERED)
             entries.append(NewEntry("usage", body, agent_id, lease_id, fact.request_id))
             entries.extend(_warnings(before, path[0]))
         if not entries:
@@ -319,7 +326,9 @@ class Desk:
         await store.save_lease(transaction, lease)
         if path is not first_path:
             await store.save_path(transaction, path)
-        outcomes = _numbered(outcomes, slots, entries, last_lsn - len(entries) + 1)
+        first_lsn = last_lsn - len(entries) + 1
+        for slot, at, body in bookings:
+            outcomes[slot] = _booked(body, first_lsn + at)
         for slot, first_slot in echoes:
             outcomes[slot] = outcomes[first_slot]
         return outcomes
@@ -482,19 +491,6 @@ def _answer_again(fact: Fact, known: store.Written, digest: str) -> Outcome:
     if known.body["digest"] != digest:
         return _reused(fact.request_id, known.body["digest"])
     return _booked(known.body, known.lsn)
-
-
-def _numbered(
-    outcomes: list[Outcome], slots: list[int], entries: list[NewEntry], first_lsn: int
-) -> list[Outcome]:
-    numbers = [
-        first_lsn + offset for offset, entry in enumerate(entries) if entry.kind == "usage"
-    ]
-    for slot, lsn in zip(slots, numbers, strict=True):
-        booked = outcomes[slot]
-        assert isinstance(booked, Booked)  # noqa: S101 - slots point at bookings only
-        outcomes[slot] = replace(booked, lsn=lsn)
-    return outcomes
 
 
 def _warnings(before: Account, after: Account) -> list[NewEntry]:

@@ -13,17 +13,11 @@ from steward_server.budget import ledger
 from steward_server.budget.desk import Booked, Fact, Outcome
 from steward_server.budget.ledger import MAX_COST_NANOUSD, LeaseState
 from steward_server.budget.pricing import PriceBook
+from steward_server.budget.refusals import refused
 from steward_server.budget.store import Terms
 from steward_server.checks import Checks
 from steward_server.clock import microseconds
-from steward_server.errors import (
-    AlreadyExists,
-    FailedPrecondition,
-    InvalidArgument,
-    OutOfRange,
-    ResourceExhausted,
-    StewardError,
-)
+from steward_server.errors import StewardError
 
 MAX_TOKENS = 10**12
 MAX_REQUEST_NANOUSD = ledger.MAX_BALANCE_NANOUSD
@@ -41,24 +35,6 @@ CERTAINTIES = {
     pb.CERTAINTY_COUNTED: "counted",
     pb.CERTAINTY_ASSUMED: "assumed",
 }
-
-REFUSALS: dict[type[ledger.LedgerError], type[StewardError]] = {
-    ledger.BudgetExceeded: ResourceExhausted,
-    ledger.LeaseClosed: FailedPrecondition,
-    ledger.SequenceGap: OutOfRange,
-    ledger.SequenceReused: AlreadyExists,
-    ledger.BudgetBelowCommitted: FailedPrecondition,
-    ledger.InvalidAmount: InvalidArgument,
-    ledger.IllegalTransition: FailedPrecondition,
-}
-
-
-def refused(error: ledger.LedgerError) -> StewardError:
-    """The ledger's refusal as callers are told it."""
-    kind = REFUSALS[type(error)]
-    fields = {error.field: str(error)} if isinstance(error, ledger.InvalidAmount) else None
-    return kind(str(error), reason=error.reason, facts=error.facts(), fields=fields)
-
 
 def check_handshake(request: pb.HandshakeRequest) -> None:
     """Refuse a handshake that cannot be meant.

@@ -21,8 +21,8 @@ from steward_server.budget.requests import (
     check_handshake,
     facts_of,
     handshake_digest,
-    refused,
 )
+from steward_server.budget.refusals import refused
 from steward_server.budget.sealing import Sealed, Sealer
 from steward_server.budget.store import Terms
 from steward_server.calls import Call
@@ -37,10 +37,14 @@ from steward_server.ids import new_id
 class LentKey(Protocol):
     """A provider and its key."""
 
-    name: str
-    kind: str
-    base_url: str
-    api_key: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def api_key(self) -> str: ...
 
 
 class Providers(Protocol):
@@ -60,8 +64,8 @@ class Providers(Protocol):
 class AgentRecord(Protocol):
     """What is known of an agent."""
 
-    provider: str
-
+    @property
+    def provider(self) -> str: ...
     @property
     def stop_wanted(self) -> bool: ...
 

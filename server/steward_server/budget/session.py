@@ -17,7 +17,8 @@ from google.rpc import status_pb2
 from steward.budget.v1 import budget_pb2 as pb
 from steward_server.budget import ledger, store
 from steward_server.budget.desk import Booked, Outcome
-from steward_server.budget.requests import LEASE_STATES, facts_of, refused, status_of
+from steward_server.budget.refusals import refused
+from steward_server.budget.requests import LEASE_STATES, facts_of, status_of
 from steward_server.budget.room import BudgetRoom, desired
 from steward_server.calls import Call, Refused
 from steward_server.checks import Checks

@@ -1,0 +1,33 @@
+"""The Python client: `Runtime` runs agents on lent money, `Client` is the interface for people.
+
+Start reading at runtime.py. Names are imported when first used, because the server imports the
+pure modules (`prices`, `seal`) and needs nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from steward_client.client import AsyncClient, Client
+    from steward_client.errors import StewardError
+    from steward_client.runtime import AsyncRuntime, Metrics, RunId, Runtime
+
+__all__ = ["AsyncClient", "AsyncRuntime", "Client", "Metrics", "RunId", "Runtime", "StewardError"]
+
+_HOME = {
+    "AsyncClient": "client",
+    "Client": "client",
+    "StewardError": "errors",
+    "AsyncRuntime": "runtime",
+    "Metrics": "runtime",
+    "RunId": "runtime",
+    "Runtime": "runtime",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,401 @@
+"""The money a proxy spends from: the wallet of the lease, the outbox, and asking for more.
+
+It decides how a call is made to fit: ask for more, wait for calls under way, shorten the answer,
+or refuse. What it never does is to hold less than the worst case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+from steward.budget.v1 import budget_pb2 as pb
+
+from steward_client.outbox import OpenHold, Outbox
+from steward_client.prices import Tariff, TokenUsage
+from steward_client.wallet import Refusal, Wallet
+
+log = structlog.get_logger(__name__)
+
+MEASURED = pb.CERTAINTY_MEASURED
+COUNTED = pb.CERTAINTY_COUNTED
+ASSUMED = pb.CERTAINTY_ASSUMED
+
+
+class OutOfMoney(Exception):  # noqa: N818 - the reason a call is refused
+    """The call's worst case does not fit into the lease."""
+
+    def __init__(self, refusal: Refusal, *, needed_nanousd: int, available_nanousd: int) -> None:
+        super().__init__(refusal.value)
+        self.refusal = refusal
+        self.needed_nanousd = needed_nanousd
+        self.available_nanousd = available_nanousd
+
+
+class NotSpending(Exception):  # noqa: N818 - a state
+    """No call is started: `refusal` says whether it stopped, drains, or has no live lease."""
+
+    def __init__(self, refusal: Refusal, reason: str) -> None:
+        super().__init__(reason)
+        self.refusal = refusal
+        self.reason = reason
+
+
+class Lender(Protocol):
+    """Where more comes from."""
+
+    async def refresh(self, requested_nanousd: int) -> bool:
+        """Ask to grow the lease, or only its time with 0; True if something came of it."""
+        ...
+
+    async def renew(self) -> bool:
+        """Ask for a new lease, the old one being over; True if there is one now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PurseConfig:
+    budget_nanousd: int
+    """Never more than this is taken in all."""
+    tranche_nanousd: int
+    """How much is asked for at a time."""
+    refresh_wait_s: float = 2.0
+    """How long a call waits for more money to be lent."""
+    in_flight_wait_s: float = 2.0
+    """How long a call waits for others to settle before it is refused."""
+    full_answer_wait_s: float = 0.5
+    """How long a call waits for others to settle before its answer is shortened instead."""
+    denied_pause_s: float = 1.0
+    """After a denial nothing is asked for this long, unless the budget changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallBound:
+    """What bounds a call, and how far its answer may be shortened."""
+
+    model: str
+    tariff: Tariff
+    input_tokens: int
+    output_tokens: int
+    least_output_tokens: int
+    choice_count: int = 1
+    hour_writes: bool = False
+
+    def nanousd(self, output_tokens: int) -> int:
+        return self.tariff.bound_nanousd(
+            input_tokens=self.input_tokens,
+            output_tokens=output_tokens,
+            choice_count=self.choice_count,
+            hour_writes=self.hour_writes,
+        )
+
+    def fitting(self, available_nanousd: int) -> int:
+        """The most output tokens that are wanted and paid for; below 0 if none are."""
+        affordable = self.tariff.affordable_output_tokens(
+            available_nanousd=available_nanousd,
+            input_tokens=self.input_tokens,
+            choice_count=self.choice_count,
+            hour_writes=self.hour_writes,
+        )
+        return self.output_tokens if affordable is None else min(self.output_tokens, affordable)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Money set aside for one call; it ends by `settle` or `release`, once."""
+
+    call_id: str
+    wallet: Wallet = field(repr=False)
+    model: str
+    bound_nanousd: int
+    output_tokens: int
+    """The limit the call is sent with."""
+
+
+class Purse:
+    """One runtime's money. Its methods belong to one event loop."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        config: PurseConfig,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.provider = ""
+        """The name of the lease's provider, as reports carry it."""
+        self.price_version = ""
+        self.stop_reason = ""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after every settled or released call."""
+        self._outbox = outbox
+        self._clock = clock
+        self._lender: Lender | None = None
+        self._wallet: Wallet | None = None
+        self._spent_before_nanousd = 0
+        self._asking: asyncio.Task[bool] | None = None
+        self._denied_until_s = 0.0
+        self._settled = asyncio.Event()
+        self._prefix = secrets.token_hex(6)
+        self._calls = 0
+        self._stamp = Timestamp()
+
+    def attach(self, lender: Lender) -> None:
+        self._lender = lender
+
+    @property
+    def wallet(self) -> Wallet:
+        """The wallet of the lease.
+
+        Raises:
+            NotSpending: there is no lease yet.
+        """
+        if self._wallet is None:
+            raise NotSpending(Refusal.EXPIRED, "there is no lease yet")
+        return self._wallet
+
+    @property
+    def spent_nanousd(self) -> int:
+        """Of this lease and those before it."""
+        spent_nanousd = self._wallet.spent_nanousd if self._wallet else 0
+        return self._spent_before_nanousd + spent_nanousd
+
+    @property
+    def granted_nanousd(self) -> int:
+        """Of this lease, and what those before it spent."""
+        granted_nanousd = self._wallet.granted_nanousd if self._wallet else 0
+        return self._spent_before_nanousd + granted_nanousd
+
+    @property
+    def left_to_ask_nanousd(self) -> int:
+        return max(0, self.config.budget_nanousd - self.granted_nanousd)
+
+    def open_lease(self, wallet: Wallet) -> None:
+        """Spend from this lease from now on; calls under way settle with theirs."""
+        if self._wallet is not None:
+            self._spent_before_nanousd += self._wallet.spent_nanousd
+            wallet.state = self._wallet.state
+        self._wallet = wallet
+        self._denied_until_s = 0.0
+        self._outbox.open_lease(wallet.lease_id)
+        self._stir()
+
+    def allocation_changed(self) -> None:
+        """More can be had, perhaps: the pause after a denial ends."""
+        self._denied_until_s = 0.0
+        self._stir()
+
+    def drain(self) -> None:
+        if self._wallet is not None:
+            self._wallet.drain()
+        self._stir()
+
+    def stop(self, reason: str) -> None:
+        """Start nothing more; the calls under way are the proxy's to cut."""
+        self.stop_reason = reason
+        if self._wallet is not None:
+            self._wallet.stop()
+        self._stir()
+
+    async def hold(self, call: CallBound) -> Hold:
+        """Set the call's worst case aside, durably; ask, wait and shorten the answer as it takes.
+
+        Raises:
+            OutOfMoney: it does not fit, whatever was tried.
+            NotSpending: nothing may be started.
+            OutboxFailed: the hold is not on disk, so nothing is held.
+        """
+        started_s = self._clock()
+        asked = False
+        while True:
+            wallet = self.wallet
+            now_s = self._clock()
+            fits = call.fitting(wallet.available_nanousd)
+            enough = fits >= call.least_output_tokens
+            if fits == call.output_tokens or (
+                enough and asked and self._waited_for_full(call, wallet, now_s - started_s)
+            ):
+                return await self._take(wallet, call, fits, now_s)
+            refusal = wallet.refusal_for(call.nanousd(call.least_output_tokens), now_s)
+            if refusal in (Refusal.STOPPED, Refusal.DRAINING):
+                raise NotSpending(refusal, self.stop_reason or "its lease is being ended")
+            if not asked:
+                asked = True
+                await self._ask_for(call, wallet, refusal)
+                continue
+            if refusal is Refusal.EXPIRED:
+                raise NotSpending(refusal, "its lease is over and there is no other yet")
+            waited_s = self._clock() - started_s
+            left_s = self.config.in_flight_wait_s + self.config.refresh_wait_s - waited_s
+            if refusal is Refusal.TOO_LARGE or left_s <= 0:
+                raise OutOfMoney(
+                    refusal or Refusal.IN_FLIGHT,
+                    needed_nanousd=call.nanousd(call.least_output_tokens),
+                    available_nanousd=wallet.available_nanousd,
+                )
+            await self._settling(min(left_s, 0.1))
+
+    def _waited_for_full(self, call: CallBound, wallet: Wallet, waited_s: float) -> bool:
+        """No wait would let the whole answer fit, or it has been long enough."""
+        if call.nanousd(call.output_tokens) > wallet.unspent_nanousd:
+            return True
+        return waited_s >= self.config.full_answer_wait_s
+
+    async def _take(self, wallet: Wallet, call: CallBound, tokens: int, now_s: float) -> Hold:
+        self._calls += 1
+        call_id = f"{self._prefix}-{self._calls}"
+        bound_nanousd = call.nanousd(tokens)
+        refusal = wallet.hold(call_id, bound_nanousd, now_s)
+        if refusal is Refusal.EXPIRED and await self._ask(self._renewal):
+            wallet = self.wallet
+            refusal = wallet.hold(call_id, bound_nanousd, self._clock())
+        if refusal in (Refusal.TOO_LARGE, Refusal.IN_FLIGHT):
+            raise OutOfMoney(
+                refusal,
+                needed_nanousd=bound_nanousd,
+                available_nanousd=wallet.available_nanousd,
+            )
+        if refusal is not None:
+            reason = "its lease is over" if refusal is Refusal.EXPIRED else "its lease is ending"
+            raise NotSpending(refusal, self.stop_reason or reason)
+        hold = Hold(call_id, wallet, call.model, bound_nanousd, tokens)
+        try:
+            await self._outbox.hold(
+                lease_id=wallet.lease_id,
+                call_id=call_id,
+                model=call.model,
+                bound_nanousd=bound_nanousd,
+                alone=wallet.open_calls == 1,
+            )
+        except BaseException:
+            self.release(hold)
+            raise
+        self.tend()
+        return hold
+
+    def settle(
+        self, hold: Hold, *, cost_nanousd: int, usage: TokenUsage, certainty: pb.Certainty.ValueType
+    ) -> None:
+        """End the hold with what the call cost, and have it reported."""
+        hold.wallet.settle(hold.call_id, cost_nanousd)
+        self._stamp.GetCurrentTime()
+        report = pb.Usage(
+            request_id=hold.call_id,
+            model=hold.model,
+            provider=self.provider,
+            input_tokens=usage.input,
+            output_tokens=usage.output,
+            cache_read_tokens=usage.cache_read,
+            cache_write_tokens=usage.cache_write_total,
+            cost_nanousd=cost_nanousd,
+            price_version=self.price_version,
+            certainty=certainty,
+            timestamp=self._stamp,
+        )
+
+        def numbered(sequence: int) -> bytes:
+            report.sequence = sequence
+            return report.SerializeToString()
+
+        self._outbox.settle(lease_id=hold.wallet.lease_id, call_id=hold.call_id, report=numbered)
+        self._stir()
+        self.tend()
+
+    def release(self, hold: Hold) -> None:
+        """End the hold: nothing was charged."""
+        hold.wallet.release(hold.call_id)
+        self._outbox.release(hold.call_id)
+        self._stir()
+
+    def tend(self) -> None:
+        """Ask for money or time in the background if either runs low."""
+        wallet = self._wallet
+        if wallet is None or self._asking is not None or self._lender is None:
+            return
+        now_s = self._clock()
+        if now_s < self._denied_until_s:
+            return
+        if wallet.wants_money() and self.left_to_ask_nanousd > 0:
+            requested_nanousd = min(self.left_to_ask_nanousd, self.config.tranche_nanousd)
+            self._start(lambda lender: lender.refresh(requested_nanousd))
+        elif wallet.wants_time(now_s) and not wallet.expired(now_s):
+            self._start(lambda lender: lender.refresh(0))
+
+    async def _ask_for(self, call: CallBound, wallet: Wallet, refusal: Refusal | None) -> None:
+        if refusal is Refusal.EXPIRED:
+            await self._ask(self._renewal)
+            return
+        missing_nanousd = call.nanousd(call.output_tokens) - wallet.available_nanousd
+        requested_nanousd = min(
+            self.left_to_ask_nanousd, max(missing_nanousd, self.config.tranche_nanousd)
+        )
+        if requested_nanousd > 0 and self._clock() >= self._denied_until_s:
+            await self._ask(lambda lender: lender.refresh(requested_nanousd))
+
+    @staticmethod
+    async def _renewal(lender: Lender) -> bool:
+        return await lender.renew()
+
+    async def _ask(self, question: Callable[[Lender], Awaitable[bool]]) -> bool:
+        """Ask and wait a while; a question already under way is waited for instead."""
+        task = self._asking or self._start(question)
+        if task is None:
+            return False
+        done, _ = await asyncio.wait([task], timeout=self.config.refresh_wait_s)
+        return bool(done) and not task.cancelled() and task.result()
+
+    def _start(self, question: Callable[[Lender], Awaitable[bool]]) -> asyncio.Task[bool] | None:
+        lender = self._lender
+        if lender is None:
+            return None
+
+        async def ask() -> bool:
+            granted = await question(lender)
+            if not granted:
+                self._denied_until_s = self._clock() + self.config.denied_pause_s
+            return granted
+
+        task = asyncio.create_task(ask(), name="steward-ask")
+        self._asking = task
+        task.add_done_callback(self._asked)
+        return task
+
+    def _asked(self, task: asyncio.Task[bool]) -> None:
+        self._asking = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("purse.ask_failed", error=repr(error))
+        self._stir()
+
+    def _stir(self) -> None:
+        """Wake the calls that wait for money."""
+        self._settled.set()
+        self._settled = asyncio.Event()
+        self.on_change()
+
+    async def _settling(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
+        except TimeoutError:
+            return
+
+
+def assumed(hold: OpenHold, sequence: int, *, price_version: str = "") -> bytes:
+    """The report of a call whose runtime died under it: the whole hold, no tokens known."""
+    report = pb.Usage(
+        request_id=hold.call_id,
+        sequence=sequence,
+        model=hold.model,
+        cost_nanousd=hold.bound_nanousd,
+        price_version=price_version,
+        certainty=ASSUMED,
+    )
+    report.timestamp.FromMilliseconds(hold.held_at_ms)
+    return report.SerializeToString()

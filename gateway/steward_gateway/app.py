@@ -1,0 +1,340 @@
+"""The gateway put together: routes compiled, requests dispatched, a listener run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+from grpc import StatusCode
+from steward.gateway.v1 import options_pb2
+
+from steward_gateway import errors
+from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
+from steward_gateway.config import GatewayConfig
+from steward_gateway.contracts import Contracts, load_contracts
+from steward_gateway.errors import Dialect, Refusal
+from steward_gateway.exchange import REQUEST_ID, request_id_of
+from steward_gateway.rest import JSON, Exchange, Refused, RestRoute
+from steward_gateway.routes import build_routes
+from steward_gateway.templates import BadPath, Found, Trie
+from steward_gateway.transport import RpcFailure, Transport
+from steward_gateway.websocket import WebSocketRoute, is_upgrade, upgrade_required
+
+log = structlog.get_logger(__name__)
+
+UNMATCHED = "unmatched"
+"""The endpoint of requests that no route takes: their paths are the callers' invention."""
+
+Observe = Callable[[str, int, float], None]
+"""Called once per request with the path template, the HTTP status and the time it took in s."""
+
+Page = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is known of a request by the time it ends, for errors, metrics and the log."""
+
+    request_id: str
+    endpoint: str = UNMATCHED
+    dialect: Dialect = options_pb2.DIALECT_IRON
+
+
+class Gateway:
+    """Answers HTTP requests from a core. Made by `build_app`; `handle` is an aiohttp handler."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        contracts: Contracts,
+        config: GatewayConfig,
+        observe: Observe | None,
+        pages: Mapping[str, Page],
+    ) -> None:
+        self.config = config
+        self.routes = build_routes(contracts)
+        self._observe = observe
+        self._pages = {path: page for path, page in pages.items() if not path.endswith("/*")}
+        self._page_trees = {
+            path.removesuffix("*"): page for path, page in pages.items() if path.endswith("/*")
+        }
+        self._stopping = asyncio.Event()
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._sessions: set[asyncio.Task[None]] = set()
+        self._rest: Trie[RestRoute] = Trie()
+        self._sockets: Trie[WebSocketRoute] = Trie()
+        codecs = Codecs(Style.HOUSE)
+        for route in self.routes:
+            if route.kind == "websocket":
+                socket = WebSocketRoute(route, transport, codecs, config, sessions=self._sessions)
+                self._sockets.add(route.template, route.verb, socket)
+            else:
+                rest = RestRoute(route, transport, codecs, config, stopping=self._stopping)
+                self._rest.add(route.template, route.verb, rest)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; whatever goes wrong is told in the dialect of the path."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        seen = _Seen(request_id_of(request.headers))
+        status = errors.CLIENT_CLOSED_REQUEST
+        try:
+            response = await self._answer(request, seen)
+            status = response.status
+            return response
+        finally:
+            self._done(request, seen, status, loop.time() - started)
+
+    async def _answer(self, request: web.BaseRequest, seen: _Seen) -> web.StreamResponse:
+        try:
+            return await self._dispatch(request, seen)
+        except Refused as refused:
+            refusal = refused.refusal
+        except (BadJson, FieldErrors, BadPath) as fault:
+            refusal = errors.refusal_of_input(fault)
+        except RpcFailure as failure:
+            refusal = errors.refusal_of(failure, seen.request_id)
+            if failure.message != refusal.message:
+                log.warning(
+                    "gateway.call_failed",
+                    endpoint=seen.endpoint,
+                    code=failure.code.name,
+                    message=failure.message,
+                    request_id=seen.request_id,
+                )
+        except web.HTTPException as error:  # aiohttp's own: a broken handshake, say
+            text = error.text or error.reason
+            refusal = Refusal(StatusCode.INVALID_ARGUMENT, text, http=error.status)
+        except ConnectionError:
+            raise  # there is nobody left to answer
+        except Exception:
+            log.exception("gateway.failed", endpoint=seen.endpoint, request_id=seen.request_id)
+            refusal = errors.internal(seen.request_id)
+        answer = errors.answer(refusal, seen.dialect)
+        headers = {**answer.headers, REQUEST_ID: seen.request_id, "Content-Type": JSON}
+        return web.Response(status=answer.status, body=orjson.dumps(answer.body), headers=headers)
+
+    async def _dispatch(self, request: web.BaseRequest, seen: _Seen) -> web.StreamResponse:
+        if self._stopping.is_set():
+            raise Refused(_STOPPING)
+        path, _, query = request.raw_path.partition("?")
+        method = request.method
+        if is_upgrade(request):
+            socket = self._sockets.find(path, method)
+            if socket is not None and method in socket.targets:
+                target = socket.targets[method]
+                seen.endpoint, seen.dialect = target.route.template.text, target.route.dialect
+                return await target.serve(
+                    Exchange(request, seen.request_id, socket.segments, query)
+                )
+        found = self._rest.find(path, method)
+        route = _target(found, method)
+        if route is None and method == "HEAD":
+            found = self._rest.find(path, "GET")
+            route = _target(found, "GET")
+        if found is not None and route is not None:
+            seen.endpoint, seen.dialect = route.route.template.text, route.route.dialect
+            exchange = Exchange(request, seen.request_id, found.segments, query)
+            if route.route.streams_responses:
+                return await self._serve_stream(route, exchange)
+            return await route.serve(exchange)
+        if (page := self._page(path, seen)) is not None:
+            return await page(request)
+        return self._not_served(path, method, found, seen)
+
+    async def _serve_stream(self, route: RestRoute, exchange: Exchange) -> web.StreamResponse:
+        task = asyncio.current_task()
+        if task is not None:
+            self._streams.add(task)
+            task.add_done_callback(self._streams.discard)
+        return await route.serve(exchange)
+
+    def _page(self, path: str, seen: _Seen) -> Page | None:
+        page = self._pages.get(path)
+        if page is not None:
+            seen.endpoint = path
+            return page
+        for beginning, tree in self._page_trees.items():
+            if path.startswith(beginning):
+                seen.endpoint = beginning + "*"
+                return tree
+        return None
+
+    def _not_served(
+        self, path: str, method: str, found: Found[RestRoute] | None, seen: _Seen
+    ) -> web.StreamResponse:
+        """Say why nothing serves the request: no such path, or not with this HTTP method.
+
+        Raises:
+            Refused: unless it only asked what is allowed.
+        """
+        socket = self._sockets.find(path, "GET")
+        if found is None and socket is None:
+            dialects = {route.route.dialect for route in self._rest.nearest(path)}
+            if len(dialects) == 1:
+                seen.dialect = dialects.pop()
+            raise Refused(_NO_SUCH_PATH)
+        known = next(iter((found or socket).targets.values())).route  # type: ignore[union-attr]
+        seen.endpoint, seen.dialect = known.template.text, known.dialect
+        allowed = sorted({*(found.targets if found else ()), *(["GET"] if socket else ())})
+        if "GET" in allowed and found is not None:
+            allowed.append("HEAD")
+        allow = ", ".join([*allowed, "OPTIONS"])
+        if method == "OPTIONS":
+            return web.Response(status=204, headers={"Allow": allow, REQUEST_ID: seen.request_id})
+        if method == "GET" and socket is not None:
+            raise Refused(upgrade_required())
+        raise Refused(
+            Refusal(
+                StatusCode.UNIMPLEMENTED,
+                f"{method} is not served at this path; {allow} are",
+                http=405,
+                headers={"Allow": allow},
+            )
+        )
+
+    def _done(self, request: web.BaseRequest, seen: _Seen, status: int, time_s: float) -> None:
+        if self._observe is not None:
+            self._observe(seen.endpoint, status, time_s)
+        if self.config.access_log:
+            log.info(
+                "http.request",
+                method=request.method,
+                endpoint=seen.endpoint,
+                status=status,
+                time_ms=round(time_s * 1000, 3),
+                peer=request.remote,
+                request_id=seen.request_id,
+            )
+
+    async def end_streams(self) -> None:
+        """Refuse new requests and end what would not end by itself: streams and sockets."""
+        self._stopping.set()
+        ending = {*self._streams, *self._sessions}
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending, timeout=self.config.drain_grace_s)
+
+
+def _target(found: Found[RestRoute] | None, method: str) -> RestRoute | None:
+    if found is None:
+        return None
+    return found.targets.get(method) or found.targets.get("*")
+
+
+_NO_SUCH_PATH = Refusal(StatusCode.NOT_FOUND, "nothing is served at this path")
+_STOPPING = Refusal(
+    StatusCode.UNAVAILABLE,
+    "the gateway is stopping; connect again",
+    retry_after_s=1,
+    headers={"Connection": "close"},
+)
+
+
+def build_app(
+    transport: Transport,
+    *,
+    contracts: Contracts | None = None,
+    config: GatewayConfig | None = None,
+    observe: Observe | None = None,
+    pages: Mapping[str, Page] | None = None,
+) -> Gateway:
+    """Compile the routes of the contracts into a handler of HTTP requests.
+
+    Without contracts everything in the `steward` package is served. `observe` is told of every
+    request's end. `pages` are served beside the routes, by path; one that ends in "/*" is a tree.
+
+    Raises:
+        ContractFault: the contracts cannot be served as they are written.
+    """
+    return Gateway(
+        transport,
+        load_contracts() if contracts is None else contracts,
+        config or GatewayConfig(),
+        observe,
+        pages or {},
+    )
+
+
+class RunningGateway:
+    """A gateway that listens. `stop` once, from the loop it was started on."""
+
+    def __init__(self, gateway: Gateway, runner: web.ServerRunner, host: str, port: int) -> None:
+        self.gateway = gateway
+        self.host = host
+        self.port = port
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """Take no more connections, end streams and sockets (1001), let calls under way end.
+
+        Calls that last longer than `drain_grace_s` are cancelled.
+        """
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self.gateway.end_streams()
+        await self._runner.cleanup()
+
+
+async def serve_gateway(
+    gateway: Gateway,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    ssl_context: ssl.SSLContext | None = None,
+    reuse_port: bool = False,
+) -> RunningGateway:
+    """Start to listen; port 0 takes a free one, which the result names.
+
+    Raises:
+        OSError: the address cannot be listened at.
+    """
+    # It warns of subprotocols it does not know by printing them, and one may be a credential.
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
+
+    def make_request(
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        return web.BaseRequest(
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            loop,
+            client_max_size=gateway.config.max_body_bytes,
+        )
+
+    loop = asyncio.get_running_loop()
+    server = web.Server(
+        gateway.handle,
+        request_factory=make_request,
+        handler_cancellation=True,  # else a call goes on after its caller has left
+        access_log=None,
+    )
+    runner = web.ServerRunner(server, shutdown_timeout=gateway.config.drain_grace_s)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, ssl_context=ssl_context, reuse_port=reuse_port)
+        await site.start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    bound: int = runner.addresses[0][1]
+    log.info("gateway.listening", host=host, port=bound, tls=ssl_context is not None)
+    return RunningGateway(gateway, runner, host, bound)

@@ -1,0 +1,169 @@
+"""Message types to compiled JSON codecs. Pure: text in, messages out, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import orjson
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+from steward_gateway import json_text, names
+from steward_gateway.contracts import message_class
+from steward_gateway.decoding import Decoders, construct
+from steward_gateway.encoding import Encoders, Unencodable
+from steward_gateway.json_text import BadJson
+from steward_gateway.names import Style
+
+MAX_NESTING = 30
+"""How deep JSON for a message type that contains itself may nest.
+
+A level of JSON is up to three levels of protobuf, whose decoders stop at 100.
+"""
+
+__all__ = ["BadJson", "Codec", "Codecs", "FieldErrors", "Style", "Unencodable"]
+
+
+class FieldErrors(ValueError):  # noqa: N818 - several errors
+    """JSON that is no such message: what is wrong, by the path of the field.
+
+    A path is as the caller wrote it: `usages[3].cost_usd`; "" is the whole value.
+    """
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{path or 'the body'} {text}" for path, text in fields.items()))
+        self.fields = dict(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """The codec of one message type.
+
+    Attributes:
+        encode: turns a message into what orjson prints; raises `ValueError` for a value that has no
+            form in JSON.
+        exact: whether numbers in its text must be read as decimals where a double would not do.
+    """
+
+    descriptor: Descriptor
+    message: type[Message]
+    encode: Callable[[Message], Any]
+    exact: bool
+    _plain_constructor: bool
+    _recursive: bool
+    _arguments: Callable[[Any], Any]
+    _faults: Callable[[Descriptor, Any], dict[str, str]]
+
+    def decode(self, value: Any) -> Message:
+        """Turn a JSON value into a message.
+
+        Raises:
+            FieldErrors: everything that is wrong with it.
+        """
+        if self._recursive and _deeper_than(value, MAX_NESTING):
+            raise FieldErrors({"": f"is nested deeper than {MAX_NESTING} levels"})
+        try:
+            arguments = self._arguments(value)
+        except ValueError as fault:
+            raise FieldErrors(self._faults(self.descriptor, value) or {"": str(fault)}) from None
+        if self._plain_constructor:
+            return self.message(**arguments)
+        return construct(self.descriptor, arguments)
+
+    def parse(self, text: bytes | str) -> Any:
+        """Turn JSON text into a value that `decode` takes without loss.
+
+        Raises:
+            BadJson: it is not JSON.
+        """
+        return json_text.parse(text, exact=self.exact)
+
+    def from_json(self, text: bytes | str) -> Message:
+        """Turn JSON text into a message.
+
+        Raises:
+            BadJson: it is not JSON.
+            FieldErrors: it is JSON, but no such message.
+        """
+        return self.decode(self.parse(text))
+
+    def to_json(self, message: Message) -> bytes:
+        """Turn a message into JSON text.
+
+        Raises:
+            Unencodable: it holds a value that JSON has no form for.
+        """
+        try:
+            return orjson.dumps(self.encode(message))
+        except ValueError as error:
+            raise Unencodable(f"{self.descriptor.full_name}: {error}") from error
+
+
+class Codecs:
+    """Makes and keeps the codecs of one style over the default pool."""
+
+    def __init__(self, style: Style) -> None:
+        self.style = style
+        pool = descriptor_pool.Default()
+        self._encoders = Encoders(style, pool)
+        self._decoders = Decoders(style, pool)
+        self._made: dict[str, Codec] = {}
+
+    def of(self, descriptor: Descriptor) -> Codec:
+        """The codec of a message type, made at the first call."""
+        made = self._made.get(descriptor.full_name)
+        if made is None:
+            made = self._made[descriptor.full_name] = Codec(
+                descriptor=descriptor,
+                message=message_class(descriptor),
+                encode=self._encoders.of(descriptor),
+                exact=self.style is Style.HOUSE and _holds_money(descriptor),
+                _plain_constructor=not descriptor.full_name.startswith("google.protobuf."),
+                _recursive=_is_recursive(descriptor),
+                _arguments=self._decoders.of(descriptor),
+                _faults=self._decoders.faults,
+            )
+        return made
+
+
+@cache
+def _reachable(descriptor: Descriptor) -> frozenset[Descriptor]:
+    """The message types that can stand inside a message, itself only if it can contain itself."""
+    found: set[Descriptor] = set()
+    waiting = [descriptor]
+    while waiting:
+        for field in waiting.pop().fields:
+            inner = field.message_type
+            if inner is not None and inner not in found:
+                found.add(inner)
+                waiting.append(inner)
+    return frozenset(found)
+
+
+def _holds_money(descriptor: Descriptor) -> bool:
+    inside = {descriptor} | _reachable(descriptor)
+    return any(names.is_money(field) for message in inside for field in message.fields)
+
+
+def _is_recursive(descriptor: Descriptor) -> bool:
+    inside = {descriptor} | _reachable(descriptor)
+    return any(
+        message in _reachable(message) or message.full_name == "google.protobuf.Any"
+        for message in inside
+    )
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit + 1):
+        containers = [item for item in level if type(item) in (dict, list)]
+        if not containers:
+            return False
+        level = []
+        for container in containers:
+            level += container.values() if type(container) is dict else container
+    return True

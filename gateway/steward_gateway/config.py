@@ -1,0 +1,32 @@
+"""Settings of the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Limits and times, each with its unit."""
+
+    max_body_bytes: int = 4 * 1024 * 1024
+    """Larger bodies are 413. The core takes messages of 4 MiB, gRPC's default."""
+    max_frame_bytes: int = 1024 * 1024
+    """Larger WebSocket frames close the socket with 1009."""
+    unary_timeout_s: float = 60
+    """Deadline of a call without streams whose caller sets none."""
+    max_timeout_s: float = 3600
+    """The longest deadline a caller may set; longer ones are cut to it."""
+    heartbeat_s: float = 30
+    """Between pings on a quiet WebSocket and comments on quiet server-sent events. A socket that
+    answers no ping within half of it is dropped."""
+    accept_timeout_s: float = 10
+    """How long a stream may stay unaccepted before its answer is opened all the same."""
+    frame_queue_count: int = 16
+    """Frames read ahead of the method; then the socket is not read."""
+    half_close_grace_s: float = 2
+    """How long a stream may go on after its socket was closed, to finish what it was sent."""
+    drain_grace_s: float = 10
+    """How long calls under way may take to end when the gateway stops."""
+    access_log: bool = True
+    """Whether each request is logged, with its path template; never its query or body."""

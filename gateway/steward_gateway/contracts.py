@@ -1,0 +1,103 @@
+"""The contracts a gateway serves: services of a descriptor set, messages of generated code.
+
+Only names come from the set. Descriptors and classes come from the default pool, so that an
+in-process core and the gateway hand each other the very same message classes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import (
+    Descriptor,
+    FieldDescriptor,
+    MethodDescriptor,
+    ServiceDescriptor,
+)
+from google.protobuf.message import DecodeError, Message
+from steward.gateway.v1 import options_pb2
+
+
+class ContractFault(Exception):  # noqa: N818 - a fault in the contracts, found at start
+    """The contracts cannot be served as they are written; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contracts:
+    """The services of a descriptor set, in the order they are declared."""
+
+    services: tuple[ServiceDescriptor, ...]
+
+    def methods(self) -> Iterator[MethodDescriptor]:
+        for service in self.services:
+            yield from service.methods
+
+
+def load_contracts(descriptor_set: Path | bytes | None = None) -> Contracts:
+    """Read which services there are; None reads the set that ships with the `steward` package.
+
+    Raises:
+        ContractFault: the set is missing or broken, or its generated modules cannot be imported.
+    """
+    if descriptor_set is None:
+        descriptor_set = Path(__import__("steward").__path__[0]) / "descriptors.binpb"
+    if isinstance(descriptor_set, Path):
+        if not descriptor_set.is_file():
+            raise ContractFault(f"no descriptor set at {descriptor_set}; compile the protos first")
+        descriptor_set = descriptor_set.read_bytes()
+    try:
+        files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set).file
+    except DecodeError as error:
+        raise ContractFault(f"the descriptor set is not one: {error}") from error
+    services = []
+    for file in files:
+        if not file.service:
+            continue
+        _import_generated(file.name)
+        in_pool = descriptor_pool.Default().FindFileByName(file.name)
+        services += [in_pool.services_by_name[service.name] for service in file.service]
+    return Contracts(tuple(services))
+
+
+def _import_generated(proto: str) -> None:
+    module = proto.removesuffix(".proto").replace("-", "_").replace("/", ".") + "_pb2"
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ContractFault(f"{proto} has no importable generated module {module}") from error
+
+
+def message_class(descriptor: Descriptor) -> type[Message]:
+    """The generated class of a message type."""
+    return message_factory.GetMessageClass(descriptor)
+
+
+def type_of(field: FieldDescriptor) -> Descriptor:
+    """The message type of a field that holds messages.
+
+    Raises:
+        TypeError: it does not.
+    """
+    if field.message_type is None:
+        raise TypeError(f"{field.full_name} holds no message")
+    return field.message_type
+
+
+def full_method(method: MethodDescriptor) -> str:
+    """The name a `Transport` calls a method by."""
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def method_rule(method: MethodDescriptor) -> options_pb2.MethodRule:
+    """What our options say of a method; empty if nothing."""
+    return method.GetOptions().Extensions[options_pb2.method]
+
+
+def dialect_of(method: MethodDescriptor) -> options_pb2.Dialect.ValueType:
+    """The dialect of a method: its own, else its service's, else Iron."""
+    service = method.containing_service.GetOptions().Extensions[options_pb2.service]
+    return method_rule(method).dialect or service.dialect or options_pb2.DIALECT_IRON

@@ -1,0 +1,148 @@
+"""What HTTP headers say about a call: credentials, request id, deadline; and what goes back."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from urllib.parse import parse_qsl, urlencode
+
+from aiohttp import web
+
+from steward_gateway.codec import FieldErrors
+from steward_gateway.transport import Metadata
+
+REQUEST_ID = "X-Request-Id"
+PEER_KEY = "x-steward-peer"
+"""Metadata with the caller's address. Made here; a header of that name is never passed on."""
+
+# Only these headers reach the core, under their lower-case names.
+_CREDENTIAL_HEADERS = ("Authorization", "X-IC-Key", "X-API-Key")
+
+# Callers that cannot send headers put a credential into the query of a stream.
+_CREDENTIAL_PARAMETERS = {
+    "token": ("authorization", "Bearer "),
+    "api_key": ("x-api-key", ""),
+    "ticket": ("x-ticket", ""),
+}
+CREDENTIAL_PROTOCOL = "Authorization"
+"""The WebSocket subprotocol that says that the next one is a credential."""
+
+_PLAIN = re.compile(r"[\x20-\x7e]*")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
+_GRPC_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+MAX_USER_AGENT_CHARS = 256
+MAX_IDEMPOTENCY_KEY_CHARS = 255
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """The caller's request id if it is fit to be shown in headers and logs, else a new one."""
+    given = headers.get(REQUEST_ID, "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def metadata_of(request: web.BaseRequest, request_id: str) -> list[tuple[str, str]]:
+    """What the core is told about a caller. A header that gRPC could not carry is left out."""
+    headers = request.headers
+    metadata = [("x-request-id", request_id)]
+    for name in _CREDENTIAL_HEADERS:
+        value = headers.get(name)
+        if value and _PLAIN.fullmatch(value):
+            metadata.append((name.lower(), value.strip()))
+    agent = headers.get("User-Agent")
+    if agent:
+        plain = agent[:MAX_USER_AGENT_CHARS].encode("ascii", "replace").decode()
+        metadata.append(("user-agent", "".join(c if " " <= c <= "~" else "?" for c in plain)))
+    if request.remote:
+        metadata.append((PEER_KEY, request.remote))
+    return metadata
+
+
+def take_credentials(
+    query: str, metadata: list[tuple[str, str]], own_parameters: Iterable[str]
+) -> str:
+    """Move credentials from a stream's query into its metadata; give the query without them.
+
+    A parameter that the request itself has (`own_parameters`) is left alone. A header wins.
+    """
+    if not query:
+        return query
+    kept = []
+    present = {key for key, _ in metadata}
+    own = set(own_parameters)
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in _CREDENTIAL_PARAMETERS or name in own:
+            kept.append((name, value))
+            continue
+        key, prefix = _CREDENTIAL_PARAMETERS[name]
+        if key not in present and value and _PLAIN.fullmatch(value):
+            metadata.append((key, prefix + value))
+    return urlencode(kept)
+
+
+def take_protocol_credential(
+    headers: Mapping[str, str], metadata: list[tuple[str, str]]
+) -> tuple[str, ...]:
+    """Read `Sec-WebSocket-Protocol: Authorization, <token>` into metadata.
+
+    The token may be preceded by "Bearer ", though browsers cannot send a space there. Gives the
+    subprotocols to agree to.
+    """
+    offered = [item.strip() for item in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    if CREDENTIAL_PROTOCOL not in offered:
+        return ()
+    position = offered.index(CREDENTIAL_PROTOCOL) + 1
+    token = offered[position] if position < len(offered) else ""
+    token = token.removeprefix("Bearer").strip() if token.startswith("Bearer ") else token
+    present = any(key == "authorization" for key, _ in metadata)
+    if token and not present and _PLAIN.fullmatch(token):
+        metadata.append(("authorization", f"Bearer {token}"))
+    return (CREDENTIAL_PROTOCOL,)
+
+
+def timeout_of(headers: Mapping[str, str], default_s: float | None, max_s: float) -> float | None:
+    """The deadline a caller asks for, in seconds from now.
+
+    Raises:
+        FieldErrors: the header is not of its form.
+    """
+    seconds = headers.get("X-Request-Timeout")
+    if seconds is not None:
+        if not _SECONDS.fullmatch(seconds):
+            raise FieldErrors({"X-Request-Timeout": "must be a number of seconds, such as 2.5"})
+        return min(float(seconds), max_s)
+    timeout = headers.get("grpc-timeout")
+    if timeout is not None:
+        found = _GRPC_TIMEOUT.fullmatch(timeout)
+        if found is None:
+            raise FieldErrors({"grpc-timeout": "must be a number and one of HMSmun, such as 250m"})
+        return min(int(found[1]) * _UNIT_S[found[2]], max_s)
+    return default_s
+
+
+def idempotency_key_of(headers: Mapping[str, str]) -> str:
+    """The caller's `Idempotency-Key`, or "".
+
+    Raises:
+        FieldErrors: it is too long or not printable ASCII.
+    """
+    key = headers.get("Idempotency-Key", "").strip()
+    if len(key) > MAX_IDEMPOTENCY_KEY_CHARS or not _PLAIN.fullmatch(key):
+        raise FieldErrors(
+            {"Idempotency-Key": f"must be up to {MAX_IDEMPOTENCY_KEY_CHARS} printable characters"}
+        )
+    return key
+
+
+def headers_of(metadata: Metadata) -> dict[str, str]:
+    """The metadata of an answer that its caller may see as headers: `x-*` and `retry-after`."""
+    return {
+        key: value
+        for key, value in metadata
+        if isinstance(value, str)
+        and (key.startswith("x-") or key == "retry-after")
+        and key not in ("x-request-id", PEER_KEY)
+        and _PLAIN.fullmatch(value)
+    }

@@ -1,0 +1,54 @@
+"""JSON text to Python values: orjson where it is exact, decimals where a float would not be."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import orjson
+
+# Every digit or point becomes "1" and every sign "-", so that a long number or a large exponent is
+# a plain substring: several times quicker than a regular expression.
+_SHAPE = bytes.maketrans(b"0123456789.eE+-", b"11111111111ee--")
+_LONG_NUMBER = b"1" * 17
+_LARGE_EXPONENTS = (b"1e111", b"1e-111")
+
+
+def _needs_decimals(text: bytes) -> bool:
+    """Whether a number in the text may not be told from the shortest text of its double.
+
+    If not, each has at most 15 significant digits (or is an integer) and is far from the subnormal
+    doubles: two such decimals never share a double, so the shortest text is what was written.
+    """
+    shape = text.translate(_SHAPE)
+    return _LONG_NUMBER in shape or any(exponent in shape for exponent in _LARGE_EXPONENTS)
+
+
+class BadJson(ValueError):  # noqa: N818 - reads as what the text is
+    """The text is not JSON, or not JSON that can be held; says where."""
+
+
+def parse(text: bytes | str, *, exact: bool = False) -> Any:
+    """Read JSON; with `exact`, numbers that a double could not stand for come as `Decimal`.
+
+    Raises:
+        BadJson: with line and column. NaN, infinities and lone surrogates are not JSON.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadJson(
+            f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        ) from None
+    if not exact:
+        return value
+    raw = text if isinstance(text, bytes) else text.encode()
+    if not _needs_decimals(raw):
+        return value
+    try:
+        return json.loads(raw, parse_float=Decimal)
+    except (InvalidOperation, ValueError):
+        raise BadJson("a number in the body has too many digits") from None
+    except RecursionError:
+        raise BadJson("the body is nested too deeply") from None

@@ -1,0 +1,317 @@
+"""One HTTP route served: request, call, answer; streams as NDJSON or server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+from google.protobuf.message import Message
+from grpc import StatusCode
+
+from steward_gateway import errors
+from steward_gateway.binding import HTTP_BODY, Binding
+from steward_gateway.codec import Codecs
+from steward_gateway.config import GatewayConfig
+from steward_gateway.errors import Refusal
+from steward_gateway.exchange import (
+    REQUEST_ID,
+    headers_of,
+    idempotency_key_of,
+    metadata_of,
+    take_credentials,
+    timeout_of,
+)
+from steward_gateway.names import json_name
+from steward_gateway.routes import Route
+from steward_gateway.transport import Metadata, RpcFailure, Stream, Transport
+
+log = structlog.get_logger(__name__)
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+EVENT_STREAM = "text/event-stream"
+
+
+class Refused(Exception):  # noqa: N818 - named after what happened
+    """The request ends here, with this refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request on its way through a route; the path and query as they were sent."""
+
+    request: web.BaseRequest
+    request_id: str
+    segments: list[str]
+    query: str
+
+
+class RestRoute:
+    """Serves one HTTP route; everything that can be known at start is looked up here, once."""
+
+    def __init__(
+        self,
+        route: Route,
+        transport: Transport,
+        codecs: Codecs,
+        config: GatewayConfig,
+        *,
+        stopping: asyncio.Event,
+    ) -> None:
+        self.route = route
+        self._transport = transport
+        self._config = config
+        self._stopping = stopping
+        self._binding = Binding(codecs, route.method.input_type, route.variables, route.body)
+        self._parameters = {
+            json_name(field, codecs.style) for field in route.method.input_type.fields
+        }
+        output = route.method.output_type
+        if route.response_body:
+            field = output.fields_by_name[route.response_body]
+            shown = field.message_type if not field.is_repeated else None
+            self._encode = _field_encoder(codecs, route)
+        else:
+            shown = output
+            self._encode = codecs.of(output).encode
+        self._raw = shown is not None and shown.full_name == HTTP_BODY
+
+    async def serve(self, exchange: Exchange) -> web.StreamResponse:
+        """Answer the request.
+
+        Raises:
+            BadJson, FieldErrors, BadPath, Refused: the request is refused here.
+            RpcFailure: the core refuses it.
+        """
+        if self.route.streams_responses:
+            return await self._serve_stream(exchange)
+        return await self._serve_unary(exchange)
+
+    async def _serve_unary(self, exchange: Exchange) -> web.StreamResponse:
+        headers = exchange.request.headers
+        timeout_s = timeout_of(headers, self._config.unary_timeout_s, self._config.max_timeout_s)
+        message = await self._message(exchange, exchange.query)
+        reply = await self._transport.unary(
+            self.route.full_method,
+            message,
+            metadata=tuple(metadata_of(exchange.request, exchange.request_id)),
+            timeout_s=timeout_s,
+        )
+        shown = headers_of(reply.initial_metadata + reply.trailing_metadata)
+        shown[REQUEST_ID] = exchange.request_id
+        status = self.route.success_status
+        if status == 204:
+            return web.Response(status=204, headers=shown)
+        if self._raw:
+            body = self._raw_body(reply.message)
+            shown["Content-Type"] = body.content_type or "application/octet-stream"
+            return web.Response(status=status, body=body.data, headers=shown)
+        shown["Content-Type"] = JSON
+        return web.Response(
+            status=status, body=orjson.dumps(self._encode(reply.message)), headers=shown
+        )
+
+    def _raw_body(self, message: Message) -> Any:
+        name = self.route.response_body
+        return getattr(message, name) if name else message
+
+    async def _message(self, exchange: Exchange, query: str) -> Message:
+        body = b""
+        request = exchange.request
+        if self._binding.takes_body:
+            body = await read_body(request, self._config.max_body_bytes)
+            if body and not self._binding.takes_raw_body:
+                _require_json(request)
+        message = self._binding.bind(
+            self.route.template.values(exchange.segments),
+            query,
+            body,
+            request.headers.get("Content-Type", ""),
+        )
+        name = self.route.request_id_field
+        if name and not getattr(message, name) and (key := idempotency_key_of(request.headers)):
+            setattr(message, name, key)
+        return message
+
+    async def _serve_stream(self, exchange: Exchange) -> web.StreamResponse:
+        request = exchange.request
+        timeout_s = timeout_of(request.headers, None, self._config.max_timeout_s)
+        metadata = metadata_of(request, exchange.request_id)
+        query = take_credentials(exchange.query, metadata, self._parameters)
+        message = await self._message(exchange, query)
+        call = self._transport.stream(
+            self.route.full_method, message, metadata=tuple(metadata), timeout_s=timeout_s
+        )
+        try:
+            accepted = await wait_accepted(call, self._config.accept_timeout_s)
+            events = EVENT_STREAM in request.headers.get("Accept", "")
+            response = web.StreamResponse(
+                status=self.route.success_status,
+                headers={
+                    **headers_of(accepted),
+                    REQUEST_ID: exchange.request_id,
+                    "Content-Type": EVENT_STREAM if events else NDJSON,
+                    "Cache-Control": "no-store",
+                    "X-Accel-Buffering": "no",
+                },
+            )
+            await response.prepare(request)
+            if request.method == "HEAD":
+                return response
+            frame = _event if events else _line
+            async with _Heartbeat(response, self._config.heartbeat_s if events else None):
+                await self._relay(call, response, frame, exchange.request_id)
+            await response.write_eof()
+            return response
+        finally:
+            await call.aclose()
+
+    async def _relay(
+        self,
+        call: Stream,
+        response: web.StreamResponse,
+        frame: Callable[[Any, str], bytes],
+        request_id: str,
+    ) -> None:
+        """Write what the call yields; a failure is the last thing written."""
+        try:
+            async for message in call:
+                if self._raw:
+                    await response.write(self._raw_body(message).data)
+                else:
+                    await response.write(frame(self._encode(message), ""))
+        except RpcFailure as failure:
+            refusal = errors.refusal_of(failure, request_id)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._stopping.is_set() or task is None:
+                raise
+            task.uncancel()  # the gateway stops: the reader is told so before it goes
+            refusal = Refusal(StatusCode.UNAVAILABLE, "the gateway is stopping; connect again")
+        except ValueError:
+            log.exception("gateway.unencodable", method=self.route.full_method)
+            refusal = errors.internal(request_id)
+        else:
+            return
+        if not self._raw:
+            body = errors.answer(refusal, self.route.dialect).body
+            await response.write(frame(body, "error"))
+
+
+def _field_encoder(codecs: Codecs, route: Route) -> Callable[[Message], Any]:
+    """The encoder of one field of the response, whatever kind of field it is."""
+    output = route.method.output_type
+    field = output.fields_by_name[route.response_body]
+    if field.message_type is not None and not field.is_repeated:
+        encode, name = codecs.of(field.message_type).encode, field.name
+        return lambda message: encode(getattr(message, name))
+    encode_all, key = codecs.of(output).encode, json_name(field, codecs.style)
+    return lambda message: encode_all(message).get(key)
+
+
+async def wait_accepted(call: Stream, timeout_s: float) -> Metadata:
+    """Wait until a stream is accepted, but not for ever: some say nothing before they are told.
+
+    Raises:
+        RpcFailure: it was refused.
+    """
+    accepted = asyncio.ensure_future(call.initial_metadata())
+    try:
+        await asyncio.wait({accepted}, timeout=timeout_s)
+        return accepted.result() if accepted.done() else ()
+    finally:
+        if not accepted.done():
+            accepted.add_done_callback(_forget)
+
+
+def _forget(task: asyncio.Future[Metadata]) -> None:
+    if not task.cancelled():
+        task.exception()  # told by the stream itself
+
+
+async def read_body(request: web.BaseRequest, max_bytes: int) -> bytes:
+    """Read a request's body.
+
+    Raises:
+        Refused: with 413 if it is too large.
+    """
+    if not request.can_read_body:
+        return b""
+    length = request.content_length
+    try:
+        if length is not None and length > max_bytes:
+            raise web.HTTPRequestEntityTooLarge(max_bytes, length)
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused(
+            Refusal(
+                StatusCode.RESOURCE_EXHAUSTED,
+                f"the body is larger than {max_bytes} bytes",
+                http=413,
+                headers={"Connection": "close"},
+            )
+        ) from None
+
+
+def _require_json(request: web.BaseRequest) -> None:
+    content_type = request.headers.get("Content-Type", "")
+    media_type, _, parameters = content_type.partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if media_type.strip().lower() == JSON and charset in ("", "charset=utf-8"):
+        return
+    raise Refused(
+        Refusal(
+            StatusCode.INVALID_ARGUMENT,
+            f"the body must be sent as Content-Type: {JSON}",
+            http=415,
+            headers={"Accept": JSON},
+        )
+    )
+
+
+def _line(value: Any, event: str) -> bytes:
+    del event
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _event(value: Any, event: str) -> bytes:
+    name = f"event: {event}\n".encode() if event else b""
+    return name + b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+class _Heartbeat:
+    """Writes a comment into server-sent events at intervals, so that a dead reader is noticed."""
+
+    def __init__(self, response: web.StreamResponse, interval_s: float | None) -> None:
+        self._response = response
+        self._interval_s = interval_s
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        if self._interval_s is not None:
+            self._task = asyncio.create_task(self._beat(self._interval_s))
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _beat(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self._response.write(b": alive\n\n")
+            except ConnectionError:
+                return  # the relay meets the same error

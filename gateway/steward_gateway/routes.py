@@ -1,0 +1,246 @@
+"""Descriptors to routes: the rules of `google.api.http`, and of our option for WebSockets. Pure.
+
+Every fault of a rule is found here, at start, never while serving.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from google.api import annotations_pb2, http_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from steward.gateway.v1 import options_pb2
+
+from steward_gateway.contracts import (
+    ContractFault,
+    Contracts,
+    dialect_of,
+    full_method,
+    method_rule,
+)
+from steward_gateway.names import is_map, real_oneof
+from steward_gateway.templates import BadTemplate, Template, parse_template
+
+BindingKind = Literal["http", "websocket"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way into one method.
+
+    Attributes:
+        verb: the HTTP method; "*" for every one; "GET" for a WebSocket.
+        variables: for each variable of the template the fields that lead to it.
+        body: "*" for the whole request, the name of a field, or "" for none.
+        response_body: the name of the field that is answered alone, or "".
+        opening: for a WebSocket, the field of the request stream that is sent first, or "".
+        request_id_field: the field that takes the `Idempotency-Key`, or "".
+    """
+
+    method: MethodDescriptor
+    full_method: str
+    kind: BindingKind
+    verb: str
+    template: Template
+    variables: tuple[tuple[FieldDescriptor, ...], ...]
+    body: str
+    response_body: str
+    dialect: options_pb2.Dialect.ValueType
+    success_status: int = 200
+    framing: options_pb2.Framing.ValueType = options_pb2.FRAMING_PLAIN
+    opening: str = ""
+    request_id_field: str = ""
+
+    @property
+    def streams_requests(self) -> bool:
+        return self.method.client_streaming
+
+    @property
+    def streams_responses(self) -> bool:
+        return self.method.server_streaming
+
+
+def build_routes(contracts: Contracts) -> tuple[Route, ...]:
+    """Every route of the contracts.
+
+    Raises:
+        ContractFault: a rule names a field that is not there or of the wrong kind, its template is
+            broken, or two methods claim one path.
+    """
+    routes: list[Route] = []
+    taken: dict[tuple[BindingKind, str, str], Route] = {}
+    for method in contracts.methods():
+        for route in _routes_of(method):
+            key = (route.kind, route.verb, route.template.shape)
+            if (other := taken.setdefault(key, route)) is not route:
+                raise ContractFault(
+                    f"{route.full_method} and {other.full_method} both claim "
+                    f"{route.verb} {route.template.text}"
+                )
+            routes.append(route)
+    return tuple(routes)
+
+
+def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
+    options = method.GetOptions()
+    if options.HasExtension(annotations_pb2.http):
+        rule = options.Extensions[annotations_pb2.http]
+        yield _http_route(method, rule)
+        for binding in rule.additional_bindings:
+            if binding.additional_bindings:
+                raise ContractFault(f"{full_method(method)}: additional_bindings inside each other")
+            yield _http_route(method, binding)
+    if method_rule(method).HasField("websocket"):
+        yield _websocket_route(method, method_rule(method).websocket)
+
+
+def _http_route(method: MethodDescriptor, rule: http_pb2.HttpRule) -> Route:
+    where = full_method(method)
+    pattern = rule.WhichOneof("pattern")
+    if pattern is None:
+        raise ContractFault(f"{where}: a google.api.http rule without a path")
+    if method.client_streaming:
+        raise ContractFault(f"{where}: a stream of requests has no HTTP form; use a websocket rule")
+    verb, path = (
+        (rule.custom.kind.upper(), rule.custom.path)
+        if pattern == "custom"
+        else (pattern.upper(), getattr(rule, pattern))
+    )
+    if not verb:
+        raise ContractFault(f"{where}: a custom pattern without a kind")
+    if rule.body and verb in ("GET", "HEAD"):
+        raise ContractFault(f"{where}: {verb} carries no body, but the rule has body {rule.body!r}")
+    request = method.input_type
+    template, variables = _template(method, path, request)
+    if rule.body and rule.body != "*":
+        body = _top_level(method, request, "body", rule.body)
+        for variable in variables:
+            if variable[0] is body and len(variable) == 1:
+                raise ContractFault(f"{where}: {rule.body!r} is both the body and in the path")
+    if rule.response_body:
+        _top_level(method, method.output_type, "response_body", rule.response_body)
+    return Route(
+        method=method,
+        full_method=where,
+        kind="http",
+        verb=verb,
+        template=template,
+        variables=variables,
+        body=rule.body,
+        response_body=rule.response_body,
+        dialect=dialect_of(method),
+        success_status=_success_status(method),
+        request_id_field=_request_id_field(method),
+    )
+
+
+def _websocket_route(method: MethodDescriptor, rule: options_pb2.WebSocketRule) -> Route:
+    where = full_method(method)
+    if not (method.client_streaming or method.server_streaming):
+        raise ContractFault(f"{where}: a websocket rule on a method without streams")
+    filled = method.input_type
+    if rule.opening:
+        if not method.client_streaming:
+            raise ContractFault(f"{where}: `opening` on a method without a request stream")
+        opening = _top_level(method, method.input_type, "opening", rule.opening)
+        if opening.message_type is None or opening.is_repeated:
+            raise ContractFault(f"{where}: opening {rule.opening!r} is not a single message")
+        filled = opening.message_type
+    template, variables = _template(method, rule.path, filled)
+    if variables and method.client_streaming and not rule.opening:
+        raise ContractFault(f"{where}: variables in the path need an `opening` to be sent in")
+    shown = method.output_type
+    if rule.response_body:
+        field = _top_level(method, method.output_type, "response_body", rule.response_body)
+        if field.message_type is None or field.is_repeated:
+            raise ContractFault(f"{where}: response_body {rule.response_body!r} is no message")
+        shown = field.message_type
+    if rule.framing in (options_pb2.FRAMING_TAGGED, options_pb2.FRAMING_FLAT):
+        read = [method.input_type] if method.client_streaming else []
+        for message in [*read, shown]:
+            _one_oneof(method, message)
+    return Route(
+        method=method,
+        full_method=where,
+        kind="websocket",
+        verb="GET",
+        template=template,
+        variables=variables,
+        body="",
+        response_body=rule.response_body,
+        dialect=dialect_of(method),
+        framing=rule.framing or options_pb2.FRAMING_PLAIN,
+        opening=rule.opening,
+    )
+
+
+def _template(
+    method: MethodDescriptor, path: str, request: Descriptor
+) -> tuple[Template, tuple[tuple[FieldDescriptor, ...], ...]]:
+    where = f"{full_method(method)}: the path {path!r}"
+    try:
+        template = parse_template(path)
+    except BadTemplate as error:
+        raise ContractFault(f"{where} {error}") from error
+    return template, tuple(
+        _path_field(where, request, variable.field_path) for variable in template.variables
+    )
+
+
+def _path_field(
+    where: str, request: Descriptor, field_path: tuple[str, ...]
+) -> tuple[FieldDescriptor, ...]:
+    dotted = ".".join(field_path)
+    fields: list[FieldDescriptor] = []
+    message: Descriptor | None = request
+    for name in field_path:
+        if message is None or name not in message.fields_by_name:
+            raise ContractFault(f"{where} names {dotted!r}, which {request.full_name} lacks")
+        field = message.fields_by_name[name]
+        if field.is_repeated:
+            raise ContractFault(f"{where} names {dotted!r}, but {name!r} is repeated")
+        fields.append(field)
+        message = field.message_type
+    if message is not None and not message.full_name.startswith("google.protobuf."):
+        raise ContractFault(f"{where} names {dotted!r}, which is a message")
+    return tuple(fields)
+
+
+def _top_level(
+    method: MethodDescriptor, message: Descriptor, option: str, name: str
+) -> FieldDescriptor:
+    if name in message.fields_by_name:
+        return message.fields_by_name[name]
+    raise ContractFault(
+        f"{full_method(method)}: {option} names {name!r}, which {message.full_name} lacks"
+    )
+
+
+def _one_oneof(method: MethodDescriptor, message: Descriptor) -> None:
+    declared = [oneof for oneof in message.oneofs if real_oneof(oneof.fields[0]) is not None]
+    if len(declared) != 1:
+        raise ContractFault(
+            f"{full_method(method)}: this framing needs {message.full_name} to hold one oneof"
+        )
+    for field in declared[0].fields:
+        if field.message_type is None or is_map(field):
+            raise ContractFault(f"{full_method(method)}: {field.full_name} is not a message")
+
+
+def _success_status(method: MethodDescriptor) -> int:
+    status = method_rule(method).success_status or 200
+    if not 200 <= status <= 299:
+        raise ContractFault(f"{full_method(method)}: success_status {status} is no success")
+    return status
+
+
+def _request_id_field(method: MethodDescriptor) -> str:
+    name = method_rule(method).request_id_field
+    if not name:
+        return ""
+    field = _top_level(method, method.input_type, "request_id_field", name)
+    if field.type != FieldDescriptor.TYPE_STRING or field.is_repeated:
+        raise ContractFault(f"{full_method(method)}: request_id_field {name!r} is no string")
+    return name

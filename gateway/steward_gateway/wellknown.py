@@ -1,0 +1,159 @@
+"""The texts of Timestamp, Duration, bytes and float in JSON, both ways. Pure."""
+
+from __future__ import annotations
+
+import binascii
+import re
+import struct
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+SECONDS_PER_DAY = 86_400
+MIN_TIMESTAMP_S = -62_135_596_800  # 0001-01-01T00:00:00Z
+MAX_TIMESTAMP_S = 253_402_300_799  # 9999-12-31T23:59:59Z
+MAX_DURATION_S = 315_576_000_000  # google/protobuf/duration.proto: 10,000 years
+
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
+    r"(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
+)
+_DURATION = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_URL_SAFE = str.maketrans("-_", "+/")
+_FLOAT32 = struct.Struct("<f")
+
+
+class Unreadable(ValueError):  # noqa: N818 - reads as what the text is
+    """The text is not of the form it must have; says which form that is."""
+
+
+@lru_cache(maxsize=1024)  # times in one answer, and in answers to many readers, repeat
+def _to_the_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
+
+
+def _fraction(nanos: int) -> str:
+    if nanos % 1_000_000 == 0:
+        return f".{nanos // 1_000_000:03d}"
+    if nanos % 1_000 == 0:
+        return f".{nanos // 1_000:06d}"
+    return f".{nanos:09d}"
+
+
+def timestamp_text(seconds: int, nanos: int) -> str:
+    """Write a time as RFC 3339 in UTC, with 0, 3, 6 or 9 decimals.
+
+    Raises:
+        ValueError: outside the years 1 to 9999, or nanos outside 0 to 999,999,999.
+    """
+    if not MIN_TIMESTAMP_S <= seconds <= MAX_TIMESTAMP_S or not 0 <= nanos <= 999_999_999:
+        raise ValueError(f"no such time: {seconds} s, {nanos} ns after 1970")
+    if not nanos:
+        return _to_the_second(seconds) + "Z"
+    return _to_the_second(seconds) + _fraction(nanos) + "Z"
+
+
+def read_timestamp(text: object) -> dict[str, int]:
+    """Read an RFC 3339 time with any offset into seconds and nanos.
+
+    Raises:
+        Unreadable: not of that form, no such day or hour, or outside the years 1 to 9999.
+    """
+    found = _TIMESTAMP.fullmatch(text) if type(text) is str else None
+    if found is None:
+        raise Unreadable("must be a time such as 2026-11-21T09:30:00Z")
+    year, month, day, hour, minute, second, fraction, sign, off_h, off_m = found.groups()
+    try:
+        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_ORDINAL
+    except ValueError:
+        raise Unreadable("must be a time such as 2026-11-21T09:30:00Z: no such day") from None
+    if int(hour) > 23 or int(minute) > 59 or int(second) > 59:
+        raise Unreadable("must be a time such as 2026-11-21T09:30:00Z: no such time of day")
+    seconds = days * SECONDS_PER_DAY + int(hour) * 3600 + int(minute) * 60 + int(second)
+    if sign:
+        if int(off_h) > 23 or int(off_m) > 59:
+            raise Unreadable("must be a time such as 2026-11-21T09:30:00Z: no such offset")
+        offset = int(off_h) * 3600 + int(off_m) * 60
+        seconds += offset if sign == "-" else -offset
+    if not MIN_TIMESTAMP_S <= seconds <= MAX_TIMESTAMP_S:
+        raise Unreadable("must be a time in the years 1 to 9999")
+    return {"seconds": seconds, "nanos": int(fraction.ljust(9, "0")) if fraction else 0}
+
+
+def duration_text(seconds: int, nanos: int) -> str:
+    """Write a duration as seconds with 0, 3, 6 or 9 decimals: "1.500s".
+
+    Raises:
+        ValueError: beyond 10,000 years, or the parts have different signs.
+    """
+    out_of_range = abs(seconds) > MAX_DURATION_S or abs(nanos) > 999_999_999
+    if out_of_range or (seconds < 0 < nanos) or (nanos < 0 < seconds):
+        raise ValueError(f"no such duration: {seconds} s, {nanos} ns")
+    sign = "-" if seconds < 0 or nanos < 0 else ""
+    return f"{sign}{abs(seconds)}{_fraction(abs(nanos)) if nanos else ''}s"
+
+
+def read_duration(text: object) -> dict[str, int]:
+    """Read "1.5s" into seconds and nanos.
+
+    Raises:
+        Unreadable: not of that form, or beyond 10,000 years.
+    """
+    found = _DURATION.fullmatch(text) if type(text) is str else None
+    if found is None or int(found[2]) > MAX_DURATION_S:
+        raise Unreadable('must be a duration in seconds such as "1.5s"')
+    sign = -1 if found[1] else 1
+    nanos = int(found[3].ljust(9, "0")) if found[3] else 0
+    return {"seconds": sign * int(found[2]), "nanos": sign * nanos}
+
+
+def base64_text(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+def read_base64(text: object) -> bytes:
+    """Read base64 of either alphabet, padded or not.
+
+    Raises:
+        Unreadable: not base64.
+    """
+    if type(text) is not str:
+        raise Unreadable("must be bytes in base64")
+    standard = text.translate(_URL_SAFE)
+    if not _BASE64.fullmatch(standard):
+        raise Unreadable("must be bytes in base64")
+    digits = standard.rstrip("=")
+    if len(digits) % 4 == 1 or ("=" in standard and len(standard) % 4):
+        raise Unreadable("must be bytes in base64")
+    return binascii.a2b_base64(digits + "=" * (-len(digits) % 4))
+
+
+def shortest_float32(value: float) -> float:
+    """Give the double with the shortest text that is still the same 32-bit float."""
+    for digits in (6, 7, 8):
+        short = float(f"{value:.{digits}g}")
+        try:
+            if _FLOAT32.unpack(_FLOAT32.pack(short))[0] == value:
+                return short
+        except OverflowError:  # rounded up past the largest float
+            continue
+    return float(f"{value:.9g}")
+
+
+def camel_case(path: str) -> str:
+    """Write one path of a FieldMask as ProtoJSON does.
+
+    Raises:
+        ValueError: the path does not survive the way back.
+    """
+    camel = re.sub(r"_([a-z])", lambda found: found[1].upper(), path)
+    if "_" in camel or snake_case(camel) != path:
+        raise ValueError(f"the path {path!r} has no camelCase form")
+    return camel
+
+
+def snake_case(path: str) -> str:
+    """Read one path of a FieldMask from its camelCase form."""
+    return re.sub(r"[A-Z]", lambda found: "_" + found[0].lower(), path)

@@ -1,0 +1,86 @@
+"""What other rooms may ask and tell about agents."""
+
+from __future__ import annotations
+
+from steward_server.agents import store
+from steward_server.agents.agent import Agent
+from steward_server.db import Reader, Transaction
+from steward_server.errors import NotFound
+
+
+class Directory:
+    """Knows every agent; who owns each is kept in memory, for streams that ask often."""
+
+    def __init__(self, owners: dict[str, str]) -> None:
+        self._owners = owners
+
+    @classmethod
+    async def load(cls, reader: Reader) -> Directory:
+        """The directory as the database has it at the start."""
+        return cls(await store.owners(reader))
+
+    def owner_of(self, agent_id: str) -> str | None:
+        """Who owns the agent; None if there is no such agent."""
+        return self._owners.get(agent_id)
+
+    def note_created(self, agent_id: str, owner_id: str) -> None:
+        """An agent was committed."""
+        self._owners[agent_id] = owner_id
+
+    def note_deleted(self, agent_id: str) -> None:
+        """An agent's deletion was committed."""
+        self._owners.pop(agent_id, None)
+
+    async def record(self, reader: Reader, agent_id: str) -> Agent:
+        """The agent.
+
+        Raises:
+            NotFound: no such agent.
+        """
+        return await store.get(reader, agent_id)
+
+    async def exists(self, reader: Reader, agent_id: str) -> bool:
+        """Whether there is such an agent."""
+        try:
+            await store.get(reader, agent_id)
+        except NotFound:
+            return False
+        return True
+
+    async def count_using(self, reader: Reader, provider: str) -> int:
+        """How many agents are assigned to a provider, by its name."""
+        return await store.count_using(reader, provider)
+
+    async def mark_seen(self, transaction: Transaction, *, agent_id: str, now_us: int) -> None:
+        """Note that a runtime of the agent was heard."""
+        await store.save_seen(transaction, agent_id, now_us)
+
+    async def mark_started(
+        self, transaction: Transaction, *, agent_id: str, runtime_id: str, now_us: int
+    ) -> None:
+        """Note that a runtime began the agent's script.
+
+        Raises:
+            NotFound: no such agent.
+        """
+        agent = await store.get(transaction, agent_id)
+        await store.save(transaction, agent.started(runtime_id, now_us))
+
+    async def mark_stopped(
+        self,
+        transaction: Transaction,
+        *,
+        agent_id: str,
+        runtime_id: str,
+        exit_code: int | None,
+        reason: str,
+        now_us: int,
+    ) -> None:
+        """Note that the agent's script ended: "exited", "stopped", "killed" or "lost".
+
+        Raises:
+            NotFound: no such agent.
+        """
+        agent = await store.get(transaction, agent_id)
+        stopped = agent.stopped(runtime_id, exit_code, reason, now_us)
+        await store.save(transaction, stopped)

@@ -1,0 +1,67 @@
+"""What the agents room needs of others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from steward_server.agents.status import Balance
+from steward_server.db import Reader, Transaction
+
+
+class Purse(Protocol):
+    """The part of the budget room that keeps agents' money."""
+
+    async def open_account(
+        self, transaction: Transaction, *, agent_id: str, allocated_nanousd: int, now_us: int
+    ) -> None:
+        """Give a new agent its budget."""
+        ...
+
+    async def reallocate(
+        self, transaction: Transaction, *, agent_id: str, allocated_nanousd: int, now_us: int
+    ) -> None:
+        """Set what an agent may spend in all.
+
+        Raises:
+            FailedPrecondition: BUDGET_BELOW_COMMITTED, less than is spent and leased.
+        """
+        ...
+
+    async def balances(self, reader: Reader, agent_ids: Sequence[str]) -> dict[str, Balance]:
+        """The money of each of these agents."""
+        ...
+
+    async def drain(self, transaction: Transaction, *, agent_id: str, why: str, now_us: int) -> int:
+        """Let the agent's leases end: calls under way settle, none starts. How many leases."""
+        ...
+
+
+class Tokens(Protocol):
+    """The part of the tokens room that ends an agent's credential."""
+
+    async def revoke_of(
+        self, transaction: Transaction, *, agent_id: str, why: str, now_us: int
+    ) -> list[str]:
+        """Revoke the agent's token; the ids of what was revoked, to `drop` after the commit."""
+        ...
+
+    def drop(self, token_ids: Sequence[str]) -> None:
+        """Refuse these from now on and end the streams that were opened with them."""
+        ...
+
+
+class Providers(Protocol):
+    """The part of the providers room that assigning needs."""
+
+    async def exists(self, reader: Reader, name: str) -> bool:
+        """Whether there is a provider of this name."""
+        ...
+
+
+class People(Protocol):
+    """The part of the auth room that owning needs."""
+
+    async def exists(self, reader: Reader, user_id: str) -> bool:
+        """Whether there is a user with this id."""
+        ...

@@ -1,0 +1,138 @@
+"""Agents as rows. No rule lives here."""
+
+from __future__ import annotations
+
+from steward_server.agents.agent import Agent, DesiredState, RunState
+from steward_server.db import Reader, Row, Transaction
+from steward_server.errors import NotFound
+
+_SELECT = (
+    "SELECT agent_id, name, owner_id, provider, desired_state, stop_reason, run_state, runtime_id,"
+    " started_at_us, stopped_at_us, exit_code, last_seen_at_us, created_at_us, updated_at_us"
+    " FROM agent"
+)
+
+
+async def get(reader: Reader, agent_id: str) -> Agent:
+    """The agent.
+
+    Raises:
+        NotFound: there is none, or none any more.
+    """
+    row = await reader.fetch_one(
+        f"{_SELECT} WHERE agent_id = ? AND deleted_at_us IS NULL", agent_id
+    )
+    if row is None:
+        raise NotFound.of("agent", agent_id)
+    return _agent(row)
+
+
+async def page(
+    reader: Reader, *, owner_id: str | None, before: tuple[int, str] | None, limit: int
+) -> list[Agent]:
+    """Agents, the newest first: of one owner or of all, after the last of the page before."""
+    conditions, parameters = ["deleted_at_us IS NULL"], list[object]()
+    if owner_id is not None:
+        conditions.append("owner_id = ?")
+        parameters.append(owner_id)
+    if before is not None:
+        conditions.append("(created_at_us, agent_id) < (?, ?)")
+        parameters.extend(before)
+    rows = await reader.fetch_all(
+        f"{_SELECT} WHERE {' AND '.join(conditions)}"
+        " ORDER BY created_at_us DESC, agent_id DESC LIMIT ?",
+        *parameters,
+        limit,
+    )
+    return [_agent(row) for row in rows]
+
+
+async def owners(reader: Reader) -> dict[str, str]:
+    """Who owns each agent."""
+    rows = await reader.fetch_all(
+        "SELECT agent_id, owner_id FROM agent WHERE deleted_at_us IS NULL"
+    )
+    return {row["agent_id"]: row["owner_id"] for row in rows}
+
+
+async def count_using(reader: Reader, provider: str) -> int:
+    """How many agents are assigned to a provider."""
+    row = await reader.fetch_one(
+        "SELECT count(*) AS agent_count FROM agent WHERE provider = ? AND deleted_at_us IS NULL",
+        provider,
+    )
+    return int(row["agent_count"]) if row else 0
+
+
+async def insert(transaction: Transaction, agent: Agent) -> None:
+    await transaction.execute(
+        "INSERT INTO agent (agent_id, name, owner_id, provider, desired_state, stop_reason,"
+        " run_state, runtime_id, started_at_us, stopped_at_us, exit_code, last_seen_at_us,"
+        " created_at_us, updated_at_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        agent.agent_id,
+        agent.name,
+        agent.owner_id,
+        agent.provider,
+        agent.desired_state.value,
+        agent.stop_reason,
+        agent.run_state.value,
+        agent.runtime_id,
+        agent.started_at_us,
+        agent.stopped_at_us,
+        agent.exit_code,
+        agent.last_seen_at_us,
+        agent.created_at_us,
+        agent.updated_at_us,
+    )
+
+
+async def save(transaction: Transaction, agent: Agent) -> None:
+    await transaction.execute(
+        "UPDATE agent SET name = ?, provider = ?, desired_state = ?, stop_reason = ?,"
+        " run_state = ?, runtime_id = ?, started_at_us = ?, stopped_at_us = ?, exit_code = ?,"
+        " last_seen_at_us = ?, updated_at_us = ? WHERE agent_id = ?",
+        agent.name,
+        agent.provider,
+        agent.desired_state.value,
+        agent.stop_reason,
+        agent.run_state.value,
+        agent.runtime_id,
+        agent.started_at_us,
+        agent.stopped_at_us,
+        agent.exit_code,
+        agent.last_seen_at_us,
+        agent.updated_at_us,
+        agent.agent_id,
+    )
+
+
+async def save_seen(transaction: Transaction, agent_id: str, now_us: int) -> None:
+    await transaction.execute(
+        "UPDATE agent SET last_seen_at_us = ? WHERE agent_id = ?", now_us, agent_id
+    )
+
+
+async def delete(transaction: Transaction, agent_id: str, now_us: int) -> None:
+    """Hide the agent for good; its row stays, since the journal names it."""
+    await transaction.execute(
+        "UPDATE agent SET deleted_at_us = ? WHERE agent_id = ?", now_us, agent_id
+    )
+
+
+def _agent(row: Row) -> Agent:
+    return Agent(
+        row["agent_id"],
+        row["name"],
+        row["owner_id"],
+        row["provider"],
+        DesiredState(row["desired_state"]),
+        row["stop_reason"],
+        RunState(row["run_state"]),
+        row["runtime_id"],
+        row["started_at_us"],
+        row["stopped_at_us"],
+        row["exit_code"],
+        row["last_seen_at_us"],
+        row["created_at_us"],
+        row["updated_at_us"],
+    )

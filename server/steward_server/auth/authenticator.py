@@ -1,0 +1,144 @@
+"""Tells who a call's credential stands for, whatever kind it is."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Protocol
+
+from steward.gateway.v1.options_pb2 import ROLE_ADMIN
+
+from steward_server.auth import store
+from steward_server.auth.sessions import Sessions
+from steward_server.calls import Call
+from steward_server.config import BadSetting
+from steward_server.db import Reader
+from steward_server.errors import Unauthenticated
+from steward_server.peers import is_loopback, is_loopback_host, is_loopback_origin
+from steward_server.principals import Kind, Principal
+
+IC_TOKEN_PREFIX = "ic_"  # noqa: S105 - what tokens begin with, not one
+LEAST_STATIC_TOKEN = 16
+
+WELL_KNOWN_STATIC_TOKENS = frozenset(
+    {
+        "cyborgmind-secret",
+        "cyborg-secret-v1",
+        "changeme-changeme",
+        "your-secret-token",
+        "your-static-token",
+        "secret-token-1234",
+        "0123456789abcdef",
+        "1234567890123456",
+    }
+)
+
+
+class TokenVerifier(Protocol):
+    """The part of IC tokens that authentication needs."""
+
+    async def verify(self, text: str) -> Principal:
+        """The agent a token stands for.
+
+        Raises:
+            Unauthenticated: it is malformed, unknown, expired or revoked.
+        """
+        ...
+
+
+class Credentials:
+    """The `Authenticator` of the server."""
+
+    def __init__(
+        self,
+        *,
+        sessions: Sessions,
+        tokens: TokenVerifier,
+        people: Reader,
+        static_token: str | None,
+        local_single_user: bool,
+    ) -> None:
+        self._sessions = sessions
+        self._tokens = tokens
+        self._people = people
+        self._static_token = static_token.encode() if static_token else None
+        self._local_single_user = local_single_user
+
+    async def authenticate(self, call: Call, ic_token: str) -> Principal:
+        """Who is calling: `x-ic-key` first, then an IC token as Bearer or in the request's body.
+
+        Raises:
+            Unauthenticated: no credential, or one that is unknown, expired or revoked.
+        """
+        if ic_key := call.metadata.get("x-ic-key", "").strip():
+            return await self._tokens.verify(ic_key)
+        bearer = _bearer(call.metadata.get("authorization", ""))
+        if bearer.startswith(IC_TOKEN_PREFIX):
+            return await self._tokens.verify(bearer)
+        if ic_token:
+            return await self._tokens.verify(ic_token)
+        if bearer:
+            return await self._client_or_person(bearer)
+        if self._local_single_user and _is_local(call):
+            return await self._first_administrator()
+        raise Unauthenticated(
+            "send an access token as `authorization: Bearer …`, or an IC token as `x-ic-key: ic_…`",
+            reason="CREDENTIAL_MISSING",
+        )
+
+    async def _client_or_person(self, bearer: str) -> Principal:
+        static = self._static_token
+        if static is not None and hmac.compare_digest(bearer.encode(), static):
+            return Principal(Kind.CLIENT, "client", credential="static_token")
+        return await self._sessions.verify(bearer)
+
+    async def _first_administrator(self) -> Principal:
+        user = await store.first_administrator(self._people)
+        if user is None:
+            raise Unauthenticated(
+                "no administrator can act for local callers; sign in", reason="CREDENTIAL_MISSING"
+            )
+        return Principal(Kind.PERSON, user.user_id, role=ROLE_ADMIN)
+
+
+def check_static_token(token: str | None, *, development: bool) -> None:
+    """Refuse a static token that can be guessed.
+
+    Raises:
+        BadSetting: it is short or well known, and this is not the development profile.
+    """
+    if token is None or development:
+        return
+    if len(token) < LEAST_STATIC_TOKEN:
+        raise BadSetting(
+            f"STEWARD_STATIC_TOKEN has {len(token)} characters; it needs {LEAST_STATIC_TOKEN} or "
+            "more: openssl rand -hex 24"
+        )
+    if token.lower() in WELL_KNOWN_STATIC_TOKENS:
+        raise BadSetting("STEWARD_STATIC_TOKEN is a well-known one: openssl rand -hex 24")
+
+
+def _bearer(authorization: str) -> str:
+    """The text after ``Bearer``; empty without the header."""
+    if not authorization.strip():
+        return ""
+    scheme, _, text = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer" or not text.strip():
+        raise Unauthenticated(
+            "`authorization` must be `Bearer <access token>`", reason="INVALID_TOKEN"
+        )
+    return text.strip()
+
+
+def _is_local(call: Call) -> bool:
+    """Whether a call surely comes from this machine, and not from a page of another site.
+
+    The gateway passes on the `Host` and `Origin` it was called with: a name of another site that
+    resolves to 127.0.0.1 is told by them, and so is a page of another site that calls localhost.
+    """
+    metadata = call.metadata
+    return (
+        is_loopback(call.peer())
+        and is_loopback(metadata.get("x-steward-peer", call.peer()))
+        and is_loopback_host(metadata.get("x-steward-host", "localhost"))
+        and is_loopback_origin(metadata.get("x-steward-origin", "http://localhost"))
+    )

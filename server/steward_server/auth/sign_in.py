@@ -1,0 +1,120 @@
+"""Signing in: the same time and the same words for an unknown name and a wrong password."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from steward_server import clock
+from steward_server.auth import store
+from steward_server.auth.accounts import Attempts, LockPolicy, User, UserState
+from steward_server.auth.passwords import Passwords
+from steward_server.auth.sessions import Opened, Pair, Sessions
+from steward_server.db import Database, Reader, Transaction
+from steward_server.errors import ResourceExhausted, Unauthenticated
+from steward_server.events.store import NewEntry, append
+
+MAX_STRANGERS = 10_000
+
+
+class Strangers:
+    """Attempts on names that nobody has: they lock like accounts, or a lock would tell them apart.
+
+    In memory and bounded: the longest unseen is forgotten first.
+    """
+
+    def __init__(self) -> None:
+        self._attempts: OrderedDict[str, Attempts] = OrderedDict()
+
+    def attempts(self, name: str) -> Attempts:
+        return self._attempts.get(name, Attempts())
+
+    def failed(self, name: str, now_us: int, policy: LockPolicy) -> None:
+        self._attempts[name] = self.attempts(name).after_failure(now_us, policy)
+        self._attempts.move_to_end(name)
+        if len(self._attempts) > MAX_STRANGERS:
+            self._attempts.popitem(last=False)
+
+
+class SignIn:
+    """Checks names and passwords."""
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        sessions: Sessions,
+        policy: LockPolicy,
+        clock: Callable[[], int],
+    ) -> None:
+        self._database = database
+        self._passwords = passwords
+        self._sessions = sessions
+        self._policy = policy
+        self._clock = clock
+        self._strangers = Strangers()
+
+    async def sign_in(self, *, username: str, email: str, password: str) -> Pair:
+        """Open a session for whoever has this name, or else this email, and this password.
+
+        Raises:
+            Unauthenticated: nobody has both.
+            ResourceExhausted: too many wrong passwords were given for the name.
+        """
+        now_us = self._clock()
+        user = await _find(self._database, username, email)
+        stranger = f"{username}\n{email.lower()}"
+        _check_lock(user.attempts if user else self._strangers.attempts(stranger), now_us)
+        known_hash = user.password_hash if user else None
+        matches = await self._passwords.matches(known_hash, password)
+        if user is None:
+            self._strangers.failed(stranger, now_us, self._policy)
+            raise _refused()
+        user_id = user.user_id
+
+        async def work(transaction: Transaction) -> Opened | None:
+            # Read again: others may have guessed meanwhile, or the password may have changed.
+            fresh = await store.user_by_id(transaction, user_id)
+            if fresh is None:
+                return None
+            _check_lock(fresh.attempts, now_us)
+            if not matches or fresh.password_hash != known_hash:
+                await self._note_failure(transaction, fresh, now_us)
+                return None
+            if fresh.state is not UserState.ACTIVE:
+                return None
+            if fresh.attempts != Attempts():
+                await store.save_attempts(transaction, user_id, Attempts())
+            return await self._sessions.open(transaction, fresh, now_us)
+
+        opened = await self._database.run(work)
+        if opened is None:
+            raise _refused()
+        return self._sessions.pair(opened)
+
+    async def _note_failure(self, transaction: Transaction, user: User, now_us: int) -> None:
+        after = user.attempts.after_failure(now_us, self._policy)
+        await store.save_attempts(transaction, user.user_id, after)
+        if after.is_locked(now_us):
+            body = {"failures": self._policy.failures, "locked_until_us": after.locked_until_us}
+            await append(transaction, now_us, NewEntry("user.locked", body, subject=user.user_id))
+
+
+async def _find(reader: Reader, username: str, email: str) -> User | None:
+    if username:
+        return await store.user_by_username(reader, username)
+    return await store.user_by_email(reader, email.lower())
+
+
+def _check_lock(attempts: Attempts, now_us: int) -> None:
+    if attempts.is_locked(now_us):
+        raise ResourceExhausted(
+            "too many wrong passwords; the account is locked until "
+            f"{clock.text(attempts.locked_until_us)}",
+            reason="ACCOUNT_LOCKED",
+            retry_after_s=(attempts.locked_until_us - now_us) / 1e6,
+        )
+
+
+def _refused() -> Unauthenticated:
+    return Unauthenticated("no user has this name and this password", reason="INVALID_CREDENTIALS")

@@ -1,0 +1,30 @@
+"""The ledger's refusals as callers are told them."""
+
+from __future__ import annotations
+
+from steward_server.budget import ledger
+from steward_server.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    OutOfRange,
+    ResourceExhausted,
+    StewardError,
+)
+
+REFUSALS: dict[type[ledger.LedgerError], type[StewardError]] = {
+    ledger.BudgetExceeded: ResourceExhausted,
+    ledger.LeaseClosed: FailedPrecondition,
+    ledger.SequenceGap: OutOfRange,
+    ledger.SequenceReused: AlreadyExists,
+    ledger.BudgetBelowCommitted: FailedPrecondition,
+    ledger.InvalidAmount: InvalidArgument,
+    ledger.IllegalTransition: FailedPrecondition,
+}
+
+
+def refused(error: ledger.LedgerError) -> StewardError:
+    """The status an error of the rules becomes, its facts kept."""
+    kind = REFUSALS[type(error)]
+    fields = {error.field: str(error)} if isinstance(error, ledger.InvalidAmount) else None
+    return kind(str(error), reason=error.reason, facts=error.facts(), fields=fields)

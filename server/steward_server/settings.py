@@ -1,0 +1,144 @@
+"""Every section of settings there is, how a start reads them, and their page in the documentation.
+
+`python -m steward_server.settings --write docs/configuration.md` writes that page, `--check` tells
+whether it is true.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from steward_server.agents.config import AgentsConfig
+from steward_server.auth.config import AuthConfig
+from steward_server.budget.config import BudgetConfig
+from steward_server.config import (
+    BadSetting,
+    ServerConfig,
+    environment,
+    load,
+    read_file,
+    variable_name,
+)
+from steward_server.events.config import EventsConfig
+from steward_server.idempotency.config import IdempotencyConfig
+from steward_server.tokens.config import TokensConfig
+
+FILE_VARIABLE = "STEWARD_CONFIG"
+DEFAULT_FILE = Path("steward.toml")
+
+SECTIONS: dict[str, type[Any]] = {
+    "server": ServerConfig,
+    "auth": AuthConfig,
+    "tokens": TokensConfig,
+    "agents": AgentsConfig,
+    "budget": BudgetConfig,
+    "events": EventsConfig,
+    "idempotency": IdempotencyConfig,
+}
+
+CLIENT_VARIABLES = frozenset({FILE_VARIABLE, "STEWARD_SERVER", "STEWARD_IC_TOKEN"})
+"""Variables of other programs that share the prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All sections of one server."""
+
+    server: ServerConfig = field(default_factory=ServerConfig)
+    auth: AuthConfig = field(default_factory=AuthConfig)
+    tokens: TokensConfig = field(default_factory=TokensConfig)
+    agents: AgentsConfig = field(default_factory=AgentsConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    events: EventsConfig = field(default_factory=EventsConfig)
+    idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """The settings of this process: variables first, then the file, then defaults.
+
+        Raises:
+            BadSetting: a setting is wrong or unknown.
+        """
+        environ = environment() if environ is None else environ
+        file = read_file(_file(environ))
+        if unknown := sorted(file.keys() - SECTIONS.keys()):
+            raise BadSetting(
+                f"the file has a table [{unknown[0]}]; there are {', '.join(SECTIONS)}"
+            )
+        _refuse_unknown(environ)
+        return cls(**{name: load(name, each, file, environ) for name, each in SECTIONS.items()})
+
+
+def _file(environ: Mapping[str, str]) -> Path | None:
+    if named := environ.get(FILE_VARIABLE):
+        return Path(named)
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """A misspelt variable would silently do nothing."""
+    known = {
+        variable_name(name, each.name)
+        for name, section in SECTIONS.items()
+        for each in dataclasses.fields(section)
+    }
+    prefixes = tuple(f"STEWARD_{name.upper()}_" for name in SECTIONS if name != "server")
+    for variable in sorted(environ):
+        if variable.startswith(prefixes) and variable not in known | CLIENT_VARIABLES:
+            raise BadSetting(f"there is no setting {variable}; see docs/configuration.md")
+
+
+def page() -> str:
+    """The documentation of every setting, as Markdown."""
+    parts = [
+        "# Configuration\n",
+        "Settings are read from environment variables, then from `steward.toml` in the working "
+        "directory (or the file that `STEWARD_CONFIG` names), then from the defaults below. In the "
+        "file a setting stands in its table under its short name:\n",
+        "```toml\n[server]\nhttp_port = 8080\n\n[budget]\nlease_ttl_s = 900\n```\n",
+        "An unknown table, key or section variable refuses to start, and so does a value of the "
+        "wrong kind or out of range.\n",
+    ]
+    for name, section in SECTIONS.items():
+        parts.append(f"## `[{name}]`\n")
+        parts.append(f"{(section.__doc__ or '').strip()}\n")
+        parts.append("| variable | in the file | default | meaning |\n|---|---|---|---|")
+        hints = get_type_hints(section)
+        for each in dataclasses.fields(section):
+            meaning = each.metadata["meaning"]
+            if choices := each.metadata["choices"]:
+                meaning += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
+            default = _shown(each.default, hints[each.name])
+            variable = variable_name(name, each.name)
+            parts.append(f"| `{variable}` | `{each.name}` | {default} | {meaning} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _shown(default: object, hint: object) -> str:
+    if default is None:
+        return "unset"
+    if hint is bool:
+        return "`1`" if default else "`0`"
+    return f"`{default}`"
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the page; 1 if it is stale."""
+    action, path = arguments[0], Path(arguments[1])
+    if action == "--write":
+        path.write_text(page(), encoding="utf-8")
+        return 0
+    if path.read_text(encoding="utf-8") == page():
+        return 0
+    sys.stderr.write(f"{path} is stale; run: make format\n")
+    return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,256 @@
+"""Long random runs of the ledger, and proof that they would notice if it were wrong."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from steward_server.budget import ledger
+from steward_server.budget.ledger import (
+    Account,
+    Booking,
+    Closing,
+    Denial,
+    Growth,
+    Lease,
+    LeasePolicy,
+    LeaseState,
+    Opening,
+    Path,
+)
+
+from tests.property.budget.bank import LEDGER, Rules
+from tests.property.budget.simulation import Counterexample, Stats, run
+
+# Every answer there is. A run that misses one has not looked at the rule behind it.
+OUTCOMES = {
+    "balance: read",
+    "end: ILLEGAL_TRANSITION",
+    "end: ended",
+    "expire: draining",
+    "expire: unchanged",
+    "give_back: LEASE_CLOSED",
+    "give_back: ended",
+    "handshake: BUDGET_EXCEEDED",
+    "handshake: INVALID_AMOUNT",
+    "handshake: granted",
+    "heartbeat: heard",
+    "open_account: opened",
+    "reallocate: BUDGET_BELOW_COMMITTED",
+    "reallocate: INVALID_AMOUNT",
+    "reallocate: reallocated",
+    "refresh: INVALID_AMOUNT",
+    "refresh: grown",
+    "refresh: insufficient_budget",
+    "refresh: lease_draining",
+    "refresh: lease_ended",
+    "refresh: lease_expired",
+    "report: INVALID_AMOUNT",
+    "report: LEASE_CLOSED",
+    "report: REQUEST_ID_REUSED",
+    "report: SEQUENCE_GAP",
+    "report: SEQUENCE_REUSED",
+    "report: booked",
+    "revoke: draining",
+    "revoke: unchanged",
+}
+
+
+def assert_every_rule_was_met(stats: Stats) -> None:
+    assert set(stats.outcomes) == OUTCOMES
+    assert stats.outcomes["report: booked"] > stats.operations // 3
+    assert stats.billed_nanousd > stats.operations
+
+
+def test_a_hundred_thousand_operations_keep_every_law() -> None:
+    assert_every_rule_was_met(run(seed=1, operations=100_000))
+
+
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_short_runs_from_other_seeds_keep_every_law(seed: int) -> None:
+    assert run(seed=seed, operations=2_000).operations == 2_000
+
+
+@pytest.mark.proof
+def test_a_million_operations_keep_every_law() -> None:
+    assert_every_rule_was_met(run(seed=20_261_121, operations=1_000_000))
+
+
+def test_a_seed_gives_the_same_run_again() -> None:
+    assert run(seed=7, operations=3_000) == run(seed=7, operations=3_000)
+
+
+# --- planted bugs: each is one the ledger could plausibly have had
+
+
+def without_leased(path: Path, amount_nanousd: int) -> Path:
+    return tuple(
+        replace(account, leased_nanousd=account.leased_nanousd - amount_nanousd) for account in path
+    )
+
+
+def book_frees_twice(path: Path, lease: Lease, **how: Any) -> Booking:
+    booking = ledger.book(path, lease, **how)
+    return replace(booking, path=without_leased(booking.path, booking.covered_nanousd))
+
+
+def book_moves_only_the_leaf(path: Path, lease: Lease, **how: Any) -> Booking:
+    booking = ledger.book(path, lease, **how)
+    return replace(booking, path=(booking.path[0], *path[1:]))
+
+
+def book_forgets_what_no_grant_covers(path: Path, lease: Lease, **how: Any) -> Booking:
+    booking = ledger.book(path, lease, **how)
+    unseen = zip(booking.path, path, strict=True)
+    return replace(
+        booking,
+        path=tuple(
+            replace(after, overrun_nanousd=before.overrun_nanousd) for after, before in unseen
+        ),
+    )
+
+
+def book_goes_on_after_an_overrun(path: Path, lease: Lease, **how: Any) -> Booking:
+    booking = ledger.book(path, lease, **how)
+    return replace(
+        booking,
+        lease=replace(
+            booking.lease,
+            state=lease.state,
+            ending=lease.ending,
+            settle_until_us=lease.settle_until_us,
+        ),
+    )
+
+
+def book_takes_any_number(path: Path, lease: Lease, **how: Any) -> Booking:
+    return ledger.book(path, lease, **how | {"sequence": 0})
+
+
+def book_spends_from_an_ended_lease(path: Path, lease: Lease, **how: Any) -> Booking:
+    if lease.is_open or lease.state is LeaseState.CLOSED:
+        return ledger.book(path, lease, **how)
+    booking = ledger.book(path, replace(lease, state=LeaseState.ACTIVE), **how)
+    return replace(booking, lease=replace(booking.lease, state=lease.state, ending=None))
+
+
+def open_lends_what_was_overspent(path: Path, **how: Any) -> Opening:
+    innocent = tuple(replace(account, overrun_nanousd=0) for account in path)
+    opening = ledger.open_lease(innocent, **how)
+    lent = opening.lease.granted_nanousd
+    return replace(opening, path=without_leased(path, -lent))
+
+
+def open_looks_only_at_the_leaf(path: Path, **how: Any) -> Opening:
+    rich: list[Account] = [replace(one, allocated_nanousd=10**15) for one in path[1:]]
+    opening = ledger.open_lease((path[0], *rich), **how)
+    return replace(opening, path=without_leased(path, -opening.lease.granted_nanousd))
+
+
+def open_ignores_the_minimum(path: Path, **how: Any) -> Opening:
+    return ledger.open_lease(path, **how | {"minimum_nanousd": 0})
+
+
+def grow_revives_an_expired_lease(path: Path, lease: Lease, **how: Any) -> Growth | Denial:
+    return ledger.grow(path, replace(lease, expires_at_us=2**62), **how)
+
+
+def grow_forgets_the_grant(path: Path, lease: Lease, **how: Any) -> Growth | Denial:
+    growth = ledger.grow(path, lease, **how)
+    return growth if isinstance(growth, Denial) else replace(growth, path=path)
+
+
+def touch_comes_a_moment_late(lease: Lease, *, now_us: int, policy: LeasePolicy) -> Lease:
+    return ledger.touch(lease, now_us=now_us - 1, policy=policy)
+
+
+def expire_begins_a_moment_early(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
+    return ledger.begin_expiry(lease, now_us + 1, policy)
+
+
+def expire_skips_the_grace(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
+    return ledger.begin_expiry(lease, now_us, replace(policy, settle_grace_ms=0))
+
+
+def revoke_starts_the_grace_anew(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
+    active = replace(lease, state=LeaseState.ACTIVE) if lease.is_open else lease
+    return ledger.revoke(active, now_us, policy)
+
+
+def give_back_returns_the_whole_grant(path: Path, lease: Lease, *, now_us: int) -> Closing:
+    closing = ledger.give_back(path, lease, now_us=now_us)
+    return replace(closing, path=without_leased(path, lease.granted_nanousd))
+
+
+def give_back_pays_twice(path: Path, lease: Lease, *, now_us: int) -> Closing:
+    if lease.is_open:
+        return ledger.give_back(path, lease, now_us=now_us)
+    left = lease.granted_nanousd - lease.spent_nanousd
+    return Closing(without_leased(path, left), lease, left, now_us)
+
+
+def give_back_closes_a_revoked_lease(path: Path, lease: Lease, *, now_us: int) -> Closing:
+    closing = ledger.give_back(path, lease, now_us=now_us)
+    return replace(closing, lease=replace(closing.lease, state=LeaseState.CLOSED))
+
+
+def end_comes_a_moment_early(path: Path, lease: Lease, now_us: int) -> Closing:
+    return replace(ledger.end_draining(path, lease, now_us + 1), ended_at_us=now_us)
+
+
+def end_keeps_the_parents_money(path: Path, lease: Lease, now_us: int) -> Closing:
+    closing = ledger.end_draining(path, lease, now_us)
+    return replace(closing, path=(closing.path[0], *path[1:]))
+
+
+def reallocate_takes_what_is_lent(path: Path, allocated_nanousd: int) -> Path:
+    if allocated_nanousd < 0:
+        return ledger.reallocate(path, allocated_nanousd)
+    return (replace(path[0], allocated_nanousd=allocated_nanousd), *path[1:])
+
+
+def reallocate_moves_the_parents_too(path: Path, allocated_nanousd: int) -> Path:
+    leaf, *parents = ledger.reallocate(path, allocated_nanousd)
+    more = leaf.allocated_nanousd - path[0].allocated_nanousd
+    return (
+        leaf,
+        *(replace(one, allocated_nanousd=one.allocated_nanousd + more) for one in parents),
+    )
+
+
+PLANTED: list[tuple[str, Callable[..., Any]]] = [
+    ("book", book_frees_twice),
+    ("book", book_moves_only_the_leaf),
+    ("book", book_forgets_what_no_grant_covers),
+    ("book", book_goes_on_after_an_overrun),
+    ("book", book_takes_any_number),
+    ("book", book_spends_from_an_ended_lease),
+    ("open_lease", open_lends_what_was_overspent),
+    ("open_lease", open_looks_only_at_the_leaf),
+    ("open_lease", open_ignores_the_minimum),
+    ("grow", grow_revives_an_expired_lease),
+    ("grow", grow_forgets_the_grant),
+    ("touch", touch_comes_a_moment_late),
+    ("begin_expiry", expire_begins_a_moment_early),
+    ("begin_expiry", expire_skips_the_grace),
+    ("revoke", revoke_starts_the_grace_anew),
+    ("give_back", give_back_returns_the_whole_grant),
+    ("give_back", give_back_pays_twice),
+    ("give_back", give_back_closes_a_revoked_lease),
+    ("end_draining", end_comes_a_moment_early),
+    ("end_draining", end_keeps_the_parents_money),
+    ("reallocate", reallocate_takes_what_is_lent),
+    ("reallocate", reallocate_moves_the_parents_too),
+]
+
+
+@pytest.mark.parametrize(("rule", "bug"), PLANTED, ids=[bug.__name__ for _, bug in PLANTED])
+def test_a_planted_bug_is_found(rule: str, bug: Callable[..., Any]) -> None:
+    rules: Rules = replace(LEDGER, **{rule: bug})
+    with pytest.raises(Counterexample, match="seed 3, step"):
+        run(seed=3, operations=100_000, rules=rules)
+
+
+def test_the_rules_that_bugs_are_planted_in_are_sound_without_them() -> None:
+    assert {rule for rule, _ in PLANTED} == set(Rules.__dataclass_fields__)
+    assert run(seed=3, operations=5_000).operations == 5_000
