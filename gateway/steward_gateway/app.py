@@ -13,6 +13,7 @@ import orjson
 import structlog
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from grpc import StatusCode
@@ -287,6 +288,11 @@ class RunningGateway:
         await self._runner.cleanup()
 
 
+def _without_broken_requests(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
 async def serve_gateway(
     gateway: Gateway,
     *,
@@ -300,8 +306,11 @@ async def serve_gateway(
     Raises:
         OSError: the address cannot be listened at.
     """
-    # It warns of subprotocols it does not know by printing them, and one may be a credential.
+    # aiohttp prints what it cannot understand, and that may be a credential: a subprotocol it does
+    # not know, a header line that is broken.
     logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
+    http_log = logging.getLogger("steward_gateway.http")
+    http_log.addFilter(_without_broken_requests)
 
     def make_request(
         message: RawRequestMessage,
@@ -326,6 +335,7 @@ async def serve_gateway(
         request_factory=make_request,
         handler_cancellation=True,  # else a call goes on after its caller has left
         access_log=None,
+        logger=http_log,
     )
     runner = web.ServerRunner(server, shutdown_timeout=gateway.config.drain_grace_s)
     await runner.setup()

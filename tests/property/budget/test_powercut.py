@@ -114,8 +114,8 @@ def cut_the_power(times: int, *, seed: int, synchronous: str, kind: type[Disk] =
 
 
 def test_with_full_synchronisation_nothing_acknowledged_is_lost() -> None:
-    findings = cut_the_power(600, seed=1, synchronous="FULL")
-    assert findings.acknowledged > 3_000
+    findings = cut_the_power(2_000, seed=1, synchronous="FULL")
+    assert findings.acknowledged > 10_000
     assert (findings.lost, findings.corrupt) == (0, 0)
 
 

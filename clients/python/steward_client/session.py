@@ -1,0 +1,607 @@
+"""One runtime's stream to the server: takes leases, reports what was used, hears what is wanted.
+
+A cut stream changes nothing for the calls: it is opened again, and the leases go on. What the
+server has not acknowledged is sent again, by number. Leases of runtimes that died are settled the
+same way, from the files they left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from steward.budget.v1 import budget_pb2 as pb
+from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
+from steward.events.v1 import events_pb2
+from steward_client.errors import (
+    AgentStopped,
+    DeadlineExceeded,
+    NotFound,
+    StewardError,
+    Unauthorized,
+    Unavailable,
+    error_of,
+    error_of_status,
+)
+from steward_client.outbox import Outbox, Report
+from steward_client.proxy import LentKey
+from steward_client.purse import Purse
+from steward_client.seal import open_ip_token
+from steward_client.wallet import Wallet
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH = 256
+MAX_BATCHES_IN_FLIGHT = 16
+MAX_TOLD = 1_000
+
+Told = events_pb2.AgentStarted | events_pb2.AgentStopped | events_pb2.PiiAlert
+
+_TELLS = {
+    events_pb2.AgentStarted: "agent_started",
+    events_pb2.AgentStopped: "agent_stopped",
+    events_pb2.PiiAlert: "pii_alert",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    runtime_id: str
+    runtime_version: str
+    provider: str = ""
+    """The name of the provider wanted; empty leaves it to the server."""
+    answer_timeout_s: float = 10.0
+    """How long the server may take to answer before the stream counts as cut."""
+    heartbeat_s: float = 10.0
+    backoff_s: float = 0.1
+    """Before the first new attempt after a cut; doubled each time, up to `backoff_limit_s`."""
+    backoff_limit_s: float = 5.0
+
+
+@dataclass(slots=True)
+class _Flow:
+    """The reports of one lease on their way."""
+
+    outbox: Outbox
+    lease_id: str
+    wallet: Wallet | None = None
+    """None for the lease of a runtime that died."""
+    sent: int = 0
+    """The highest number sent over this stream."""
+    in_flight: int = 0
+    live: bool = False
+    """Resumed over this stream."""
+    lost: bool = False
+    """The server does not know the lease; what it owes stays in the file."""
+    retiring: bool = False
+    """It is given back once everything is acknowledged."""
+
+    @property
+    def settled(self) -> bool:
+        if self.wallet is not None and self.wallet.open_calls:
+            return False
+        return self.outbox.unacknowledged(self.lease_id) == 0
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One connection's life."""
+
+    call: Any
+    answers: dict[int, asyncio.Future[pb.SessionResponse]] = field(default_factory=dict)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Session:
+    """The lender of a purse. Its methods belong to one event loop.
+
+    `on_lease` is called with the key of each new lease, `on_stop` with the reason when the agent
+    is told to stop or its credential ends.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        ic_token: str,
+        purse: Purse,
+        config: SessionConfig,
+        outbox_of: Callable[[str], Outbox],
+        on_lease: Callable[[LentKey, pb.HandshakeResponse], None],
+        on_stop: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.agent_id = ""
+        self.connected = False
+        self._stub = BudgetServiceStub(channel)
+        self._ic_token = ic_token
+        self._purse = purse
+        self._config = config
+        self._outbox_of = outbox_of
+        self._on_lease = on_lease
+        self._on_stop = on_stop
+        self._clock = clock
+        self._flows: list[_Flow] = []
+        self._stream: _Stream | None = None
+        self._next_message = 0
+        self._told: deque[tuple[str, Told]] = deque(maxlen=MAX_TOLD)
+        self._work = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._opened: asyncio.Future[None] | None = None
+        self._closing = False
+
+    # Opening and closing.
+
+    async def open(self) -> None:
+        """Connect and take the first lease.
+
+        Raises:
+            StewardError: the server cannot be reached or refuses.
+            SealBroken: the key it sent does not open.
+        """
+        self._opened = asyncio.get_running_loop().create_future()
+        self._supervisor = asyncio.create_task(self._supervise(), name="steward-session")
+        await asyncio.wait([self._opened, self._supervisor], return_when="FIRST_COMPLETED")
+        if not self._opened.done():
+            self._opened.cancel()
+            await self._supervisor
+        try:
+            await self._opened
+        except BaseException:
+            await self._end()
+            raise
+
+    def adopt(self, outbox: Outbox) -> None:
+        """Settle what a runtime that died left behind."""
+        outbox.on_durable = self._work.set
+        for lease_id in outbox.leases():
+            self._flows.append(_Flow(outbox, lease_id, retiring=True))
+        self._spawn(self._resume_new())
+
+    async def close(self, *, timeout_s: float) -> bool:
+        """Have everything acknowledged, give the leases back, and end the stream.
+
+        Returns:
+            Whether nothing is owed any more; else the outbox keeps it for the next runtime.
+        """
+        for flow in self._flows:
+            flow.retiring = True
+        self._work.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while any(not flow.lost for flow in self._flows) or self._told:
+                    self._quiet.clear()
+                    self._retire_settled()
+                    await self._quiet.wait()
+        await self._end()
+        return not self._flows
+
+    async def _end(self) -> None:
+        self._closing = True
+        tasks = [*self._tasks, *([self._supervisor] if self._supervisor else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def tell(self, told: Told) -> None:
+        """Send an event; kept and sent again until the server has taken it."""
+        self._told.append((_TELLS[type(told)], told))
+        self._work.set()
+
+    # What the purse asks.
+
+    async def refresh(self, requested_nanousd: int) -> bool:
+        flow = self._current()
+        if flow is None or flow.wallet is None or not flow.live:
+            return False
+        if requested_nanousd == 0:
+            return await self._attempt(self._resume(flow))
+        return await self._attempt(self._grow(flow, flow.wallet, requested_nanousd))
+
+    async def renew(self) -> bool:
+        if self._stream is None:
+            return False
+        return await self._attempt(self._handshake())
+
+    async def _attempt(self, question: Any) -> bool:
+        try:
+            return bool(await question)
+        except AgentStopped as error:
+            self._stop(error.message)
+        except StewardError as error:
+            log.info("session.refused", reason=error.reason, message=error.message)
+        return False
+
+    async def _grow(self, flow: _Flow, wallet: Wallet, requested_nanousd: int) -> bool:
+        asked_at_s = self._clock()
+        response = await self._ask(
+            refresh=pb.RefreshRequest(
+                lease_id=flow.lease_id,
+                requested_budget_nanousd=requested_nanousd,
+                request_id=secrets.token_hex(8),
+            )
+        )
+        answer = response.refresh
+        if answer.status != "approved":
+            if answer.reason == "agent_stopped":
+                self._stop("the agent was asked to stop")
+            return False
+        # The ledger's own total: a grant whose answer was lost is in it.
+        granted_nanousd = answer.lease_granted_nanousd - wallet.granted_nanousd
+        wallet.grow(
+            granted_nanousd=max(0, granted_nanousd),
+            duration_s=answer.lease_duration_ms / 1000,
+            asked_at_s=asked_at_s,
+        )
+        return granted_nanousd > 0
+
+    # One stream after the other.
+
+    async def _supervise(self) -> None:
+        backoff_s = self._config.backoff_s
+        while not self._closing:
+            began_s = self._clock()
+            try:
+                await self._connect()
+            except grpc.aio.AioRpcError as failure:
+                error = error_of(failure)
+                if self._opened is not None and not self._opened.done():
+                    self._opened.set_exception(error)
+                    return
+                if isinstance(error, Unauthorized):
+                    self._stop(error.message)
+                    return
+                log.info("session.cut", reason=error.reason, message=error.message)
+            if self._clock() - began_s > 5.0:
+                backoff_s = self._config.backoff_s
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
+            backoff_s = min(backoff_s * 2, self._config.backoff_limit_s)
+
+    async def _connect(self) -> None:
+        call = self._stub.Session(metadata=(("x-ic-key", self._ic_token),))
+        stream = _Stream(call)
+        self._stream = stream
+        reader = asyncio.create_task(self._read(stream))
+        keeper = asyncio.create_task(self._keep())
+        try:
+            await asyncio.wait([reader, keeper], return_when="FIRST_COMPLETED")
+            if reader.done():
+                await reader
+            else:
+                await keeper
+        finally:
+            self._stream = None
+            self.connected = False
+            reader.cancel()
+            keeper.cancel()
+            call.cancel()
+            await asyncio.gather(reader, keeper, return_exceptions=True)
+            for flow in self._flows:
+                flow.live = False
+                flow.in_flight = 0
+            for answer in stream.answers.values():
+                if not answer.done():
+                    answer.set_exception(Unavailable("the stream to the server was cut"))
+
+    async def _read(self, stream: _Stream) -> None:
+        while (response := await stream.call.read()) is not grpc.aio.EOF:
+            if response.in_reply_to == 0:
+                self._obey(response.control)
+                continue
+            answer = stream.answers.pop(response.in_reply_to, None)
+            if answer is not None and not answer.done():
+                answer.set_result(response)
+        code = await stream.call.code()
+        if code is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(
+                code,
+                await stream.call.initial_metadata(),
+                await stream.call.trailing_metadata(),
+                details=await stream.call.details(),
+            )
+
+    async def _keep(self) -> None:
+        """Take up the leases, then send reports and signs of life until the stream is cut."""
+        try:
+            if not any(flow.wallet for flow in self._flows):
+                await self._handshake()
+            for flow in list(self._flows):
+                if not flow.live:
+                    await self._resume(flow)
+        except StewardError as error:
+            if self._opened is not None and not self._opened.done():
+                self._opened.set_exception(error)
+                self._closing = True
+                return
+            if isinstance(error, Unavailable | DeadlineExceeded):
+                return
+            log.warning("session.not_resumed", reason=error.reason, message=error.message)
+        self.connected = True
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+        beats_at_s = self._clock() + self._config.heartbeat_s
+        while True:
+            self._send_reports()
+            self._retire_settled()
+            if not await self._tell_next():
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, beats_at_s - self._clock())):
+                    await self._work.wait()
+            self._work.clear()
+            if self._clock() >= beats_at_s:
+                beats_at_s = self._clock() + self._config.heartbeat_s
+                self._purse.tend()
+                try:
+                    await self._ask(heartbeat=pb.SessionHeartbeat())
+                except (Unavailable, DeadlineExceeded):
+                    return
+
+    async def _tell_next(self) -> bool:
+        """Send what is to be told, one after the other; False if the stream is dead."""
+        while self._told:
+            name, told = self._told[0]
+            try:
+                await self._ask(**{name: told})
+            except (Unavailable, DeadlineExceeded):
+                return False
+            except StewardError as error:
+                log.warning("session.event_refused", event=name, message=error.message)
+            if self._told and self._told[0][1] is told:
+                self._told.popleft()
+            self._quiet.set()
+        return True
+
+    async def _ask(self, **message: Any) -> pb.SessionResponse:
+        """Send one message and wait for its answer.
+
+        Raises:
+            StewardError: it was refused, or the stream is cut.
+        """
+        stream = self._stream
+        if stream is None:
+            raise Unavailable("there is no stream to the server now")
+        self._next_message += 1
+        message_id = self._next_message
+        answer: asyncio.Future[pb.SessionResponse] = asyncio.get_running_loop().create_future()
+        stream.answers[message_id] = answer
+        request = pb.SessionRequest(message_id=message_id, **message)
+        try:
+            with _as_steward_errors():
+                async with asyncio.timeout(self._config.answer_timeout_s):
+                    async with stream.writing:
+                        await stream.call.write(request)
+                    response = await answer
+        finally:
+            stream.answers.pop(message_id, None)
+        if response.WhichOneof("message") == "refusal":
+            raise error_of_status(response.refusal)
+        return response
+
+    # Leases.
+
+    async def _handshake(self) -> bool:
+        private_key = X25519PrivateKey.generate()
+        asked_at_s = self._clock()
+        wanted_nanousd = min(
+            self._purse.config.tranche_nanousd,
+            self._purse.config.budget_nanousd - self._purse.spent_nanousd,
+        )
+        if wanted_nanousd <= 0:
+            return False
+        response = await self._ask(
+            handshake=pb.HandshakeRequest(
+                requested_budget_nanousd=wanted_nanousd,
+                provider=self._config.provider,
+                runtime_id=self._config.runtime_id,
+                runtime_version=self._config.runtime_version,
+                public_key=private_key.public_key().public_bytes_raw(),
+            )
+        )
+        lent = response.handshake
+        opener = self._ic_token if lent.seal_format == pb.SEAL_FORMAT_AES256 else private_key
+        key = LentKey(lent.provider_kind, lent.base_url, open_ip_token(lent, opener))
+        self.agent_id = lent.agent_id
+        wallet = Wallet.of_lease(
+            lent.lease_id,
+            granted_nanousd=lent.budget_granted_nanousd,
+            duration_s=lent.lease_duration_ms / 1000,
+            asked_at_s=asked_at_s,
+        )
+        outbox = self._outbox_of(lent.agent_id)
+        outbox.on_durable = self._work.set
+        for flow in self._flows:
+            flow.retiring = True
+            if flow.wallet is not None:
+                flow.wallet.drain()
+        self._flows.append(_Flow(outbox, lent.lease_id, wallet, live=True))
+        self._purse.provider = lent.provider
+        self._purse.price_version = lent.price_version
+        self._purse.open_lease(wallet, outbox)
+        self._on_lease(key, lent)
+        self._work.set()
+        return True
+
+    async def _resume(self, flow: _Flow) -> bool:
+        asked_at_s = self._clock()
+        try:
+            response = await self._ask(resume_lease=pb.ResumeLease(lease_id=flow.lease_id))
+        except NotFound as error:
+            log.error("session.lease_lost", lease_id=flow.lease_id, message=error.message)
+            flow.lost = True
+            self._quiet.set()
+            return False
+        state = response.lease_resumed
+        flow.outbox.acknowledge(flow.lease_id, state.sequence)
+        if not flow.live:
+            flow.sent = state.sequence
+            flow.live = True
+        if flow.wallet is None:
+            self._work.set()
+            return True
+        if state.lease_status == pb.LEASE_STATE_ACTIVE:
+            flow.wallet.grow(
+                granted_nanousd=max(0, state.lease_granted_nanousd - flow.wallet.granted_nanousd),
+                duration_s=state.lease_duration_ms / 1000,
+                asked_at_s=asked_at_s,
+            )
+            if state.desired_state == pb.DESIRED_STATE_STOPPED:
+                self._stop("the agent was asked to stop")
+            return True
+        self._lease_ended(flow)
+        return False
+
+    async def _resume_new(self) -> None:
+        for flow in list(self._flows):
+            if not flow.live and not flow.lost and self._stream is not None:
+                await self._attempt(self._resume(flow))
+        self._work.set()
+
+    def _lease_ended(self, flow: _Flow) -> None:
+        """The server takes the lease back: settle it, and take another unless told to stop."""
+        if flow.retiring:
+            return
+        flow.retiring = True
+        if flow.wallet is not None:
+            flow.wallet.drain()
+        self._work.set()
+        self._spawn(self.renew())
+
+    def _retire_settled(self) -> None:
+        for flow in list(self._flows):
+            if flow.retiring and flow.live and not flow.in_flight and flow.settled:
+                flow.live = False
+                self._spawn(self._give_back(flow))
+
+    async def _give_back(self, flow: _Flow) -> None:
+        request = pb.ReturnRequest(lease_id=flow.lease_id)
+        if flow.wallet is not None:
+            request.spent_nanousd = flow.wallet.spent_nanousd
+        try:
+            await self._ask(return_lease=request)
+        except (Unavailable, DeadlineExceeded):
+            return  # resumed, and tried again, over the next stream
+        except StewardError as error:
+            log.debug("session.lease_was_over", lease_id=flow.lease_id, reason=error.reason)
+        flow.outbox.forget(flow.lease_id)
+        self._flows.remove(flow)
+        if flow.wallet is None and not flow.outbox.leases():
+            await flow.outbox.close()
+        self._quiet.set()
+
+    # Reports.
+
+    def _send_reports(self) -> None:
+        for flow in self._flows:
+            while flow.live and flow.in_flight < MAX_BATCHES_IN_FLIGHT:
+                reports = flow.outbox.reports(flow.lease_id, after=flow.sent, limit=MAX_BATCH)
+                # While a batch is out, what is settled meanwhile gathers for the next one.
+                if not reports or (flow.in_flight and len(reports) < MAX_BATCH):
+                    break
+                flow.sent = reports[-1].sequence
+                flow.in_flight += 1
+                self._spawn(self._send_batch(flow, reports))
+
+    async def _send_batch(self, flow: _Flow, reports: list[Report]) -> None:
+        batch = pb.ReportBatch(lease_id=flow.lease_id)
+        for report in reports:
+            batch.usages.add().ParseFromString(report.body)
+        stream = self._stream
+        try:
+            response = await self._ask(report_batch=batch)
+        except (Unavailable, DeadlineExceeded):
+            return
+        except StewardError as error:
+            log.error("session.batch_refused", lease_id=flow.lease_id, message=error.message)
+            await asyncio.sleep(1.0)
+            flow.sent = 0
+            return
+        finally:
+            if stream is self._stream:
+                flow.in_flight = max(0, flow.in_flight - 1)
+            self._work.set()
+        self._acknowledge(flow, reports, response.report_ack)
+
+    def _acknowledge(self, flow: _Flow, reports: list[Report], ack: pb.ReportAck) -> None:
+        flow.outbox.acknowledge(flow.lease_id, ack.sequence)
+        for refused in ack.refused:
+            self._refused(flow, reports[refused.index], error_of_status(refused.status))
+        if flow.wallet is not None and flow is self._current():
+            if ack.lease_status not in (pb.LEASE_STATE_ACTIVE, pb.LEASE_STATE_UNSPECIFIED):
+                self._lease_ended(flow)
+            elif ack.desired_state == pb.DESIRED_STATE_STOPPED:
+                self._stop("the agent was asked to stop")
+        self._quiet.set()
+
+    def _refused(self, flow: _Flow, report: Report, error: StewardError) -> None:
+        if error.reason == "SEQUENCE_GAP":
+            flow.sent = min(flow.sent, int(error.facts.get("expected", "1")) - 1)
+            return
+        log.error(
+            "session.report_refused",
+            lease_id=flow.lease_id,
+            request_id=report.call_id,
+            reason=error.reason,
+            message=error.message,
+        )
+        flow.outbox.refuse(flow.lease_id, report, error.reason)
+        flow.sent = min(flow.sent, report.sequence - 1)
+
+    # What the server says by itself.
+
+    def _obey(self, control: pb.Control) -> None:
+        if control.HasField("budget_remaining_nanousd"):
+            self._purse.allocation_changed()
+        if control.lease_id:
+            for flow in self._flows:
+                if flow.lease_id == control.lease_id and flow.wallet is not None:
+                    self._lease_ended(flow)
+            return
+        if control.desired_state == pb.DESIRED_STATE_STOPPED:
+            self._stop(control.reason or "the agent was asked to stop")
+
+    def _stop(self, reason: str) -> None:
+        self._purse.stop(reason)
+        for flow in self._flows:
+            flow.retiring = True
+        self._work.set()
+        self._on_stop(reason)
+
+    def _current(self) -> _Flow | None:
+        return next((flow for flow in reversed(self._flows) if flow.wallet is not None), None)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("session.task_failed", error=repr(error))
+
+
+@contextmanager
+def _as_steward_errors() -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from error
+    except TimeoutError as error:
+        raise DeadlineExceeded("the server did not answer in time") from error
+    except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+        raise Unavailable("the stream to the server was cut") from error

@@ -1,0 +1,124 @@
+"""Server streams over plain HTTP: a line of JSON per message, or server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from steward_gateway.app import RunningGateway
+from steward_gateway.config import GatewayConfig
+
+Http = aiohttp.ClientSession
+
+
+async def lines(response: aiohttp.ClientResponse) -> list[Any]:
+    return [json.loads(line) async for line in response.content]
+
+
+async def test_each_message_is_a_line(http: Http) -> None:
+    async with http.get("/v1/count?count=3") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "application/x-ndjson"
+        assert response.headers["x-accepted"] == "yes"
+        assert [line["number"] for line in await lines(response)] == [1, 2, 3]
+
+
+async def test_a_line_is_sent_before_the_next_is_made(http: Http, core: Any) -> None:
+    async with http.get("/v1/count?count=1&hold=true") as response:
+        assert json.loads(await response.content.readline())["number"] == 1
+        core.release.set()
+        assert await response.content.read() == b""
+
+
+async def test_a_failure_later_is_the_last_line(http: Http) -> None:
+    async with http.get("/v1/count?count=1&fail=5") as response:
+        assert response.status == 200
+        assert (await lines(response))[1] == {
+            "error": {"code": "NOT_FOUND", "message": "told to fail"}
+        }
+
+
+async def test_a_refusal_is_an_http_status(http: Http) -> None:
+    async with http.get("/v1/count?refuse=true") as response:
+        assert response.status == 401
+        assert (await response.json())["error"]["message"] == "who are you?"
+
+
+async def test_a_reader_who_leaves_cancels_the_stream(http: Http, core: Any) -> None:
+    response = await http.get("/v1/count?count=1&hold=true")
+    await response.content.readline()
+    response.close()
+    assert await asyncio.wait_for(core.cancelled.get(), 5) == "count"
+
+
+async def test_a_deadline_ends_a_stream(http: Http) -> None:
+    headers = {"X-Request-Timeout": "0.3"}
+    async with http.get("/v1/count?count=1&hold=true", headers=headers) as response:
+        assert (await lines(response))[-1]["error"]["code"] == "DEADLINE_EXCEEDED"
+
+
+async def test_a_stream_without_a_word_is_opened_all_the_same(http: Http, core: Any) -> None:
+    async with http.get("/v1/count?hold=true") as response:
+        assert response.status == 200
+        core.release.set()
+        assert await lines(response) == []
+
+
+async def test_head_of_a_stream_has_no_body(http: Http) -> None:
+    async with http.head("/v1/count?count=3") as response:
+        assert response.status == 200
+        assert await response.read() == b""
+
+
+async def test_a_slow_reader_holds_the_core_back(http: Http, core: Any) -> None:
+    count = 20_000
+    async with http.get(f"/v1/count?count={count}&padding_bytes=10000") as response:
+        await response.content.readline()
+        before = -1
+        while core.counted != before:  # until the core no longer gets anywhere
+            before = core.counted
+            await asyncio.sleep(0.2)
+        assert core.counted < count / 2
+
+
+async def test_the_gateway_stops_a_stream_with_a_last_line(
+    http: Http, gateway: RunningGateway, core: Any
+) -> None:
+    async with http.get("/v1/count?count=1&hold=true") as response:
+        await response.content.readline()
+        await gateway.stop()
+        assert json.loads(await response.content.readline())["error"]["code"] == "UNAVAILABLE"
+    assert await asyncio.wait_for(core.cancelled.get(), 5) == "count"
+
+
+EVENTS = {"Accept": "text/event-stream"}
+
+
+async def test_events_are_sent_to_who_accepts_them(http: Http) -> None:
+    async with http.get("/v1/count?count=2&fail=8", headers=EVENTS) as response:
+        assert response.headers["Content-Type"] == "text/event-stream"
+        text = await response.text()
+    first, second, failure, end = text.split("\n\n")
+    assert json.loads(first.removeprefix("data: "))["number"] == 1
+    assert json.loads(second.removeprefix("data: "))["number"] == 2
+    assert failure.startswith("event: error\ndata: ")
+    assert end == ""
+
+
+async def test_credentials_may_come_in_the_query_of_a_stream(http: Http) -> None:
+    async with http.get("/v1/count?count=1&token=abc&api_key=k&ticket=t") as response:
+        assert response.status == 200
+
+
+class TestQuietEvents:
+    @pytest.fixture
+    def config(self) -> GatewayConfig:
+        return GatewayConfig(heartbeat_s=0.05, accept_timeout_s=1, drain_grace_s=2)
+
+    async def test_comments_keep_quiet_events_alive(self, http: Http) -> None:
+        async with http.get("/v1/count?hold=true", headers=EVENTS) as response:
+            assert await asyncio.wait_for(response.content.readline(), 5) == b": alive\n"

@@ -1,0 +1,201 @@
+"""Whole servers for tests: one in this process, and one as a process of its own to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import grpc
+
+from steward_server.app import Running, serving
+from steward_server.config import ServerConfig
+from steward_server.settings import Settings
+
+ADMIN_PASSWORD = "a long walk in the rain"
+PROVIDER_KEY = "sk-live-canary-0123456789abcdef"
+START_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, read to its end."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+@dataclass(slots=True)
+class Api:
+    """Calls a server's REST paths, as a dashboard or a runtime would."""
+
+    base_url: str
+    session: aiohttp.ClientSession
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """Send `body` as JSON; header names are given with underscores."""
+        sent = self.headers | {name.replace("_", "-"): text for name, text in headers.items()}
+        async with self.session.request(
+            method, self.base_url + path, json=body, headers=sent
+        ) as response:
+            text = await response.text()
+            is_json = response.content_type == "application/json" and text
+            return Answer(
+                response.status,
+                await response.json() if is_json else text,
+                dict(response.headers),
+            )
+
+    def acting_as(self, **headers: str) -> Api:
+        """The same server, called with other credentials."""
+        return replace(self, headers={name.replace("_", "-"): v for name, v in headers.items()})
+
+    async def sign_in(self, password: str = ADMIN_PASSWORD) -> Api:
+        """The same server, called by the administrator."""
+        login = {"username": "admin", "password": password}
+        answer = await self.call("POST", "/api/auth/login", login)
+        assert answer.status == 200, answer
+        return self.acting_as(authorization=f"Bearer {answer.body['access_token']}")
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent with its credential."""
+
+    agent_id: str
+    token_id: str
+    ic_token: str
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("x-ic-key", self.ic_token),)
+
+
+async def create_provider(
+    admin: Api, *, name: str = "openai", base_url: str = "http://127.0.0.1:9", key: str = PROVIDER_KEY
+) -> None:
+    body = {"name": name, "base_url": base_url, "api_key": key}
+    answer = await admin.call("POST", "/api/v1/providers", body)
+    assert answer.status == 201, answer
+
+
+async def create_agent(admin: Api, *, budget_usd: float | int = 10, name: str = "test") -> Agent:
+    body = {"name": name, "budget_usd": budget_usd}
+    created = await admin.call("POST", "/api/v1/agents", body)
+    assert created.status == 201, created
+    agent_id = created.body["id"]
+    token = await admin.call("POST", "/api/tokens", {"agent_id": agent_id})
+    assert token.status == 201, token
+    return Agent(agent_id, token.body["id"], token.body["token"])
+
+
+def live_settings(data_dir: Path, settings: Settings | None = None, **server: Any) -> Settings:
+    """Settings of a test's server: free ports, a known password."""
+    config = ServerConfig(
+        **{
+            "data_dir": data_dir,
+            "http_port": 0,
+            "grpc_port": 0,
+            "admin_password": ADMIN_PASSWORD,
+            "drain_s": 1.0,
+            **server,
+        }
+    )
+    return replace(settings or Settings(), server=config)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A server in this process, and ways to call it."""
+
+    running: Running
+    api: Api
+    admin: Api
+    channel: grpc.aio.Channel
+
+
+@asynccontextmanager
+async def live_server(settings: Settings) -> AsyncIterator[Live]:
+    """Start a whole server on free ports, signed in to as the administrator."""
+    async with (
+        serving(settings) as running,
+        aiohttp.ClientSession() as session,
+        grpc.aio.insecure_channel(running.grpc_address) as channel,
+    ):
+        api = Api(f"http://{running.http_address}", session)
+        yield Live(running, api, await api.sign_in(), channel)
+
+
+class ServerProcess:
+    """`steward serve` as a process: started, killed without warning, started again."""
+
+    def __init__(self, data_dir: Path, **environ: str) -> None:
+        self._data_dir = data_dir
+        self._environ = environ
+        self._process: subprocess.Popen[str] | None = None
+        self._ports = {"STEWARD_HTTP_PORT": "0", "STEWARD_GRPC_PORT": "0"}
+        self.grpc_address = ""
+        self.http_address = ""
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> Self:
+        """Start and wait for `ready`; after the first time on the same ports."""
+        return await asyncio.to_thread(self._start)
+
+    def _start(self) -> Self:
+        kept = {key: text for key, text in os.environ.items() if not key.startswith("STEWARD_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "steward_server"],
+            env=kept
+            | self._ports
+            | {
+                "STEWARD_DATA_DIR": str(self._data_dir),
+                "STEWARD_ADMIN_PASSWORD": ADMIN_PASSWORD,
+                "STEWARD_LOG_LEVEL": "warning",
+            }
+            | self._environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        found = re.match(r"ready grpc=(\S+) http=https?://(\S+)", line)
+        assert found, f"the server did not start: {line!r}"
+        self.grpc_address, self.http_address = found[1], found[2]
+        self._ports = {
+            "STEWARD_HTTP_PORT": self.http_address.rpartition(":")[2],
+            "STEWARD_GRPC_PORT": self.grpc_address.rpartition(":")[2],
+        }
+        return self
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask it to stop, and give its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        code = self._process.wait(START_TIMEOUT_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
