@@ -83,7 +83,11 @@ class Agent:
 
 
 async def create_provider(
-    admin: Api, *, name: str = "openai", base_url: str = "http://127.0.0.1:9", key: str = PROVIDER_KEY
+    admin: Api,
+    *,
+    name: str = "openai",
+    base_url: str = "http://127.0.0.1:9",
+    key: str = PROVIDER_KEY,
 ) -> None:
     body = {"name": name, "base_url": base_url, "api_key": key}
     answer = await admin.call("POST", "/api/v1/providers", body)

@@ -105,9 +105,7 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(
-    settings: Settings, clock: Callable[[], int] = now_us
-) -> AsyncIterator[Running]:
+async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> AsyncIterator[Running]:
     """Start a server, and stop it in order at the end of the block.
 
     Raises:
@@ -152,9 +150,7 @@ async def serving(
         prices = PriceBook(database)
         await prices.start(clock())
         publisher = Publisher(database, directory, clock)
-        budget = BudgetRoom(
-            database, desk, prices, provider_room, directory, publisher, hub, clock
-        )
+        budget = BudgetRoom(database, desk, prices, provider_room, directory, publisher, hub, clock)
         auditor = Auditor(database, clock, observation.registry)
         await auditor.audit()
         answers = Answers(
@@ -176,9 +172,7 @@ async def serving(
             """The links of one method, outermost first."""
             links: list[AsyncServerInterceptor] = [
                 RequestId(),
-                Metrics(
-                    name, observation.rpcs, observation.rpc_latency, observation.open_streams
-                ),
+                Metrics(name, observation.rpcs, observation.rpc_latency, observation.open_streams),
                 Errors(),
                 Authentication(rule, credentials, streams),
                 Authorization(rule, streams=streams_responses),

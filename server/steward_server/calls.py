@@ -23,7 +23,7 @@ class Refused(Exception):
         self.status = status
 
 
-class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg,misc]
+class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
     """The context of one call.
 
     Both doors make one, so that who calls, the request id and the deadline are found in the same

@@ -39,7 +39,9 @@ class ServerConfig:
     """What concerns the whole server."""
 
     host: str = setting("127.0.0.1", "Address both ports listen on.")
-    http_port: int = setting(8080, "Port of REST, WebSocket and dashboard; 0 picks a free one.", minimum=0)
+    http_port: int = setting(
+        8080, "Port of REST, WebSocket and dashboard; 0 picks a free one.", minimum=0
+    )
     grpc_port: int = setting(50051, "Port of gRPC; 0 picks a free one.", minimum=0)
     data_dir: Path = setting(
         Path(".data"), "Folder of the database, the master key and the lock; made if missing."

@@ -278,7 +278,7 @@ class InProcessStream:
             async with asyncio.timeout_at(self._ends_at_s):
                 if self._responses is None:
                     self._responses = await self._open()
-                return await anext(self._responses)  # type: ignore[no-any-return]
+                return await anext(self._responses)
         except TimeoutError:
             raise _failure(Refused(DEADLINE), self._call) from None
         except Refused as refused:

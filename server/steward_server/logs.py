@@ -54,9 +54,7 @@ def configure(log_format: str, level: str) -> None:
     root.setLevel(max(getattr(logging, level.upper()), logging.INFO))
 
 
-def conceal(
-    logger: Any, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def conceal(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Take secrets out, whatever they are called and wherever they stand in a text."""
     del logger, method
     for key, value in event.items():

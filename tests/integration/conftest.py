@@ -46,6 +46,7 @@ from steward_server.auth.passwords import Passwords
 from steward_server.auth.people import People
 from steward_server.budget.config import BudgetConfig
 from steward_server.budget.desk import Desk
+from steward_server.budget.store import Terms
 from steward_server.db import now_us
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
@@ -230,6 +231,41 @@ class Server:
         """Call something that is open to every IC token with the scope "budget"."""
         request = budget_pb2.ReturnRequest(lease_id="lease_1", ic_token=ic_token)
         return await self.budget.Return(request, metadata=metadata)
+
+    async def lend(self, agent_id: str, lease_id: str, amount_nanousd: int) -> None:
+        """Lend money to an agent as a handshake does, straight from the desk."""
+        terms = Terms(
+            provider="openai",
+            provider_kind="openai",
+            token_id="token_1",
+            runtime_id="runtime_1",
+            request_id=None,
+            request_digest=b"",
+            requested_nanousd=amount_nanousd,
+        )
+        await self.database.run(
+            lambda transaction: self.desk.open_lease(
+                transaction,
+                lease_id=lease_id,
+                agent_id=agent_id,
+                requested_nanousd=amount_nanousd,
+                minimum_nanousd=0,
+                terms=terms,
+                now_us=self.clock(),
+            )
+        )
+
+    async def give_back(self, agent_id: str, lease_id: str) -> None:
+        """Return a lease unspent."""
+        await self.database.run(
+            lambda transaction: self.desk.close_lease(
+                transaction,
+                lease_id=lease_id,
+                agent_id=agent_id,
+                believed_spent_nanousd=None,
+                now_us=self.clock(),
+            )
+        )
 
     async def journal(self, prefix: str = "") -> list[Any]:
         rows = await self.database.fetch_all("SELECT * FROM journal ORDER BY lsn")

@@ -38,7 +38,7 @@ class Ticket:
     probe: bool
 
 
-class CircuitOpen(Exception):  # noqa: N818 - the name callers know it by
+class CircuitOpen(Exception):
     """The provider is not asked now; `retry_after_s` says when it may be."""
 
     def __init__(self, retry_after_s: float) -> None:

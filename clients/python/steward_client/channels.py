@@ -34,7 +34,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, *, ca_file: str = "") -> Address:
-        """`host:port` is plain text; `https://host:port` is TLS, by the system's roots or `ca_file`.
+        """`host:port` is plain text; `https://host:port` is TLS, by `ca_file` or the system's roots.
 
         Raises:
             ValueError: neither.
@@ -43,9 +43,13 @@ class Address:
         target = rest if mark else text
         secure = scheme in ("https", "grpcs") if mark else bool(ca_file)
         if mark and scheme not in ("https", "grpcs", "http", "grpc"):
-            raise ValueError(f"{text!r} is no server's address; write host:port or https://host:port")
+            raise ValueError(
+                f"{text!r} is no server's address; write host:port or https://host:port"
+            )
         if "/" in target.rstrip("/") or not target:
-            raise ValueError(f"{text!r} is no server's address; write host:port or https://host:port")
+            raise ValueError(
+                f"{text!r} is no server's address; write host:port or https://host:port"
+            )
         return cls(target.rstrip("/"), secure, ca_file)
 
     def _credentials(self) -> grpc.ChannelCredentials:

@@ -8,6 +8,7 @@ and acknowledging ride along with the next commit. No rule of money lives here, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -18,9 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import structlog
-
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 RIDE_ALONG_S = 0.005
 """How long a settled call waits for a hold to share its commit with."""
@@ -62,11 +61,11 @@ _REFUSE = "INSERT OR IGNORE INTO refused (call_id, lease_id, report, reason) VAL
 _FORGET = "DELETE FROM lease WHERE lease_id = ?"
 
 
-class OutboxBusy(Exception):  # noqa: N818 - a state
+class OutboxBusy(Exception):
     """Another process has the file: its runtime lives."""
 
 
-class OutboxFailed(Exception):  # noqa: N818 - an event
+class OutboxFailed(Exception):
     """The hold could not be made durable, so its call must not be sent."""
 
 
@@ -267,9 +266,21 @@ class Outbox:
             lease.reports.popleft()
         self._ride(_Change(((_DROP, (lease_id, sequence)), (_MARK, (sequence, lease_id)))))
 
-    def refuse(self, lease_id: str, report: Report, reason: str) -> None:
-        """Keep a report the server will never book, for people to look at."""
-        self._ride(_Change(((_REFUSE, (report.call_id, lease_id, report.body, reason)),)))
+    def refuse(self, lease_id: str, report: Report, reason: str, *, void: bytes = b"") -> None:
+        """Keep a report the server will never book, for people to look at.
+
+        `void` takes its place, so that its number is used up.
+        """
+        kept = (report.call_id, lease_id, report.body, reason)
+        statements: list[tuple[str, tuple[Any, ...]]] = [(_REFUSE, kept)]
+        if void:
+            statements.append((_SETTLE, (report.sequence, void, report.call_id)))
+            lease = self._leases[lease_id]
+            lease.reports = deque(
+                Report(each.sequence, each.call_id, void) if each is report else each
+                for each in lease.reports
+            )
+        self._ride(_Change(tuple(statements)))
 
     def reports(self, lease_id: str, *, after: int, limit: int) -> list[Report]:
         """Durable reports numbered above `after`, in order."""
@@ -389,7 +400,7 @@ class Outbox:
             self.on_durable()
 
     def _retry(self, changes: list[_Change], failure: sqlite3.Error) -> None:
-        log.error("outbox.commit_failed", path=str(self.path), error=str(failure))
+        log.error("%s could not be written: %s", self.path, failure)
         for change in changes:
             if change.waiter is not None and not change.waiter.done():
                 change.waiter.set_exception(

@@ -12,17 +12,15 @@ import contextlib
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import orjson
-import structlog
 from aiohttp import web
-from multidict import CIMultiDict
-from yarl import URL
 
 from steward_client.breaker import BreakerConfig, CircuitBreaker, CircuitOpen
+from steward_client.lent_key import LentKey
 from steward_client.listener import MAX_BODY_BYTES, Listener
 from steward_client.meters import Ask, Meter, Unmetered
 from steward_client.meters.anthropic import Messages
@@ -42,30 +40,7 @@ from steward_client.relay import (
     relayed_headers,
 )
 
-log = structlog.get_logger(__name__)
-
 METERS: Mapping[str, Meter] = {"openai": ChatCompletions(), "anthropic": Messages()}
-
-
-@dataclass(frozen=True, slots=True)
-class LentKey:
-    """The provider a lease is for, and the key to it."""
-
-    kind: str
-    base_url: str
-    api_key: str = field(repr=False)
-
-    def url(self, path: str) -> URL:
-        """Where a route is: the address may or may not name the version."""
-        base = self.base_url.rstrip("/")
-        return URL(f"{base}{path}" if base.endswith("/v1") else f"{base}/v1{path}", encoded=True)
-
-    def authorize(self, headers: CIMultiDict[str]) -> None:
-        if self.kind == "anthropic":
-            headers["x-api-key"] = self.api_key
-            headers.setdefault("anthropic-version", "2023-06-01")
-        else:
-            headers["authorization"] = f"Bearer {self.api_key}"
 
 
 class MeteringProxy:

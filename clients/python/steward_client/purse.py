@@ -7,28 +7,32 @@ or refuse. What it never does is to hold less than the worst case.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
-from steward.budget.v1 import budget_pb2 as pb
 
-from steward_client.outbox import OpenHold, Outbox
+from steward.budget.v1 import budget_pb2 as pb
+from steward_client.outbox import OpenHold, Outbox, OutboxFailed
 from steward_client.prices import Tariff, TokenUsage
 from steward_client.wallet import Refusal, Wallet
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 MEASURED = pb.CERTAINTY_MEASURED
 COUNTED = pb.CERTAINTY_COUNTED
 ASSUMED = pb.CERTAINTY_ASSUMED
 
 
-class OutOfMoney(Exception):  # noqa: N818 - the reason a call is refused
+_OVER = (Refusal.EXPIRED, Refusal.DRAINING)
+"""Another lease helps."""
+
+
+class OutOfMoney(Exception):
     """The call's worst case does not fit into the lease."""
 
     def __init__(self, refusal: Refusal, *, needed_nanousd: int, available_nanousd: int) -> None:
@@ -38,7 +42,7 @@ class OutOfMoney(Exception):  # noqa: N818 - the reason a call is refused
         self.available_nanousd = available_nanousd
 
 
-class NotSpending(Exception):  # noqa: N818 - a state
+class NotSpending(Exception):
     """No call is started: `refusal` says whether it stopped, drains, or has no live lease."""
 
     def __init__(self, refusal: Refusal, reason: str) -> None:
@@ -112,6 +116,7 @@ class Hold:
 
     call_id: str
     wallet: Wallet = field(repr=False)
+    outbox: Outbox = field(repr=False)
     model: str
     bound_nanousd: int
     output_tokens: int
@@ -123,7 +128,6 @@ class Purse:
 
     def __init__(
         self,
-        outbox: Outbox,
         config: PurseConfig,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -135,11 +139,12 @@ class Purse:
         self.stop_reason = ""
         self.on_change: Callable[[], None] = lambda: None
         """Called after every settled or released call."""
-        self._outbox = outbox
+        self._outbox: Outbox | None = None
         self._clock = clock
         self._lender: Lender | None = None
         self._wallet: Wallet | None = None
-        self._spent_before_nanousd = 0
+        self._former: list[Wallet] = []
+        """Of leases that are over; calls under way may still settle with them."""
         self._asking: asyncio.Task[bool] | None = None
         self._denied_until_s = 0.0
         self._settled = asyncio.Event()
@@ -165,26 +170,30 @@ class Purse:
     def spent_nanousd(self) -> int:
         """Of this lease and those before it."""
         spent_nanousd = self._wallet.spent_nanousd if self._wallet else 0
-        return self._spent_before_nanousd + spent_nanousd
+        return spent_nanousd + sum(wallet.spent_nanousd for wallet in self._former)
 
     @property
     def granted_nanousd(self) -> int:
-        """Of this lease, and what those before it spent."""
+        """Of this lease, and what those before it spent or may yet spend."""
         granted_nanousd = self._wallet.granted_nanousd if self._wallet else 0
-        return self._spent_before_nanousd + granted_nanousd
+        # What calls under way hold of a former lease may yet be spent.
+        return granted_nanousd + sum(
+            wallet.spent_nanousd + wallet.held_nanousd for wallet in self._former
+        )
 
     @property
     def left_to_ask_nanousd(self) -> int:
         return max(0, self.config.budget_nanousd - self.granted_nanousd)
 
-    def open_lease(self, wallet: Wallet) -> None:
+    def open_lease(self, wallet: Wallet, outbox: Outbox) -> None:
         """Spend from this lease from now on; calls under way settle with theirs."""
         if self._wallet is not None:
-            self._spent_before_nanousd += self._wallet.spent_nanousd
-            wallet.state = self._wallet.state
+            self._former.append(self._wallet)
         self._wallet = wallet
+        self._outbox = outbox
+        self.stop_reason = ""
         self._denied_until_s = 0.0
-        self._outbox.open_lease(wallet.lease_id)
+        outbox.open_lease(wallet.lease_id)
         self._stir()
 
     def allocation_changed(self) -> None:
@@ -224,13 +233,13 @@ class Purse:
             ):
                 return await self._take(wallet, call, fits, now_s)
             refusal = wallet.refusal_for(call.nanousd(call.least_output_tokens), now_s)
-            if refusal in (Refusal.STOPPED, Refusal.DRAINING):
-                raise NotSpending(refusal, self.stop_reason or "its lease is being ended")
+            if refusal is Refusal.STOPPED:
+                raise NotSpending(refusal, self.stop_reason)
             if not asked:
                 asked = True
                 await self._ask_for(call, wallet, refusal)
                 continue
-            if refusal is Refusal.EXPIRED:
+            if refusal in _OVER:
                 raise NotSpending(refusal, "its lease is over and there is no other yet")
             waited_s = self._clock() - started_s
             left_s = self.config.in_flight_wait_s + self.config.refresh_wait_s - waited_s
@@ -253,21 +262,21 @@ class Purse:
         call_id = f"{self._prefix}-{self._calls}"
         bound_nanousd = call.nanousd(tokens)
         refusal = wallet.hold(call_id, bound_nanousd, now_s)
-        if refusal is Refusal.EXPIRED and await self._ask(self._renewal):
+        if refusal in _OVER and await self._ask(self._renewal):
             wallet = self.wallet
             refusal = wallet.hold(call_id, bound_nanousd, self._clock())
         if refusal in (Refusal.TOO_LARGE, Refusal.IN_FLIGHT):
             raise OutOfMoney(
-                refusal,
-                needed_nanousd=bound_nanousd,
-                available_nanousd=wallet.available_nanousd,
+                refusal, needed_nanousd=bound_nanousd, available_nanousd=wallet.available_nanousd
             )
         if refusal is not None:
-            reason = "its lease is over" if refusal is Refusal.EXPIRED else "its lease is ending"
-            raise NotSpending(refusal, self.stop_reason or reason)
-        hold = Hold(call_id, wallet, call.model, bound_nanousd, tokens)
+            raise NotSpending(refusal, self.stop_reason or "its lease is over")
+        outbox = self._outbox
+        if outbox is None:
+            raise OutboxFailed("there is no outbox yet")
+        hold = Hold(call_id, wallet, outbox, call.model, bound_nanousd, tokens)
         try:
-            await self._outbox.hold(
+            await outbox.hold(
                 lease_id=wallet.lease_id,
                 call_id=call_id,
                 model=call.model,
@@ -288,7 +297,7 @@ class Purse:
         self._stamp.GetCurrentTime()
         report = pb.Usage(
             request_id=hold.call_id,
-            model=hold.model,
+            model=hold.model[:100],
             provider=self.provider,
             input_tokens=usage.input,
             output_tokens=usage.output,
@@ -304,14 +313,14 @@ class Purse:
             report.sequence = sequence
             return report.SerializeToString()
 
-        self._outbox.settle(lease_id=hold.wallet.lease_id, call_id=hold.call_id, report=numbered)
+        hold.outbox.settle(lease_id=hold.wallet.lease_id, call_id=hold.call_id, report=numbered)
         self._stir()
         self.tend()
 
     def release(self, hold: Hold) -> None:
         """End the hold: nothing was charged."""
         hold.wallet.release(hold.call_id)
-        self._outbox.release(hold.call_id)
+        hold.outbox.release(hold.call_id)
         self._stir()
 
     def tend(self) -> None:
@@ -329,7 +338,7 @@ class Purse:
             self._start(lambda lender: lender.refresh(0))
 
     async def _ask_for(self, call: CallBound, wallet: Wallet, refusal: Refusal | None) -> None:
-        if refusal is Refusal.EXPIRED:
+        if refusal in _OVER:
             await self._ask(self._renewal)
             return
         missing_nanousd = call.nanousd(call.output_tokens) - wallet.available_nanousd
@@ -370,7 +379,7 @@ class Purse:
     def _asked(self, task: asyncio.Task[bool]) -> None:
         self._asking = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("purse.ask_failed", error=repr(error))
+            log.error("asking for money failed", exc_info=error)
         self._stir()
 
     def _stir(self) -> None:

@@ -25,7 +25,7 @@ class Dialect(Protocol):
 
 
 @dataclass(eq=False)
-class Refused(Exception):  # noqa: N818 - what the call was
+class Refused(Exception):
     """A call that is not made."""
 
     status: int

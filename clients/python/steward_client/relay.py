@@ -15,6 +15,7 @@ Every way a call can end is here, each with what is charged for it:
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,11 +25,10 @@ from typing import Any
 
 import aiohttp
 import orjson
-import structlog
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
-from steward.budget.v1 import budget_pb2 as pb
 
+from steward.budget.v1 import budget_pb2 as pb
 from steward_client.breaker import CircuitBreaker, Ticket
 from steward_client.meters import Ask, Meter, Reading
 from steward_client.meters.sse import DONE, EventSplitter, event_data
@@ -37,7 +37,7 @@ from steward_client.prices import Tariff, TokenUsage
 from steward_client.purse import ASSUMED, COUNTED, MEASURED, Hold, Purse
 from steward_client.refusals import Refused
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 _NOT_RELAYED = frozenset(
     {
@@ -296,24 +296,24 @@ class Call:
         """End the hold by what the answer says it used."""
         reading = self._reading
         if reading.unpriced:
-            log.error("call.unpriced", request_id=self._hold.call_id, why=reading.unpriced)
+            log.error("call %s cannot be priced: %s", self._hold.call_id, reading.unpriced)
             self._charge(self._hold.bound_nanousd, reading.usage or TokenUsage(), ASSUMED)
             return
         if reading.usage is not None:
             cost_nanousd = self._tariff.cost_nanousd(reading.usage)
             if cost_nanousd == 0 and reading.usage.total > 0:
                 log.error(
-                    "call.free",
-                    request_id=self._hold.call_id,
-                    tokens=reading.usage.total,
-                    model=self._ask.model,
+                    "call %s of %r used %d tokens and costs nothing: its price looks wrong",
+                    self._hold.call_id,
+                    self._ask.model,
+                    reading.usage.total,
                 )
             if cost_nanousd > self._hold.bound_nanousd:
                 log.error(
-                    "call.above_its_bound",
-                    request_id=self._hold.call_id,
-                    cost_nanousd=cost_nanousd,
-                    bound_nanousd=self._hold.bound_nanousd,
+                    "call %s cost %d nano-dollars, more than its bound of %d: an overrun",
+                    self._hold.call_id,
+                    cost_nanousd,
+                    self._hold.bound_nanousd,
                 )
             self._charge(cost_nanousd, reading.usage, MEASURED)
             return
@@ -393,7 +393,7 @@ class Call:
             )
             await response.write_eof()
         except ConnectionError:
-            log.debug("call.agent_gone", request_id=self._hold.call_id)
+            log.debug("call %s: the agent has gone away", self._hold.call_id)
         return response
 
 

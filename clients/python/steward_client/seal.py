@@ -30,7 +30,7 @@ _IV_BYTES = 12
 _TAG_BYTES = 16
 
 
-class SealBroken(ValueError):  # noqa: N818 - a state of the thing, as the message says
+class SealBroken(ValueError):
     """The sealed text is malformed, was sealed to somebody else, or was changed."""
 
 

@@ -8,6 +8,7 @@ same way, from the files they left.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 import time
@@ -19,7 +20,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-import structlog
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from steward.budget.v1 import budget_pb2 as pb
@@ -35,13 +35,13 @@ from steward_client.errors import (
     error_of,
     error_of_status,
 )
+from steward_client.lent_key import LentKey
 from steward_client.outbox import Outbox, Report
-from steward_client.proxy import LentKey
 from steward_client.purse import Purse
 from steward_client.seal import open_ip_token
 from steward_client.wallet import Wallet
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_BATCH = 256
 MAX_BATCHES_IN_FLIGHT = 16
@@ -143,6 +143,7 @@ class Session:
         self._supervisor: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
         self._closing = False
+        purse.on_change = self._money_moved
 
     # Opening and closing.
 
@@ -223,7 +224,7 @@ class Session:
         except AgentStopped as error:
             self._stop(error.message)
         except StewardError as error:
-            log.info("session.refused", reason=error.reason, message=error.message)
+            log.info("the server refused: %s", error.message)
         return False
 
     async def _grow(self, flow: _Flow, wallet: Wallet, requested_nanousd: int) -> bool:
@@ -265,7 +266,11 @@ class Session:
                 if isinstance(error, Unauthorized):
                     self._stop(error.message)
                     return
-                log.info("session.cut", reason=error.reason, message=error.message)
+                log.info("the stream to the server was cut: %s", error.message)
+            except Exception:
+                if self._opened is None or not self._opened.done():
+                    raise
+                log.exception("the session failed; it goes on over a new stream")
             if self._clock() - began_s > 5.0:
                 backoff_s = self._config.backoff_s
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load
@@ -305,19 +310,11 @@ class Session:
             answer = stream.answers.pop(response.in_reply_to, None)
             if answer is not None and not answer.done():
                 answer.set_result(response)
-        code = await stream.call.code()
-        if code is not grpc.StatusCode.OK:
-            raise grpc.aio.AioRpcError(
-                code,
-                await stream.call.initial_metadata(),
-                await stream.call.trailing_metadata(),
-                details=await stream.call.details(),
-            )
 
     async def _keep(self) -> None:
         """Take up the leases, then send reports and signs of life until the stream is cut."""
         try:
-            if not any(flow.wallet for flow in self._flows):
+            if self._opened is not None and not self._opened.done():
                 await self._handshake()
             for flow in list(self._flows):
                 if not flow.live:
@@ -329,7 +326,7 @@ class Session:
                 return
             if isinstance(error, Unavailable | DeadlineExceeded):
                 return
-            log.warning("session.not_resumed", reason=error.reason, message=error.message)
+            log.warning("a lease was not resumed: %s", error.message)
         self.connected = True
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
@@ -360,7 +357,7 @@ class Session:
             except (Unavailable, DeadlineExceeded):
                 return False
             except StewardError as error:
-                log.warning("session.event_refused", event=name, message=error.message)
+                log.warning("%s was refused: %s", name, error.message)
             if self._told and self._told[0][1] is told:
                 self._told.popleft()
             self._quiet.set()
@@ -441,7 +438,7 @@ class Session:
         try:
             response = await self._ask(resume_lease=pb.ResumeLease(lease_id=flow.lease_id))
         except NotFound as error:
-            log.error("session.lease_lost", lease_id=flow.lease_id, message=error.message)
+            log.warning("%s; what it owes stays in %s", error.message, flow.outbox.path)
             flow.lost = True
             self._quiet.set()
             return False
@@ -481,6 +478,10 @@ class Session:
         self._work.set()
         self._spawn(self.renew())
 
+    def _money_moved(self) -> None:
+        if any(flow.retiring for flow in self._flows):
+            self._work.set()
+
     def _retire_settled(self) -> None:
         for flow in list(self._flows):
             if flow.retiring and flow.live and not flow.in_flight and flow.settled:
@@ -491,12 +492,14 @@ class Session:
         request = pb.ReturnRequest(lease_id=flow.lease_id)
         if flow.wallet is not None:
             request.spent_nanousd = flow.wallet.spent_nanousd
+        stream = self._stream
         try:
             await self._ask(return_lease=request)
         except (Unavailable, DeadlineExceeded):
-            return  # resumed, and tried again, over the next stream
+            flow.live = stream is not None and stream is self._stream  # to be tried again
+            return
         except StewardError as error:
-            log.debug("session.lease_was_over", lease_id=flow.lease_id, reason=error.reason)
+            log.debug("lease %s was over: %s", flow.lease_id, error.message)
         flow.outbox.forget(flow.lease_id)
         self._flows.remove(flow)
         if flow.wallet is None and not flow.outbox.leases():
@@ -526,7 +529,7 @@ class Session:
         except (Unavailable, DeadlineExceeded):
             return
         except StewardError as error:
-            log.error("session.batch_refused", lease_id=flow.lease_id, message=error.message)
+            log.warning("reports of lease %s were refused: %s", flow.lease_id, error.message)
             await asyncio.sleep(1.0)
             flow.sent = 0
             return
@@ -552,13 +555,22 @@ class Session:
             flow.sent = min(flow.sent, int(error.facts.get("expected", "1")) - 1)
             return
         log.error(
-            "session.report_refused",
-            lease_id=flow.lease_id,
-            request_id=report.call_id,
-            reason=error.reason,
-            message=error.message,
+            "report %s of lease %s was refused and is kept in %s: %s",
+            report.call_id,
+            flow.lease_id,
+            flow.outbox.path,
+            error.message,
         )
-        flow.outbox.refuse(flow.lease_id, report, error.reason)
+        if error.reason in ("LEASE_CLOSED", "SEQUENCE_REUSED"):
+            flow.outbox.refuse(flow.lease_id, report, error.reason)
+            flow.outbox.acknowledge(flow.lease_id, report.sequence)
+            return
+        # The number must be used up by something, or the reports behind it cannot be booked.
+        void = pb.Usage(
+            request_id=f"{report.call_id[:90]}-void", sequence=report.sequence, model="refused"
+        )
+        void.cost_nanousd = 0
+        flow.outbox.refuse(flow.lease_id, report, error.reason, void=void.SerializeToString())
         flow.sent = min(flow.sent, report.sequence - 1)
 
     # What the server says by itself.
@@ -592,7 +604,7 @@ class Session:
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("session.task_failed", error=repr(error))
+            log.error("a task of the session failed", exc_info=error)
 
 
 @contextmanager

@@ -85,7 +85,7 @@ class Account:
     """What each billed call cost, as `<model> <nano-dollars>`."""
 
 
-class _Gone(Exception):  # noqa: N818 - the caller went away
+class _Gone(Exception):
     """The caller went away."""
 
 

@@ -32,7 +32,7 @@ class Refusal(enum.Enum):
     STOPPED = "stopped"
 
 
-class UnknownHold(KeyError):  # noqa: N818 - says what it is, as KeyError does
+class UnknownHold(KeyError):
     """The hold was never taken, or has ended already."""
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from steward.agents.v1.agents_pb2_grpc import add_AgentServiceServicer_to_server
-
 from steward_server.agents.config import AgentsConfig
 from steward_server.agents.directory import Directory
 from steward_server.agents.needs import People, Providers, Purse, Tokens

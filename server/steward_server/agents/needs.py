@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from steward_server.agents.status import Balance
+from steward_server.balance import Balance
 from steward_server.db import Reader, Transaction
 
 

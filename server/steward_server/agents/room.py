@@ -10,7 +10,8 @@ from steward_server.agents import store
 from steward_server.agents.agent import Agent, DesiredState, RunState
 from steward_server.agents.directory import Directory
 from steward_server.agents.needs import People, Providers, Purse, Tokens
-from steward_server.agents.status import Balance, Status, status_of
+from steward_server.agents.status import Status, status_of
+from steward_server.balance import Balance
 from steward_server.completion import complete
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import FailedPrecondition, InvalidArgument

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from steward.agents.v1 import agents_pb2 as pb
 from steward.agents.v1 import agents_pb2_grpc as rpc
-
 from steward_server.agents.agent import DesiredState
 from steward_server.agents.room import AgentRoom, Changes, Seen
-from steward_server.agents.status import Balance, Status
+from steward_server.agents.status import Status
+from steward_server.balance import Balance
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp

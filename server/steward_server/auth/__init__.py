@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from steward.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server
-
 from steward_server.auth.config import AuthConfig
 from steward_server.auth.keys import load_signer
 from steward_server.auth.passwords import Passwords

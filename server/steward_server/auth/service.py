@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from steward.auth.v1 import auth_pb2 as pb
 from steward.auth.v1 import auth_pb2_grpc as rpc
-
 from steward_server import clock
 from steward_server.auth.accounts import User
 from steward_server.auth.sessions import ROLES, Pair, Sessions

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from steward.gateway.v1 import options_pb2 as options
-
 from steward_server import clock
 from steward_server.auth import store
 from steward_server.auth.access_tokens import Claims, Signer

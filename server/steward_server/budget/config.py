@@ -17,7 +17,9 @@ class BudgetConfig:
         Decimal(10), "Lent to a handshake that names no amount, in dollars.", minimum=0
     )
     maximum_tranche_usd: Decimal = setting(
-        Decimal(1_000), "Lent at once at most, in dollars; larger wishes are granted in part.", minimum=0
+        Decimal(1_000),
+        "Lent at once at most, in dollars; larger wishes are granted in part.",
+        minimum=0,
     )
     lease_ttl_s: float = setting(
         900.0, "How long a lease lives without a sign of life, in seconds.", minimum=0.1
@@ -26,10 +28,14 @@ class BudgetConfig:
         60.0, "How long calls under way may be settled after a lease's end, in seconds.", minimum=0
     )
     sweep_interval_s: float = setting(
-        0.5, "How often leases are looked through for those whose time is over, in seconds.", minimum=0.01
+        0.5,
+        "How often leases are looked through for those whose time is over, in seconds.",
+        minimum=0.01,
     )
     audit_interval_s: float = setting(
-        10.0, "How often the server proves to itself that the books balance, in seconds.", minimum=0.1
+        10.0,
+        "How often the server proves to itself that the books balance, in seconds.",
+        minimum=0.1,
     )
 
     def policy(self) -> LeasePolicy:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-
-from steward_server.agents.status import Balance
+from steward_server.balance import Balance
 from steward_server.budget import ledger, store
 from steward_server.budget.ledger import (
     Account,
@@ -173,7 +172,7 @@ class Desk:
         )
         found = {}
         for row in rows:
-            account = Account(*tuple(row)[:6])  # type: ignore[arg-type]
+            account = store.account_of(row)
             found[account.account_id] = Balance(
                 allocated_nanousd=account.allocated_nanousd,
                 spent_nanousd=account.spent_nanousd,
@@ -184,9 +183,7 @@ class Desk:
             )
         return {str(name): balance for name, balance in found.items()}
 
-    async def drain(
-        self, transaction: Transaction, *, agent_id: str, why: str, now_us: int
-    ) -> int:
+    async def drain(self, transaction: Transaction, *, agent_id: str, why: str, now_us: int) -> int:
         """Revoke what is lent to an agent: calls under way settle, none starts. How many leases."""
         count = 0
         for lease in await store.open_leases(transaction, agent_id):
@@ -383,9 +380,7 @@ class Desk:
         await store.save_lease(transaction, grown.lease)
         await store.save_path(transaction, grown.path)
         available_nanousd = ledger.tightest(grown.path).available_nanousd
-        return Grown(
-            grown, grown.lease, grown.added_nanousd, grown.partial, available_nanousd, lsn
-        )
+        return Grown(grown, grown.lease, grown.added_nanousd, grown.partial, available_nanousd, lsn)
 
     async def close_lease(
         self,
@@ -448,9 +443,7 @@ class Desk:
         return len(overdue)
 
 
-def _usage_body(
-    fact: Fact, digest: str, booking: ledger.Booking, path: Path
-) -> dict[str, Any]:
+def _usage_body(fact: Fact, digest: str, booking: ledger.Booking, path: Path) -> dict[str, Any]:
     lease = booking.lease
     return {
         "seq": booking.sequence,

@@ -36,6 +36,7 @@ CERTAINTIES = {
     pb.CERTAINTY_ASSUMED: "assumed",
 }
 
+
 def check_handshake(request: pb.HandshakeRequest) -> None:
     """Refuse a handshake that cannot be meant.
 
@@ -47,9 +48,7 @@ def check_handshake(request: pb.HandshakeRequest) -> None:
             checks.between(
                 "requested_budget_usd", request.requested_budget_nanousd, 1, MAX_REQUEST_NANOUSD
             )
-        checks.between(
-            "minimum_budget_usd", request.minimum_budget_nanousd, 0, MAX_REQUEST_NANOUSD
-        )
+        checks.between("minimum_budget_usd", request.minimum_budget_nanousd, 0, MAX_REQUEST_NANOUSD)
         checks.text("provider", request.provider, 0, 50)
         checks.text("runtime_id", request.runtime_id, 0, 100)
         checks.text("runtime_version", request.runtime_version, 0, 100)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steward.budget.v1 import budget_pb2 as pb
+from steward.events.v1.events_pb2 import AgentStarted, AgentStopped, PiiAlert
 from steward_server.budget import ledger
 from steward_server.budget.desk import Desk, Grown, Lent, Outcome, Returned
 from steward_server.budget.ledger import Denial, LeaseState
 from steward_server.budget.pricing import PriceBook
+from steward_server.budget.refusals import refused
 from steward_server.budget.requests import (
     LEASE_STATES,
     booked_or_raise,
@@ -22,7 +24,6 @@ from steward_server.budget.requests import (
     facts_of,
     handshake_digest,
 )
-from steward_server.budget.refusals import refused
 from steward_server.budget.sealing import Sealed, Sealer
 from steward_server.budget.store import Terms
 from steward_server.calls import Call
@@ -32,6 +33,9 @@ from steward_server.db import Database, Reader, T, Transaction
 from steward_server.errors import FailedPrecondition
 from steward_server.events.hub import Hub
 from steward_server.ids import new_id
+
+
+Told = AgentStarted | AgentStopped | PiiAlert
 
 
 class LentKey(Protocol):
@@ -89,7 +93,7 @@ class Agents(Protocol):
 class Publisher(Protocol):
     """The part of the events room that takes what runtimes tell."""
 
-    async def publish(self, agent_id: str, event: object) -> int:
+    async def publish(self, agent_id: str, told: Told) -> int:
         """Write a runtime's event down and return its number.
 
         Raises:

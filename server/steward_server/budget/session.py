@@ -8,7 +8,7 @@ on with them over another stream.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
 
 import structlog
@@ -44,7 +44,7 @@ Incoming = pb.SessionRequest | None
 
 async def answer(
     room: BudgetRoom, call: Call, requests: AsyncIterator[pb.SessionRequest]
-) -> AsyncIterator[pb.SessionResponse]:
+) -> AsyncGenerator[pb.SessionResponse]:
     """Serve one stream until the runtime ends it or it is cut."""
     session = _Session(room, call)
     tasks = [
@@ -165,9 +165,7 @@ class _Session:
         now_us = self._room.clock()
 
         async def write(transaction: Transaction) -> None:
-            await self._room.agents.mark_seen(
-                transaction, agent_id=self._agent_id, now_us=now_us
-            )
+            await self._room.agents.mark_seen(transaction, agent_id=self._agent_id, now_us=now_us)
             for lease_id in self._leases:
                 await self._room.desk.touch_lease(
                     transaction, lease_id=lease_id, agent_id=self._agent_id, now_us=now_us
@@ -273,9 +271,7 @@ class _Session:
             while True:
                 entry = await subscription.next()
                 if isinstance(entry, Entry):
-                    await self._outbox.put(
-                        pb.SessionResponse(control=await self._control(entry))
-                    )
+                    await self._outbox.put(pb.SessionResponse(control=await self._control(entry)))
         except Exception as error:  # noqa: BLE001 - ends the stream with it
             await self._outbox.put(error)
         finally:

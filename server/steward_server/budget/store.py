@@ -59,9 +59,22 @@ async def path(reader: Reader, account_id: str) -> Path:
         )
         if row is None:
             raise NotFound.of("budget", wanted)
-        accounts.append(Account(*row))  # type: ignore[misc]  # rows iterate over their values
+        accounts.append(account_of(row))
         wanted = row["parent_id"]
     return tuple(accounts)
+
+
+def account_of(row: Row) -> Account:
+    """An account from a row that holds its columns."""
+    parent_id = row["parent_id"]
+    return Account(
+        AccountId(row["account_id"]),
+        AccountId(parent_id) if parent_id else None,
+        row["allocated_nanousd"],
+        row["spent_nanousd"],
+        row["leased_nanousd"],
+        row["overrun_nanousd"],
+    )
 
 
 async def insert_account(transaction: Transaction, account: Account) -> None:
@@ -141,9 +154,7 @@ async def overdue_leases(reader: Reader, now_us: int, limit: int) -> list[Lease]
     return [_lease(row) for row in rows]
 
 
-async def insert_lease(
-    transaction: Transaction, opened: Lease, terms: Terms, now_us: int
-) -> None:
+async def insert_lease(transaction: Transaction, opened: Lease, terms: Terms, now_us: int) -> None:
     await transaction.execute(
         "INSERT INTO lease (lease_id, account_id, agent_id, token_id, provider, provider_kind,"
         " runtime_id, request_id, request_digest, requested_nanousd, granted_nanousd,"

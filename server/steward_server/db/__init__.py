@@ -54,4 +54,3 @@ class Database(Reader, Protocol):
 def now_us() -> int:
     """The server's clock: microseconds since 1970, UTC. Rules are given it, they never ask."""
     return time.time_ns() // 1000
-

@@ -63,8 +63,8 @@ class Sqlite:
     """The embedded `Database`. Open it with `await Sqlite.open(path)`, end it with `close`."""
 
     def __init__(self, path: Path, lock_file: int) -> None:
-        self._path = path
         self._lock_file = lock_file
+        self._connection = _connect(path)
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._listeners: list[Callable[[], None]] = []
@@ -80,11 +80,9 @@ class Sqlite:
             DatabaseInUse: another server has it open.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # The writer connects first: readers are read-only and could not make the file.
         database = cls(path, _lock(path.with_name(path.name + ".lock")))
-        # Created before any reader: readers are read-only and could not.
-        connection = database._connect()
-        os.chmod(path, 0o600)
-        database._connection = connection
+        path.chmod(0o600)
         for _ in range(READERS):
             reader = await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
             reader.row_factory = sqlite3.Row
@@ -129,17 +127,6 @@ class Sqlite:
 
     # The writer's thread.
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, cached_statements=512
-        )
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        return connection
-
     def _write(self) -> None:
         while (first := self._queue.get()) is not None:
             group = [first]
@@ -176,7 +163,7 @@ class Sqlite:
         self._connection.execute("SAVEPOINT work")
         try:
             result = _run_to_end(work(transaction))
-        except Exception as error:  # noqa: BLE001 - handed to whoever asked for the work
+        except Exception as error:  # handed to whoever asked for the work
             if not self._connection.in_transaction:
                 # A full disk makes SQLite undo the whole transaction, other callers' work too.
                 raise sqlite3.OperationalError(str(error)) from error
@@ -207,8 +194,20 @@ def _run_to_end(work: Awaitable[T]) -> T:
         next(iterator)
     except StopIteration as stop:
         return cast("T", stop.value)
-    iterator.close()  # type: ignore[attr-defined]
+    iterator.close()
     raise RuntimeError("work in a transaction awaited something other than the transaction")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, cached_statements=512
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return connection
 
 
 def _lock(path: Path) -> int:

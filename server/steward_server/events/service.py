@@ -211,7 +211,7 @@ class EventService(EventServiceServicer):
 
     def _own(self, event: pb.Event, lsn: int) -> pb.Event:
         event.sequence = lsn
-        event.timestamp.CopyFrom(timestamp(self.clock()))
+        event.timestamp.FromMicroseconds(self.clock())
         return event
 
     def _visible(self, agent_id: str, principal: Principal) -> Callable[[str], bool]:

@@ -38,8 +38,7 @@ class LiveStreams:
     def end(self, dependency: str) -> None:
         """End every stream that depends on this id with UNAUTHENTICATED."""
         for ended in self._open.get(dependency, ()):
-            if not ended.done():
-                ended.set_result(None)
+            _settle(ended)
 
     async def guard(self, responses: Any, principal: Principal) -> AsyncIterator[Any]:
         """Pass `responses` on until they, or the caller's credential, end."""
@@ -77,14 +76,17 @@ class LiveStreams:
                 if not self._open[dependency]:
                     del self._open[dependency]
 
-    def _arm(
-        self, ended: asyncio.Future[None], principal: Principal
-    ) -> asyncio.TimerHandle | None:
+    def _arm(self, ended: asyncio.Future[None], principal: Principal) -> asyncio.TimerHandle | None:
         if principal.expires_at_us is None:
             return None
         left_s = (principal.expires_at_us - now_us()) / 1e6
         loop = asyncio.get_running_loop()
-        return loop.call_later(left_s, lambda: ended.done() or ended.set_result(None))
+        return loop.call_later(left_s, _settle, ended)
+
+
+def _settle(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 class Authentication(AsyncServerInterceptor):

@@ -29,7 +29,9 @@ class Errors(AsyncServerInterceptor):
             response = await method(request_or_iterator, context)
         except Exception as error:
             raise refusal(error, context, method_name) from error
-        return _stream(response, context, method_name) if hasattr(response, "__aiter__") else response
+        return (
+            _stream(response, context, method_name) if hasattr(response, "__aiter__") else response
+        )
 
 
 async def _stream(responses: Any, call: Call, method_name: str) -> AsyncIterator[Any]:

@@ -9,8 +9,8 @@ from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_interceptor.server import AsyncServerInterceptor
-from steward.gateway.v1.options_pb2 import MethodRule
 
+from steward.gateway.v1.options_pb2 import MethodRule
 from steward_server.calls import Call
 from steward_server.checks import Checks
 from steward_server.idempotency.answers import Answers

@@ -18,9 +18,7 @@ from steward_server.codes import CODES
 class Metrics(AsyncServerInterceptor):
     """One method's share of the metrics; its children are looked up once, not per call."""
 
-    def __init__(
-        self, name: str, count: Counter, latency: Histogram, open_streams: Gauge
-    ) -> None:
+    def __init__(self, name: str, count: Counter, latency: Histogram, open_streams: Gauge) -> None:
         self._name = name
         self._count = count
         self._ok = count.labels(name, "OK")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from steward.providers.v1.providers_pb2_grpc import add_ProviderServiceServicer_to_server
-
 from steward_server.providers.room import Providers
 from steward_server.providers.service import ProviderService
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from steward.providers.v1 import providers_pb2 as pb
 from steward.providers.v1 import providers_pb2_grpc as rpc
-
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp

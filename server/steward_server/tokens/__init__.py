@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from steward.tokens.v1.tokens_pb2_grpc import add_TokenServiceServicer_to_server
-
 from steward_server.db import now_us
 from steward_server.tokens.room import Tokens
 from steward_server.tokens.service import TokenService

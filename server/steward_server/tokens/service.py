@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from steward.tokens.v1 import tokens_pb2 as pb
 from steward.tokens.v1 import tokens_pb2_grpc as rpc
-
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp

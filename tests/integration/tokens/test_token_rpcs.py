@@ -17,7 +17,6 @@ from steward_server.auth.accounts import Role
 from steward_server.ids import digest
 from steward_server.tokens import store
 from tests.integration.conftest import Server, bearer, ic_key, refusal, refusal_of
-from tests.integration.leases import lend
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
@@ -255,7 +254,7 @@ async def ends_unauthenticated(reading: asyncio.Future[Any]) -> None:
 async def test_revocation_drains_what_was_lent(server: Server) -> None:
     agent = await server.create_agent()
     made = await server.create_token(agent.id)
-    await lend(server, agent.id, "lease_1", 1_000)
+    await server.lend(agent.id, "lease_1", 1_000)
     await revoke(server, made.id)
     row = await server.database.fetch_one("SELECT state FROM lease")
     assert row is not None
@@ -268,7 +267,7 @@ async def test_revoking_what_was_replaced_leaves_its_successors_leases(server: S
     server.clock.advance(86_400)
     server.admin = bearer((await server.sign_in("admin")).access_token)
     await server.create_token(agent.id)
-    await lend(server, agent.id, "lease_1", 1_000)
+    await server.lend(agent.id, "lease_1", 1_000)
     await revoke(server, old.id)
     row = await server.database.fetch_one("SELECT state FROM lease")
     assert row is not None

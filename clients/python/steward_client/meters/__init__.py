@@ -16,7 +16,7 @@ LEAST_OUTPUT_TOKENS = 256
 """An answer is not cut shorter than this to fit the money, unless the caller asked for less."""
 
 
-class Unmetered(Exception):  # noqa: N818 - what the request is
+class Unmetered(Exception):
     """The request asks for something whose cost cannot be bounded, or is malformed."""
 
 
