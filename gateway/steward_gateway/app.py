@@ -17,8 +17,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from grpc import StatusCode
-from steward.gateway.v1 import options_pb2
 
+from steward.gateway.v1 import options_pb2
 from steward_gateway import errors
 from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
 from steward_gateway.config import GatewayConfig

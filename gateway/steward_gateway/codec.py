@@ -28,7 +28,7 @@ A level of JSON is up to three levels of protobuf, whose decoders stop at 100.
 __all__ = ["BadJson", "Codec", "Codecs", "FieldErrors", "Style", "Unencodable"]
 
 
-class FieldErrors(ValueError):  # noqa: N818 - several errors
+class FieldErrors(ValueError):
     """JSON that is no such message: what is wrong, by the path of the field.
 
     A path is as the caller wrote it: `usages[3].cost_usd`; "" is the whole value.

@@ -19,10 +19,11 @@ from google.protobuf.descriptor import (
     ServiceDescriptor,
 )
 from google.protobuf.message import DecodeError, Message
+
 from steward.gateway.v1 import options_pb2
 
 
-class ContractFault(Exception):  # noqa: N818 - a fault in the contracts, found at start
+class ContractFault(Exception):
     """The contracts cannot be served as they are written; the text says which and why."""
 
 

@@ -447,7 +447,7 @@ def _map_key(field: FieldDescriptor) -> Reader:
     return _integer(low, high, texts=True)
 
 
-# A constructor takes the content of a Struct or ListValue as it is, not as its `fields` or `values`.
+# A constructor takes what a Struct or ListValue holds as it is, not as `fields` or `values`.
 
 
 def _struct(value: Any) -> dict[str, Any]:

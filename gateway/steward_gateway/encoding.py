@@ -53,7 +53,7 @@ WRAPPERS = {
 }
 
 
-class Unencodable(ValueError):  # noqa: N818 - reads as what the message is
+class Unencodable(ValueError):
     """The message holds a value that JSON has no form for; says which."""
 
 

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
-from steward.gateway.v1 import options_pb2
 
+from steward.gateway.v1 import options_pb2
 from steward_gateway.codec import BadJson, FieldErrors
 from steward_gateway.templates import BadPath
 from steward_gateway.transport import RpcFailure

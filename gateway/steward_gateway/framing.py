@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from steward.gateway.v1 import options_pb2
 
+from steward.gateway.v1 import options_pb2
 from steward_gateway.codec import Codec, Codecs, FieldErrors
 from steward_gateway.contracts import ContractFault
 from steward_gateway.names import field_rule, json_name, real_oneof

@@ -25,7 +25,7 @@ def _needs_decimals(text: bytes) -> bool:
     return _LONG_NUMBER in shape or any(exponent in shape for exponent in _LARGE_EXPONENTS)
 
 
-class BadJson(ValueError):  # noqa: N818 - reads as what the text is
+class BadJson(ValueError):
     """The text is not JSON, or not JSON that can be held; says where."""
 
 

@@ -19,7 +19,7 @@ _TEXT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?")
 _EXACT = Context(prec=2 * MAX_DIGITS, traps=[Inexact, InvalidOperation, Overflow])
 
 
-class NotMoney(ValueError):  # noqa: N818 - reads as what the value is
+class NotMoney(ValueError):
     """The value is no amount of dollars; the text says why."""
 
 

@@ -11,8 +11,8 @@ from google.protobuf.descriptor import (
     FieldDescriptor,
     OneofDescriptor,
 )
-from steward.gateway.v1 import options_pb2
 
+from steward.gateway.v1 import options_pb2
 from steward_gateway import money
 from steward_gateway.contracts import type_of
 

@@ -37,7 +37,7 @@ NDJSON = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
 
 
-class Refused(Exception):  # noqa: N818 - named after what happened
+class Refused(Exception):
     """The request ends here, with this refusal."""
 
     def __init__(self, refusal: Refusal) -> None:

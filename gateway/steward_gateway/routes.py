@@ -11,8 +11,8 @@ from typing import Literal
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
-from steward.gateway.v1 import options_pb2
 
+from steward.gateway.v1 import options_pb2
 from steward_gateway.contracts import (
     ContractFault,
     Contracts,

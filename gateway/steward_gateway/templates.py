@@ -20,11 +20,11 @@ _ESCAPED_SLASH = re.compile(r"(%2[fF])")
 Target = TypeVar("Target")
 
 
-class BadTemplate(ValueError):  # noqa: N818 - reads as what the text is
+class BadTemplate(ValueError):
     """The template breaks the grammar; says where."""
 
 
-class BadPath(ValueError):  # noqa: N818 - reads as what the path is
+class BadPath(ValueError):
     """The path of a request is broken: an escape that is none, or bytes that are no UTF-8."""
 
 

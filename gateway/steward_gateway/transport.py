@@ -25,7 +25,7 @@ class Reply:
     trailing_metadata: Metadata = ()
 
 
-class RpcFailure(Exception):  # noqa: N818 - named after what happened, as the status it carries
+class RpcFailure(Exception):
     """A call ended with a status other than OK.
 
     Attributes:

@@ -25,7 +25,7 @@ _URL_SAFE = str.maketrans("-_", "+/")
 _FLOAT32 = struct.Struct("<f")
 
 
-class Unreadable(ValueError):  # noqa: N818 - reads as what the text is
+class Unreadable(ValueError):
     """The text is not of the form it must have; says which form that is."""
 
 

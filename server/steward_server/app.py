@@ -127,7 +127,6 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         observation = Observation()
         streams = LiveStreams()
         hub = Hub(database)
-        await hub.start()
 
         # The rooms, in the order they need each other.
         desk = Desk(settings.budget.policy())

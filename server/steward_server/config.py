@@ -8,10 +8,11 @@ A section is a frozen dataclass of `setting(...)` fields. A field `lease_ttl_s` 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -19,18 +20,33 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Section = TypeVar("Section")
 
+MAX_PORT = 65_535
+
 
 class BadSetting(Exception):
     """A setting is wrong; the message names it, its value and what is accepted."""
 
 
 def setting(
-    default: Any, meaning: str, *, minimum: float | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    meaning: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
-    """A field of a section: its default, and a sentence for `docs/configuration.md`."""
+    """A field of a section: its default, and a sentence for `docs/configuration.md`.
+
+    Both `minimum` and `maximum` are allowed values.
+    """
     return field(
         default=default,
-        metadata={"meaning": meaning, "minimum": minimum, "choices": choices},
+        metadata={
+            "meaning": meaning,
+            "minimum": minimum,
+            "maximum": maximum,
+            "choices": choices,
+        },
     )
 
 
@@ -40,9 +56,14 @@ class ServerConfig:
 
     host: str = setting("127.0.0.1", "Address both ports listen on.")
     http_port: int = setting(
-        8080, "Port of REST, WebSocket and dashboard; 0 picks a free one.", minimum=0
+        8080,
+        "Port of REST, WebSocket and dashboard; 0 picks a free one.",
+        minimum=0,
+        maximum=MAX_PORT,
     )
-    grpc_port: int = setting(50051, "Port of gRPC; 0 picks a free one.", minimum=0)
+    grpc_port: int = setting(
+        50051, "Port of gRPC; 0 picks a free one.", minimum=0, maximum=MAX_PORT
+    )
     data_dir: Path = setting(
         Path(".data"), "Folder of the database, the master key and the lock; made if missing."
     )
@@ -94,8 +115,10 @@ def read_file(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise BadSetting(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise BadSetting(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not even UTF-8
+        raise BadSetting(f"{path} is not a TOML file: {error}") from None
 
 
 def load(
@@ -107,6 +130,8 @@ def load(
         BadSetting: a value has the wrong type or is out of range, or the file has an unknown key.
     """
     table = file.get(name, {})
+    if not isinstance(table, Mapping):
+        raise BadSetting(f"{name} is {table!r} in the file; it must be a table, [{name}]")
     hints = get_type_hints(section)
     fields = {each.name: each for each in dataclasses.fields(section)}  # type: ignore[arg-type]
     if unknown := sorted(table.keys() - fields.keys()):
@@ -133,12 +158,13 @@ def _parse(name: str, raw: Any, hint: Any, metadata: Mapping[str, Any]) -> Any:
             return None
         hint = next(each for each in get_args(hint) if each is not type(None))
     value = _convert(name, raw, hint)
-    minimum = metadata.get("minimum")
+    minimum, maximum = metadata["minimum"], metadata["maximum"]
     if minimum is not None and value < minimum:
         raise BadSetting(f"{name} is {value}; it must be at least {minimum:g}")
-    if choices := metadata.get("choices"):
-        if value not in choices:
-            raise BadSetting(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+    if maximum is not None and value > maximum:
+        raise BadSetting(f"{name} is {value}; it must be at most {maximum:g}")
+    if (choices := metadata["choices"]) and value not in choices:
+        raise BadSetting(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
     return value
 
 
@@ -150,17 +176,50 @@ def _convert(name: str, raw: Any, hint: Any) -> Any:
         if text not in words:
             raise BadSetting(f"{name} is {raw!r}; write 1 or 0")
         return words[text]
+    if hint is str:
+        if not isinstance(raw, str):  # not shown: it may be a password
+            raise BadSetting(f"{name} must be text, in quotes")
+        return raw
     try:
-        if hint is Decimal:
-            number = Decimal(str(raw))
-            if not number.is_finite():
-                raise InvalidOperation
-            return number
-        return hint(raw)
-    except (ValueError, TypeError, InvalidOperation):
-        raise BadSetting(f"{name} is {raw!r}; it must be {_KIND.get(hint, 'text')}") from None
+        return _READ[hint](raw)
+    except (ValueError, InvalidOperation):
+        raise BadSetting(f"{name} is {raw!r}; it must be {_KIND[hint]}") from None
 
 
+def _whole(raw: Any) -> int:
+    if isinstance(raw, str):
+        return int(raw)
+    if type(raw) is not int:  # the file's `true` and `1.5` would both pass for one
+        raise ValueError
+    return raw
+
+
+def _number(raw: Any) -> float:
+    number = float(raw) if type(raw) in (str, int, float) else math.nan
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _decimal(raw: Any) -> Decimal:
+    number = Decimal(str(raw))
+    if not number.is_finite():
+        raise ValueError
+    return number
+
+
+def _path(raw: Any) -> Path:
+    if not isinstance(raw, str) or not raw:
+        raise ValueError
+    return Path(raw)
+
+
+_READ: Mapping[Any, Callable[[Any], Any]] = {
+    int: _whole,
+    float: _number,
+    Decimal: _decimal,
+    Path: _path,
+}
 _KIND = {int: "a whole number", float: "a number", Decimal: "a decimal number", Path: "a path"}
 
 

@@ -7,9 +7,11 @@ whether it is true.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -41,8 +43,22 @@ SECTIONS: dict[str, type[Any]] = {
     "idempotency": IdempotencyConfig,
 }
 
-CLIENT_VARIABLES = frozenset({FILE_VARIABLE, "STEWARD_SERVER", "STEWARD_IC_TOKEN"})
-"""Variables of other programs that share the prefix."""
+CLIENT_VARIABLES = frozenset(
+    {
+        "STEWARD_SERVER",
+        "STEWARD_IC_TOKEN",
+        "STEWARD_CA_FILE",
+        "STEWARD_STATE_DIR",
+    }
+)
+"""Variables of the client, which share the prefix."""
+
+_KUBERNETES = re.compile(
+    r"STEWARD_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_KUBERNETES_PORT = re.compile(r"(?:tcp|udp|sctp)://.*")
+"""Kubernetes tells every pod of a service named "steward" where it is, in variables like ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +98,35 @@ def _file(environ: Mapping[str, str]) -> Path | None:
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     """A misspelt variable would silently do nothing."""
-    known = {
+    known = {FILE_VARIABLE} | {
         variable_name(name, each.name)
         for name, section in SECTIONS.items()
         for each in dataclasses.fields(section)
     }
-    prefixes = tuple(f"STEWARD_{name.upper()}_" for name in SECTIONS if name != "server")
-    for variable in sorted(environ):
-        if variable.startswith(prefixes) and variable not in known | CLIENT_VARIABLES:
-            raise BadSetting(f"there is no setting {variable}; see docs/configuration.md")
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith("STEWARD_") or variable in known | CLIENT_VARIABLES:
+            continue
+        if _KUBERNETES.fullmatch(variable) or _KUBERNETES_PORT.fullmatch(text):
+            continue
+        close = get_close_matches(variable, known, 1)
+        hint = f"did you mean {close[0]}?" if close else "see docs/configuration.md"
+        raise BadSetting(f"there is no setting {variable}; {hint}")
 
 
 def page() -> str:
     """The documentation of every setting, as Markdown."""
     parts = [
         "# Configuration\n",
-        "Settings are read from environment variables, then from `steward.toml` in the working "
-        "directory (or the file that `STEWARD_CONFIG` names), then from the defaults below. In the "
-        "file a setting stands in its table under its short name:\n",
+        (
+            "Settings are read from environment variables, then from `steward.toml` in the working "
+            "directory (or the file that `STEWARD_CONFIG` names), then from the defaults below. In "
+            "the file a setting stands in its table under its short name:\n"
+        ),
         "```toml\n[server]\nhttp_port = 8080\n\n[budget]\nlease_ttl_s = 900\n```\n",
-        "An unknown table, key or section variable refuses to start, and so does a value of the "
-        "wrong kind or out of range.\n",
+        (
+            "An unknown table, key or `STEWARD_*` variable refuses to start, and so does a value "
+            "of the wrong kind or out of range.\n"
+        ),
     ]
     for name, section in SECTIONS.items():
         parts.append(f"## `[{name}]`\n")

@@ -45,15 +45,15 @@ class VaultError(Exception):
     """A secret cannot be sealed or opened."""
 
 
-class BadMasterKeyFile(VaultError):  # noqa: N818 - named after what is wrong
+class BadMasterKeyFile(VaultError):
     """The master key file is missing, unreadable, open to others or malformed."""
 
 
-class MissingKey(VaultError):  # noqa: N818 - named after what is wrong
+class MissingKey(VaultError):
     """A value was sealed with a master key that this vault does not have."""
 
 
-class NotAuthentic(VaultError):  # noqa: N818 - named after what is wrong
+class NotAuthentic(VaultError):
     """A sealed value was changed, cut, or belongs to another context."""
 
 

@@ -51,8 +51,8 @@ from steward_server.db import now_us
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
 from steward_server.dispatch import Dispatcher
-from steward_server.ids import new_id
 from steward_server.idempotency.answers import Answers
+from steward_server.ids import new_id
 from steward_server.interceptors.authentication import Authentication, LiveStreams
 from steward_server.interceptors.authorization import Authorization
 from steward_server.interceptors.errors import Errors
@@ -330,9 +330,7 @@ async def server(
     ) -> list[AsyncServerInterceptor]:
         links: list[AsyncServerInterceptor] = [
             RequestId(),
-            Metrics(
-                name, observation.rpcs, observation.rpc_latency, observation.open_streams
-            ),
+            Metrics(name, observation.rpcs, observation.rpc_latency, observation.open_streams),
             Errors(),
             Authentication(rule, credentials, streams),
             Authorization(rule, streams=streams_responses),

@@ -34,7 +34,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, *, ca_file: str = "") -> Address:
-        """`host:port` is plain text; `https://host:port` is TLS, by `ca_file` or the system's roots.
+        """`host:port` is plain text; `https://host:port` is TLS, by a file's roots or the system's.
 
         Raises:
             ValueError: neither.

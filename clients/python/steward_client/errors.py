@@ -18,7 +18,7 @@ StewardError                  everything below; `reason`, `message`, `facts`, `f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -153,7 +153,8 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 def error_of(error: grpc.RpcError) -> StewardError:
     """The exception of a failed call, whichever of grpc's clients made it."""
-    for key, value in error.trailing_metadata() or ():
+    metadata = cast(Iterable[tuple[str, Any]], error.trailing_metadata() or ())
+    for key, value in metadata:
         if key == _DETAILS:
             status = status_pb2.Status()
             status.ParseFromString(value)

@@ -27,6 +27,7 @@ from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
 from steward.events.v1 import events_pb2
 from steward_client.errors import (
     AgentStopped,
+    BudgetExceeded,
     DeadlineExceeded,
     NotFound,
     StewardError,
@@ -101,7 +102,17 @@ class _Stream:
 
     call: Any
     answers: dict[int, asyncio.Future[pb.SessionResponse]] = field(default_factory=dict)
+    batches: dict[int, str] = field(default_factory=dict)
+    """Lease ids of the batches of reports among the messages that wait for an answer."""
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def answered_by(self, response: pb.SessionResponse) -> list[int]:
+        """The messages a response answers: of batches that were booked together, all."""
+        last = response.in_reply_to
+        if response.WhichOneof("message") != "report_ack":
+            return [last]
+        lease_id = response.report_ack.lease_id
+        return [each for each, lease in self.batches.items() if each <= last and lease == lease_id]
 
 
 class Session:
@@ -202,6 +213,15 @@ class Session:
         """Send an event; kept and sent again until the server has taken it."""
         self._told.append((_TELLS[type(told)], told))
         self._work.set()
+
+    async def restart(self) -> None:
+        """Take a lease again after having been told to stop.
+
+        Raises:
+            StewardError: the server cannot be reached or refuses, AgentStopped for one.
+        """
+        if not await self._handshake():
+            raise BudgetExceeded("the runtime's own budget is spent; make one with a larger budget")
 
     # What the purse asks.
 
@@ -307,9 +327,10 @@ class Session:
             if response.in_reply_to == 0:
                 self._obey(response.control)
                 continue
-            answer = stream.answers.pop(response.in_reply_to, None)
-            if answer is not None and not answer.done():
-                answer.set_result(response)
+            for message_id in stream.answered_by(response):
+                answer = stream.answers.pop(message_id, None)
+                if answer is not None and not answer.done():
+                    answer.set_result(response)
 
     async def _keep(self) -> None:
         """Take up the leases, then send reports and signs of life until the stream is cut."""
@@ -376,6 +397,8 @@ class Session:
         message_id = self._next_message
         answer: asyncio.Future[pb.SessionResponse] = asyncio.get_running_loop().create_future()
         stream.answers[message_id] = answer
+        if batch := message.get("report_batch"):
+            stream.batches[message_id] = batch.lease_id
         request = pb.SessionRequest(message_id=message_id, **message)
         try:
             with _as_steward_errors():
@@ -385,6 +408,7 @@ class Session:
                     response = await answer
         finally:
             stream.answers.pop(message_id, None)
+            stream.batches.pop(message_id, None)
         if response.WhichOneof("message") == "refusal":
             raise error_of_status(response.refusal)
         return response

@@ -95,7 +95,7 @@ class User:
     created_at_us: int
 
 
-class WeakPassword(Exception):  # noqa: N818 - named after what is wrong
+class WeakPassword(Exception):
     """A password that guards everything is too easy to guess; the message says why."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from steward_server.balance import Balance
@@ -30,9 +30,12 @@ from steward_server.budget.refusals import refused
 from steward_server.budget.store import Terms
 from steward_server.db import Reader, Transaction
 from steward_server.errors import AlreadyExists, StewardError
-from steward_server.events.store import NewEntry, append
+from steward_server.events.store import NewEntry, append, head
 
 SWEEP_AT_ONCE = 200
+
+REFRESHED = ("lease.grown", "lease.denied")
+"""The journal's kinds of answers to a refresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Fact:
     certainty: str
     at_us: int
     """When the call ended, by the runtime's clock; 0 if it did not say."""
+    is_priced_here: bool = False
+    """The runtime told no cost: it was computed, and might come out otherwise tomorrow."""
 
     def digest(self) -> str:
         """What makes a repetition the same report. Its number is not part of it: it may be left out."""
@@ -62,7 +67,7 @@ class Fact:
             self.output_tokens,
             self.cache_read_tokens,
             self.cache_write_tokens,
-            self.cost_nanousd,
+            None if self.is_priced_here else self.cost_nanousd,
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
@@ -79,6 +84,8 @@ class Booked:
     available_nanousd: int
     lease_state: LeaseState
     lsn: int
+    is_repetition: bool = field(default=False, compare=False)
+    """It was booked before, and how the lease stands now may differ."""
 
 
 _UNNUMBERED = Booked(0, 0, 0, 0, 0, 0, LeaseState.ACTIVE, 0)
@@ -89,25 +96,42 @@ FactsOf = Callable[[Terms], Sequence[Fact | StewardError]]
 
 
 @dataclass(frozen=True, slots=True)
-class Lent:
-    """The answer to a handshake, or to its repetition."""
+class Standing:
+    """How a lease stands, and what could be lent to its agent still, as of a commit."""
 
     lease: Lease
-    terms: Terms
-    partial: bool
     available_nanousd: int
     lsn: int
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
-    """The answer to a refresh, or to its repetition."""
+class Lent:
+    """The answer to a handshake: of now, or of when the lease was opened."""
 
-    growth: Growth | Denial
     lease: Lease
+    """As it stands now."""
+    terms: Terms
+    granted_nanousd: int
+    available_nanousd: int
+    lsn: int
+
+    @property
+    def partial(self) -> bool:
+        return self.granted_nanousd < self.terms.requested_nanousd
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """The answer to a refresh: of now, or of when it was asked first."""
+
+    denied_because: str
+    """Empty if the lease grew."""
     added_nanousd: int
     partial: bool
+    lease_granted_nanousd: int
+    lease_spent_nanousd: int
     available_nanousd: int
+    expires_at_us: int
     lsn: int
 
 
@@ -220,13 +244,8 @@ class Desk:
                 lease, first = repeated
                 if first.request_digest != terms.request_digest:
                     raise _reused(terms.request_id, first.request_digest.hex())
-                return Lent(
-                    lease,
-                    first,
-                    lease.granted_nanousd < first.requested_nanousd,
-                    ledger.tightest(before).available_nanousd,
-                    first.opened_lsn,
-                )
+                body = (await store.written_at(transaction, first.opened_lsn)).body
+                return Lent(lease, first, body["granted"], body["available"], first.opened_lsn)
         opening: Opening = ledger.open_lease(
             before,
             lease_id=LeaseId(lease_id),
@@ -237,10 +256,12 @@ class Desk:
             policy=self.policy,
         )
         lease = opening.lease
+        available_nanousd = ledger.tightest(opening.path).available_nanousd
         body = {
             "account": lease.account_id,
             "granted": lease.granted_nanousd,
             "requested": opening.requested_nanousd,
+            "available": available_nanousd,
             "provider": terms.provider,
             "token": terms.token_id,
             "runtime": terms.runtime_id,
@@ -251,8 +272,7 @@ class Desk:
         terms = replace(terms, opened_lsn=lsn, requested_nanousd=opening.requested_nanousd)
         await store.insert_lease(transaction, lease, terms, now_us)
         await store.save_path(transaction, opening.path)
-        available_nanousd = ledger.tightest(opening.path).available_nanousd
-        return Lent(lease, terms, opening.partial, available_nanousd, lsn)
+        return Lent(lease, terms, lease.granted_nanousd, available_nanousd, lsn)
 
     async def book(
         self,
@@ -274,7 +294,7 @@ class Desk:
         path = await store.path(transaction, lease.account_id)
         facts = facts_of(terms)
         request_ids = [fact.request_id for fact in facts if isinstance(fact, Fact)]
-        repeated = await store.written(transaction, lease_id, "usage", request_ids)
+        repeated = await store.written(transaction, lease_id, ("usage",), request_ids)
         first_path, first_lease = path, lease
         outcomes: list[Outcome] = []
         entries: list[NewEntry] = []
@@ -338,49 +358,43 @@ class Desk:
         agent_id: str,
         requested_nanousd: int | None,
         request_id: str | None,
+        stop_wanted: bool = False,
         now_us: int,
     ) -> Grown:
-        """Lend more to a lease; a repeated request id gives the first answer again.
+        """Lend more to a lease, or say why not; a repeated request id gives the first answer again.
 
         Raises:
             NotFound: the agent has no such lease.
             AlreadyExists: the request id was used for another amount.
         """
         lease, _ = await store.lease(transaction, lease_id, agent_id)
-        path = await store.path(transaction, lease.account_id)
-        available_nanousd = ledger.tightest(path).available_nanousd
         if request_id is not None:
-            found = await store.written(transaction, lease_id, "lease.grown", [request_id])
+            found = await store.written(transaction, lease_id, REFRESHED, [request_id])
             if known := found.get(request_id):
                 if known.body["asked"] != requested_nanousd:
                     raise _reused(request_id, str(known.body["asked"]))
-                growth = Growth(path, lease, known.body["added"], known.body["requested"], False)
-                added = known.body["added"]
-                partial = added < known.body["requested"]
-                return Grown(growth, lease, added, partial, available_nanousd, known.lsn)
-        grown = ledger.grow(
+                return _grown(known.body, known.lsn)
+        path = await store.path(transaction, lease.account_id)
+        growth = ledger.grow(
             path,
             lease,
             requested_nanousd=requested_nanousd,
             now_us=now_us,
             policy=self.policy,
         )
-        if isinstance(grown, Denial):
-            lsn = await _lsn(transaction)
-            return Grown(grown, lease, 0, True, available_nanousd, lsn)
-        body = {
-            "added": grown.added_nanousd,
-            "requested": grown.requested_nanousd,
-            "asked": requested_nanousd,
-            "expires_at_us": grown.lease.expires_at_us,
-        }
-        lsn = await append(
-            transaction, now_us, NewEntry("lease.grown", body, agent_id, lease_id, request_id)
-        )
-        await store.save_lease(transaction, grown.lease)
-        await store.save_path(transaction, grown.path)
-        available_nanousd = ledger.tightest(grown.path).available_nanousd
-        return Grown(grown, grown.lease, grown.added_nanousd, grown.partial, available_nanousd, lsn)
+        body = _growth_body(path, lease, growth, requested_nanousd)
+        if isinstance(growth, Denial):
+            body["denied"] = "agent_stopped" if stop_wanted else growth.reason
+            if request_id is None:
+                return _grown(body, (await head(transaction))[0])
+            # Written down although nothing changed: its repetition is to be denied as well.
+            entry = NewEntry("lease.denied", body, agent_id, lease_id, request_id)
+            return _grown(body, await append(transaction, now_us, entry))
+        entry = NewEntry("lease.grown", body, agent_id, lease_id, request_id)
+        lsn = await append(transaction, now_us, entry)
+        await store.save_lease(transaction, growth.lease)
+        await store.save_path(transaction, growth.path)
+        return _grown(body, lsn)
 
     async def close_lease(
         self,
@@ -423,6 +437,19 @@ class Desk:
         if touched is not lease:
             await store.save_lease(transaction, touched)
         return touched
+
+    async def standing(
+        self, transaction: Transaction, *, lease_id: str, agent_id: str
+    ) -> Standing:
+        """How a lease stands now.
+
+        Raises:
+            NotFound: the agent has no such lease.
+        """
+        lease, _ = await store.lease(transaction, lease_id, agent_id)
+        path = await store.path(transaction, lease.account_id)
+        lsn, _ = await head(transaction)
+        return Standing(lease, ledger.tightest(path).available_nanousd, lsn)
 
     # For the clock.
 
@@ -467,7 +494,7 @@ def _usage_body(fact: Fact, digest: str, booking: ledger.Booking, path: Path) ->
     }
 
 
-def _booked(body: dict[str, Any], lsn: int) -> Booked:
+def _booked(body: dict[str, Any], lsn: int, *, is_repetition: bool = False) -> Booked:
     return Booked(
         body["seq"],
         body["cost"],
@@ -477,13 +504,46 @@ def _booked(body: dict[str, Any], lsn: int) -> Booked:
         body["available"],
         LeaseState(body["lease_state"]),
         lsn,
+        is_repetition,
     )
 
 
 def _answer_again(fact: Fact, known: store.Written, digest: str) -> Outcome:
     if known.body["digest"] != digest:
         return _reused(fact.request_id, known.body["digest"])
-    return _booked(known.body, known.lsn)
+    return _booked(known.body, known.lsn, is_repetition=True)
+
+
+def _growth_body(
+    path: Path, lease: Lease, growth: Growth | Denial, asked_nanousd: int | None
+) -> dict[str, Any]:
+    added_nanousd = requested_nanousd = 0
+    if isinstance(growth, Growth):
+        path, lease = growth.path, growth.lease
+        added_nanousd, requested_nanousd = growth.added_nanousd, growth.requested_nanousd
+    return {
+        "added": added_nanousd,
+        "requested": requested_nanousd,
+        "asked": asked_nanousd,
+        "expires_at_us": lease.expires_at_us,
+        "lease_granted": lease.granted_nanousd,
+        "lease_spent": lease.spent_nanousd,
+        "available": ledger.tightest(path).available_nanousd,
+    }
+
+
+def _grown(body: dict[str, Any], lsn: int) -> Grown:
+    denied_because = body.get("denied", "")
+    return Grown(
+        denied_because,
+        body["added"],
+        bool(denied_because) or body["added"] < body["requested"],
+        body["lease_granted"],
+        body["lease_spent"],
+        body["available"],
+        body["expires_at_us"],
+        lsn,
+    )
 
 
 def _warnings(before: Account, after: Account) -> list[NewEntry]:
@@ -522,8 +582,3 @@ def _reused(request_id: str, first: str) -> AlreadyExists:
         reason="REQUEST_ID_REUSED",
         facts={"request_id": request_id, "first_digest": first},
     )
-
-
-async def _lsn(transaction: Transaction) -> int:
-    row = await transaction.fetch_one("SELECT max(lsn) AS lsn FROM journal")
-    return (row["lsn"] if row else None) or 0

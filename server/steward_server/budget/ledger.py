@@ -307,6 +307,8 @@ class Closing:
 
 def tightest(path: Path) -> Account:
     """The account of the path that can lend least: the limit on what a lease can get."""
+    if len(path) == 1:
+        return path[0]
     return min(path, key=lambda account: account.available_nanousd)
 
 
@@ -584,6 +586,13 @@ def thresholds_crossed(before: Account, after: Account, already: frozenset[int])
     Those in `already` are left out. An account that used nothing has reached nothing.
     """
     used_before, used_after = before.used_nanousd, after.used_nanousd
+    if (
+        before.allocated_nanousd == after.allocated_nanousd > 0
+        and used_before > 0
+        and used_before * 20 // before.allocated_nanousd
+        == used_after * 20 // after.allocated_nanousd
+    ):
+        return ()  # every percent is a twentieth: within one, and that is nearly always, none lies
     return tuple(
         [
             percent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class PriceBook:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._loading = asyncio.Lock()
         self.listed: tuple[Listed, ...] = ()
         self.table = PriceTable("empty")
 
@@ -52,22 +54,32 @@ class PriceBook:
     async def set(self, price: Price, now_us: int) -> Listed:
         """Overrule a price from now on."""
 
-        async def write(transaction: Transaction) -> None:
-            await transaction.execute(_INSERT, *_row(price, now_us))
+        async def write(transaction: Transaction) -> int:
+            newest = await transaction.fetch_one(
+                "SELECT max(effective_from_us) AS at_us FROM price WHERE provider = ? AND model = ?",
+                price.provider,
+                price.model,
+            )
+            # The price set last counts, although the clock may stand still or go back.
+            newest_us = (newest["at_us"] if newest else None) or 0
+            from_us = max(now_us, newest_us + 1)
+            await transaction.execute(_INSERT, *_row(price, from_us))
             body = {"provider": price.provider, "model": price.model, **_rates(price.rates)}
             await append(transaction, now_us, NewEntry("price.set", body, subject=price.model))
+            return from_us
 
-        await self._database.run(write)
+        from_us = await self._database.run(write)
         await self._load()
-        return Listed(price, now_us)
+        return Listed(price, from_us)
 
-    def cost_nanousd(self, provider_kind: str, model: str, usage: TokenUsage) -> int:
-        """What a usage costs now.
+    def priced(self, provider_kind: str, model: str, usage: TokenUsage) -> tuple[int, str]:
+        """What a usage costs now, in nano-dollars, and the version of the table that says so.
 
         Raises:
             InvalidArgument: the model has no price.
         """
-        tariff = self.table.find(provider_kind, model)
+        table = self.table  # once: it may be replaced meanwhile
+        tariff = table.find(provider_kind, model)
         if tariff is None:
             raise InvalidArgument(
                 f"model {model!r} of {provider_kind} has no price; send cost_usd, or have an "
@@ -75,9 +87,13 @@ class PriceBook:
                 reason="PRICE_UNKNOWN",
                 fields={"model": "has no price"},
             )
-        return tariff.cost_nanousd(usage)
+        return tariff.cost_nanousd(usage), table.version
 
     async def _load(self) -> None:
+        async with self._loading:  # else a slower load could put back what a later one replaced
+            await self._read()
+
+    async def _read(self) -> None:
         # An administrator's price outlives a newer snapshot: it comes last and counts.
         rows = await self._database.fetch_all(
             f"SELECT {COLUMNS} FROM price ORDER BY source = ?, effective_from_us", ADMINISTRATOR

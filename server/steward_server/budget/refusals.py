@@ -23,8 +23,17 @@ REFUSALS: dict[type[ledger.LedgerError], type[StewardError]] = {
 }
 
 
+FIELDS = {
+    "minimum_nanousd": "minimum_budget_usd",
+    "requested_nanousd": "requested_budget_usd",
+    "cost_nanousd": "cost_usd",
+    "allocated_nanousd": "budget_usd",
+}
+"""The ledger's amounts as callers name them."""
+
+
 def refused(error: ledger.LedgerError) -> StewardError:
     """The status an error of the rules becomes, its facts kept."""
     kind = REFUSALS[type(error)]
-    fields = {error.field: str(error)} if isinstance(error, ledger.InvalidAmount) else None
+    fields = {FIELDS[error.field]: str(error)} if isinstance(error, ledger.InvalidAmount) else None
     return kind(str(error), reason=error.reason, facts=error.facts(), fields=fields)

@@ -21,6 +21,7 @@ from steward_server.errors import StewardError
 
 MAX_TOKENS = 10**12
 MAX_REQUEST_NANOUSD = ledger.MAX_BALANCE_NANOUSD
+MAX_TIMESTAMP_S = 253_402_300_799  # the last second of the year 9999, as protobuf has it
 
 LEASE_STATES = {
     LeaseState.ACTIVE: pb.LEASE_STATE_ACTIVE,
@@ -109,19 +110,22 @@ def fact_of(usage: pb.Usage | pb.ReportRequest, terms: Terms, prices: PriceBook)
         and usage.sequence >= 0
         and 0 <= usage.cost_nanousd <= MAX_COST_NANOUSD
         and len(usage.provider) <= 50
+        and usage.provider.isprintable()
         and len(usage.price_version) <= 100
+        and usage.price_version.isprintable()
         and usage.certainty in CERTAINTIES
+        and _is_time(usage)
     ):
         _check_usage(usage, parts)
         if not parts:
             input_tokens = usage.tokens
-    if usage.HasField("cost_nanousd"):
-        cost_nanousd, price_version = usage.cost_nanousd, usage.price_version
-    else:
+    is_priced_here = not usage.HasField("cost_nanousd")
+    if is_priced_here:
         tokens = TokenUsage(input_tokens, output_tokens, cache_read_tokens, cache_write_tokens)
         kind = usage.provider if usage.provider in ("openai", "anthropic") else terms.provider_kind
-        cost_nanousd = prices.cost_nanousd(kind, usage.model, tokens)
-        price_version = prices.table.version
+        cost_nanousd, price_version = prices.priced(kind, usage.model, tokens)
+    else:
+        cost_nanousd, price_version = usage.cost_nanousd, usage.price_version
     return Fact(
         usage.request_id,
         usage.sequence,
@@ -135,6 +139,7 @@ def fact_of(usage: pb.Usage | pb.ReportRequest, terms: Terms, prices: PriceBook)
         price_version,
         CERTAINTIES[usage.certainty],
         microseconds(usage.timestamp) if usage.HasField("timestamp") else 0,
+        is_priced_here,
     )
 
 
@@ -166,6 +171,13 @@ def _check_usage(usage: pb.Usage | pb.ReportRequest, parts: int) -> None:
         checks.between("cost_usd", usage.cost_nanousd, 0, MAX_COST_NANOUSD)
         if usage.certainty not in CERTAINTIES:
             checks.add("certainty", f"is {usage.certainty}; there is no such value")
+        if not _is_time(usage):
+            checks.add("timestamp", "must be from the years 1970 to 9999")
+
+
+def _is_time(usage: pb.Usage | pb.ReportRequest) -> bool:
+    stamp = usage.timestamp
+    return 0 <= stamp.seconds <= MAX_TIMESTAMP_S and 0 <= stamp.nanos < 1_000_000_000
 
 
 def status_of(outcome: Outcome) -> status_pb2.Status:

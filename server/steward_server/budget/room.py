@@ -6,14 +6,14 @@ Stands between the wire and the desk: checks, one transaction, the answer.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward.events.v1.events_pb2 import AgentStarted, AgentStopped, PiiAlert
 from steward_server.budget import ledger
 from steward_server.budget.desk import Desk, Grown, Lent, Outcome, Returned
-from steward_server.budget.ledger import Denial, LeaseState
+from steward_server.budget.ledger import LeaseState
 from steward_server.budget.pricing import PriceBook
 from steward_server.budget.refusals import refused
 from steward_server.budget.requests import (
@@ -161,6 +161,9 @@ class BudgetRoom:
 
         lent = await self.run(lend)
         if lent.lease.lease_id != lease_id:
+            # A repetition: the lease goes on with the provider it was opened for.
+            key = await self.providers.key_for_handshake(lent.terms.provider)
+            sealer = replace(sealer, secret=key.api_key)
             sealed = sealer.seal(lent.lease.lease_id, agent_id, lent.lease.expires_at_us)
         return self._granted(key, lent, sealed, now_us)
 
@@ -179,7 +182,7 @@ class BudgetRoom:
             seal_salt=sealed.salt,
             seal_info=sealed.info,
             budget_requested_nanousd=lent.terms.requested_nanousd,
-            budget_granted_nanousd=lease.granted_nanousd,
+            budget_granted_nanousd=lent.granted_nanousd,
             partial=lent.partial,
             budget_remaining_nanousd=lent.available_nanousd,
             provider=key.name,
@@ -210,6 +213,7 @@ class BudgetRoom:
                 now_us=now_us,
             )
             record = await self.agents.record(transaction, agent_id)
+            await self.agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
             return outcomes[0], record.stop_wanted
 
         outcome, stop_wanted = await self.run(write)
@@ -233,34 +237,31 @@ class BudgetRoom:
         agent_id = call.principal.subject
         now_us = self.clock()
 
-        async def write(transaction: Transaction) -> tuple[Grown, bool]:
+        async def write(transaction: Transaction) -> Grown:
             record = await self.agents.record(transaction, agent_id)
-            grown = await self.desk.grow_lease(
+            await self.agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
+            return await self.desk.grow_lease(
                 transaction,
                 lease_id=request.lease_id,
                 agent_id=agent_id,
                 requested_nanousd=requested_nanousd,
                 request_id=request.request_id or None,
+                stop_wanted=record.stop_wanted,
                 now_us=now_us,
             )
-            return grown, record.stop_wanted
 
-        grown, stop_wanted = await self.run(write)
-        reason = ""
-        if isinstance(grown.growth, Denial):
-            reason = "agent_stopped" if stop_wanted else grown.growth.reason
-        lease = grown.lease
+        grown = await self.run(write)
         return pb.RefreshResponse(
-            status="denied" if reason else "approved",
-            reason=reason,
-            lease_id=lease.lease_id,
+            status="denied" if grown.denied_because else "approved",
+            reason=grown.denied_because,
+            lease_id=request.lease_id,
             budget_granted_nanousd=grown.added_nanousd,
             partial=grown.partial,
             budget_remaining_nanousd=grown.available_nanousd,
-            lease_granted_nanousd=lease.granted_nanousd,
-            lease_spent_nanousd=lease.spent_nanousd,
-            expires_at=timestamp(lease.expires_at_us),
-            lease_duration_ms=max(0, (lease.expires_at_us - now_us) // 1_000),
+            lease_granted_nanousd=grown.lease_granted_nanousd,
+            lease_spent_nanousd=grown.lease_spent_nanousd,
+            expires_at=timestamp(grown.expires_at_us),
+            lease_duration_ms=max(0, (grown.expires_at_us - now_us) // 1_000),
             commit_number=grown.lsn,
         )
 

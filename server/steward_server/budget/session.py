@@ -30,7 +30,10 @@ from steward_server.interceptors.errors import refusal
 log = structlog.get_logger(__name__)
 
 MAX_USAGES_PER_BATCH = 1_000
-MAX_USAGES_PER_COMMIT = 4_096
+MAX_USAGES_PER_COMMIT = 512
+GATHER_S = 0.002
+"""How long more reports are waited for, once they come faster than one by one."""
+
 MAX_WAITING = 256
 """Messages read ahead; beyond that the stream's own flow control holds the runtime back."""
 
@@ -93,6 +96,7 @@ class _Session:
         """Answer in order."""
         try:
             following: list[Incoming] = []
+            is_streaming = False
             while True:
                 request = following.pop() if following else await self._inbox.get()
                 if request is None:
@@ -100,7 +104,10 @@ class _Session:
                 if not _is_bookable(request):
                     await self._outbox.put(await self._answer_one(request))
                     continue
+                if is_streaming:
+                    await asyncio.sleep(GATHER_S)
                 group = [request, *self._take_reports(request, following)]
+                is_streaming = len(group) > 1
                 for response in await self._book(group):
                     await self._outbox.put(response)
             await self._outbox.put(None)
@@ -252,6 +259,10 @@ class _Session:
                 pb.SessionResponse(in_reply_to=request.message_id, refusal=status)
                 for request in run
             ]
+        last = run[-1]
+        if all(isinstance(outcome, Booked) for outcome in outcomes):
+            ack = _ack(last.report_batch, outcomes)
+            return [pb.SessionResponse(in_reply_to=last.message_id, report_ack=ack)]
         responses = []
         at = 0
         for request in run:
@@ -266,7 +277,7 @@ class _Session:
     async def push(self) -> None:
         """Tell the runtime what others decided about it."""
         hub = self._room.hub
-        subscription = hub.subscribe(CONTROL_KINDS, self._agent_id.__eq__)
+        subscription = await hub.subscribe(CONTROL_KINDS, self._agent_id.__eq__)
         try:
             while True:
                 entry = await subscription.next()

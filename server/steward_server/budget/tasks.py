@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from steward_server.budget.desk import SWEEP_AT_ONCE, Desk
-from steward_server.db import Database, Transaction
+from steward_server.db import Database
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ class Auditor:
 
     async def audit(self) -> Audit:
         """Prove that every account's leased money is what its open leases have left."""
-        audit = await self._database.run(self._read)
+        audit = await self._read()
         self.newest = audit
         self._balanced.set(audit.balanced)
         self._overrun.set(audit.overrun_nanousd / 1e9)
@@ -79,9 +79,9 @@ class Auditor:
             log.critical("budget.books_do_not_balance", lsn=audit.lsn)
         return audit
 
-    async def _read(self, transaction: Transaction) -> Audit:
-        # In a transaction, so that accounts, leases and journal are of one moment.
-        row = await transaction.fetch_one(
+    async def _read(self) -> Audit:
+        # One statement, so that accounts, leases and journal are of one moment.
+        row = await self._database.fetch_one(
             "SELECT count(*) AS accounts, COALESCE(sum(overrun_nanousd), 0) AS overrun,"
             " COALESCE(sum(leased_nanousd <> lent OR spent_nanousd + leased_nanousd"
             " > allocated_nanousd), 0) AS wrong, COALESCE(sum(leases), 0) AS leases,"

@@ -1,19 +1,22 @@
-"""SQLite: one writer thread with group commit, a pool of readers, and a lock on the file.
+"""SQLite: one writer with group commit, a pool of readers, and a lock on the file.
 
 Everything that waits while a commit is on its way goes into the next one together: one `fsync`
 for all. Each piece of work stands in its own savepoint, so that a failing one undoes only itself.
+
+The writer's statements run on the event loop: they take microseconds, and a thread would spend
+several times that on handing the interpreter to and fro. Only the commit, which waits for the
+disk, is given to a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import os
-import queue
 import sqlite3
-import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +29,7 @@ from steward_server.errors import Unavailable
 log = structlog.get_logger(__name__)
 
 MAX_GROUP = 256
-"""Pieces of work per commit: enough to hide the disk, few enough to keep the wait short."""
+"""Pieces of work per commit: enough to hide the disk, few enough to let other things run."""
 
 READERS = 4
 BUSY_TIMEOUT_MS = 5_000
@@ -41,7 +44,7 @@ class DatabaseInUse(Exception):
 
 
 class SqliteTransaction:
-    """Runs statements at once, on the writer's thread; its coroutines never suspend."""
+    """Runs statements at once; its coroutines never suspend."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -66,11 +69,12 @@ class Sqlite:
         self._lock_file = lock_file
         self._connection = _connect(path)
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._waiting: deque[Waiting] = deque()
+        self._committing: asyncio.Task[None] | None = None
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
         self._listeners: list[Callable[[], None]] = []
         self._readers: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
         self._closing = False
-        self._writer = threading.Thread(target=self._write, name="sqlite-writer", daemon=True)
 
     @classmethod
     async def open(cls, path: Path) -> Sqlite:
@@ -88,14 +92,15 @@ class Sqlite:
             reader.row_factory = sqlite3.Row
             await reader.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
             database._readers.put_nowait(reader)
-        database._writer.start()
         return database
 
     async def run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         if self._closing:
             raise Unavailable("the server is shutting down; try again shortly")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put((work, future))
+        self._waiting.append((work, future))
+        if self._committing is None:
+            self._committing = self._loop.create_task(self._commit_what_waits())
         return await future
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
@@ -118,28 +123,24 @@ class Sqlite:
     async def close(self) -> None:
         """Finish what waits, then let go of the file."""
         self._closing = True
-        self._queue.put(None)
-        await asyncio.to_thread(self._writer.join)
+        if self._committing is not None:
+            await asyncio.wait((self._committing,))
+        self._committer.shutdown()
         for _ in range(READERS):
             await (await self._readers.get()).close()
         self._connection.close()
         os.close(self._lock_file)
 
-    # The writer's thread.
+    async def _commit_what_waits(self) -> None:
+        try:
+            while self._waiting:
+                size = min(len(self._waiting), MAX_GROUP)
+                group = [self._waiting.popleft() for _ in range(size)]
+                self._deliver(await self._commit_together(group))
+        finally:
+            self._committing = None
 
-    def _write(self) -> None:
-        while (first := self._queue.get()) is not None:
-            group = [first]
-            with contextlib.suppress(queue.Empty):
-                while len(group) < MAX_GROUP:
-                    if (waiting := self._queue.get_nowait()) is None:
-                        self._queue.put(None)
-                        break
-                    group.append(waiting)
-            outcomes = self._commit_together(group)
-            self._loop.call_soon_threadsafe(self._deliver, outcomes)
-
-    def _commit_together(self, group: list[Waiting]) -> list[Outcome]:
+    async def _commit_together(self, group: list[Waiting]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         transaction = SqliteTransaction(self._connection)
         try:
@@ -147,7 +148,7 @@ class Sqlite:
             for work, future in group:
                 if not future.cancelled():
                     outcomes.append((future, *self._run_one(work, transaction)))
-            self._connection.execute("COMMIT")
+            await self._loop.run_in_executor(self._committer, self._connection.execute, "COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -172,8 +173,6 @@ class Sqlite:
             return None, error
         self._connection.execute("RELEASE work")
         return result, None
-
-    # The event loop.
 
     def _deliver(self, outcomes: list[Outcome]) -> None:
         for future, result, error in outcomes:

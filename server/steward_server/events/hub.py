@@ -19,6 +19,7 @@ from steward_server.db import Database, Row
 log = structlog.get_logger(__name__)
 
 READ_AT_ONCE = 1_000
+READ_INTERVAL_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,12 @@ class Hub:
 
         self._handing_out_to = 0
 
-        database.on_commit(self._committed.set)
+        database.on_commit(self._note_commit)
 
-    async def start(self) -> None:
-        """Begin after what is there; `run` goes on from here."""
-        self.lsn = await self._newest()
+    def _note_commit(self) -> None:
+        # With nobody listening there is nothing to read.
+        if self._subscriptions:
+            self._committed.set()
 
     async def run(self) -> None:
         """Hand out entries until cancelled."""
@@ -106,15 +108,22 @@ class Hub:
             self._committed.clear()
             try:
                 await self._hand_out()
+                # Under load one reading serves many commits.
+                await asyncio.sleep(READ_INTERVAL_S)
             except Exception:
                 log.exception("events.tail_failed", lsn=self.lsn)
                 self._committed.set()
                 await asyncio.sleep(0.1)
 
-    def subscribe(
+    async def subscribe(
         self, kinds: frozenset[str], wants: Callable[[str], bool], *, capacity: int = 1_000
     ) -> Subscription:
         """Ask for entries of these kinds whose agent id `wants` says yes to, from now on."""
+        if not self._subscriptions:
+            newest = await self._newest()
+            # Somebody else may listen by now, and must not lose what was not handed out yet.
+            if not self._subscriptions:
+                self.lsn = max(self.lsn, newest)
         # Rows now being handed out were read without these kinds: they count as the past.
         start_lsn = max(self.lsn, self._handing_out_to)
         subscription = Subscription(kinds, wants, capacity, start_lsn)

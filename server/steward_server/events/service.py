@@ -179,7 +179,7 @@ class EventService(EventServiceServicer):
         wants = self._visible(request.agent_id, principal)
         if request.HasField("since") and request.since < 0:
             raise InvalidArgument.of({"since": f"is {request.since}; it must be 0 or more"})
-        subscription = self.hub.subscribe(kinds, wants, capacity=self.config.queue_events)
+        subscription = await self.hub.subscribe(kinds, wants, capacity=self.config.queue_events)
         try:
             if request.HasField("since"):
                 after = request.since

@@ -29,64 +29,85 @@ class Authenticator(Protocol):
         ...
 
 
+class _Guarded:
+    """One open stream; knows the task that waits for its next response."""
+
+    __slots__ = ("has_ended", "waiting")
+
+    def __init__(self) -> None:
+        self.has_ended = False
+        self.waiting: asyncio.Task[Any] | None = None
+
+    def end(self) -> None:
+        self.has_ended = True
+        if self.waiting is not None:
+            self.waiting.cancel()
+
+
 class LiveStreams:
     """Open streams by what they depend on: a credential, a user, an agent."""
 
     def __init__(self) -> None:
-        self._open: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self._open: defaultdict[str, set[_Guarded]] = defaultdict(set)
 
     def end(self, dependency: str) -> None:
         """End every stream that depends on this id with UNAUTHENTICATED."""
-        for ended in self._open.get(dependency, ()):
-            _settle(ended)
+        for guarded in self._open.get(dependency, ()):
+            guarded.end()
 
     async def guard(self, responses: Any, principal: Principal) -> AsyncIterator[Any]:
         """Pass `responses` on until they, or the caller's credential, end."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        guarded = _Guarded()
         dependencies = {principal.credential, principal.subject} - {""}
         for dependency in dependencies:
-            self._open[dependency].add(ended)
-        timer = self._arm(ended, principal)
+            self._open[dependency].add(guarded)
+        timer = _arm(guarded, principal)
         try:
             async with aclosing(responses):
-                upcoming = asyncio.ensure_future(anext(responses))
-                try:
-                    while True:
-                        await asyncio.wait((upcoming, ended), return_when=asyncio.FIRST_COMPLETED)
-                        if ended.done():
-                            raise Unauthenticated(
-                                "the credential this stream was opened with has ended; "
-                                "authenticate again",
-                                reason="CREDENTIAL_ENDED",
-                            )
-                        try:
-                            response = upcoming.result()
-                        except StopAsyncIteration:
-                            return
-                        yield response
-                        upcoming = asyncio.ensure_future(anext(responses))
-                finally:
-                    upcoming.cancel()
-                    await asyncio.gather(upcoming, return_exceptions=True)
+                while True:
+                    try:
+                        response = await _next(responses, guarded)
+                    except StopAsyncIteration:
+                        return
+                    yield response
         finally:
             if timer is not None:
                 timer.cancel()
             for dependency in dependencies:
-                self._open[dependency].discard(ended)
+                self._open[dependency].discard(guarded)
                 if not self._open[dependency]:
                     del self._open[dependency]
 
-    def _arm(self, ended: asyncio.Future[None], principal: Principal) -> asyncio.TimerHandle | None:
-        if principal.expires_at_us is None:
-            return None
-        left_s = (principal.expires_at_us - now_us()) / 1e6
-        loop = asyncio.get_running_loop()
-        return loop.call_later(left_s, _settle, ended)
+
+async def _next(responses: Any, guarded: _Guarded) -> Any:
+    """The next response, or UNAUTHENTICATED as soon as the stream was ended."""
+    task = asyncio.current_task()
+    guarded.waiting = task
+    try:
+        if guarded.has_ended:
+            raise _ended()
+        return await anext(responses)
+    except asyncio.CancelledError:
+        # Cancelled by `end`, or by the caller's leaving, which comes first.
+        if guarded.has_ended and task is not None and task.uncancel() == 0:
+            raise _ended() from None
+        raise
+    finally:
+        guarded.waiting = None
 
 
-def _settle(ended: asyncio.Future[None]) -> None:
-    if not ended.done():
-        ended.set_result(None)
+def _ended() -> Unauthenticated:
+    return Unauthenticated(
+        "the credential this stream was opened with has ended; authenticate again",
+        reason="CREDENTIAL_ENDED",
+    )
+
+
+def _arm(guarded: _Guarded, principal: Principal) -> asyncio.TimerHandle | None:
+    if principal.expires_at_us is None:
+        return None
+    left_s = (principal.expires_at_us - now_us()) / 1e6
+    return asyncio.get_running_loop().call_later(left_s, guarded.end)
 
 
 class Authentication(AsyncServerInterceptor):

@@ -55,7 +55,7 @@ class ProviderKey:
     api_key: str = field(repr=False)
 
 
-class BadAddress(ValueError):  # noqa: N818 - named after what is wrong
+class BadAddress(ValueError):
     """An address that is not to be used; the message says why."""
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import grpc_tools
+import grpc_tools  # type: ignore[import-untyped]
 import pytest
 from grpc_tools import protoc
 

@@ -129,7 +129,10 @@ async def test_an_agent_may_be_made_for_someone_else(server: Server) -> None:
         ({"provider": "nowhere"}, {"provider"}),
         ({"owner_id": "user_none"}, {"owner_id"}),
         ({"provider": "nowhere", "owner_id": "user_none"}, {"provider", "owner_id"}),
-        ({"name": "", "budget_nanousd": 0, "provider": "p" * 51}, {"name", "budget_usd", "provider"}),
+        (
+            {"name": "", "budget_nanousd": 0, "provider": "p" * 51},
+            {"name", "budget_usd", "provider"},
+        ),
     ],
 )
 async def test_every_malformed_field_is_named(
@@ -270,9 +273,7 @@ async def test_a_budget_below_what_is_lent_is_refused_with_all_that_came_beside_
     agent = (await create(server)).agent
     await server.lend(agent.id, "lease_1", DOLLAR // 2)
     before = await get(server, agent.id)
-    refused = await refusal(
-        update(server, agent.id, name="ranger", budget_nanousd=DOLLAR // 2 - 1)
-    )
+    refused = await refusal(update(server, agent.id, name="ranger", budget_nanousd=DOLLAR // 2 - 1))
     assert (refused.code, refused.reason) == (
         grpc.StatusCode.FAILED_PRECONDITION,
         "BUDGET_BELOW_COMMITTED",
@@ -378,9 +379,7 @@ async def test_a_stopped_agent_may_run_again_as_if_nothing_had_been(server: Serv
 
 
 @pytest.mark.parametrize("reason", ["r" * 501, "a\0b"])
-async def test_a_reason_is_shown_to_runtimes_and_so_has_bounds(
-    server: Server, reason: str
-) -> None:
+async def test_a_reason_is_shown_to_runtimes_and_so_has_bounds(server: Server, reason: str) -> None:
     agent = (await create(server)).agent
     assert (await refusal(stop(server, agent.id, reason))).fields.keys() == {"reason"}
     await stop(server, agent.id, "r" * 500)

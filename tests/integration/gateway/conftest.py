@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 import grpc
-import grpc_tools
+import grpc_tools  # type: ignore[import-untyped]
 import pytest
 from grpc_tools import protoc
 

@@ -20,7 +20,7 @@ async def receive(socket: aiohttp.ClientWebSocketResponse) -> Any:
     return await socket.receive_json(timeout=5)
 
 
-async def closed(socket: aiohttp.ClientWebSocketResponse) -> tuple[int | None, str]:
+async def closed(socket: aiohttp.ClientWebSocketResponse) -> tuple[int | None, str | None]:
     message = await socket.receive(timeout=5)
     assert message.type is WSMsgType.CLOSE, message
     return socket.close_code, message.extra
@@ -88,9 +88,10 @@ async def test_a_server_stream_may_be_a_socket(http: Http) -> None:
     [
         ('{"type":"Shout"}', {"type": "must be one of: Join, Say, ping, FailRequest"}),
         ('{"data":{}}', {"type": "must be one of: Join, Say, ping, FailRequest"}),
-        ('{"type":"Say","data":{"text":1,"x":2}}', {"data.text": "must be text", "data.x": "unknown field"}),
+        ('{"type":"Say","data":{"text":1}}', {"data.text": "must be text"}),
+        ('{"type":"Say","data":{"x":2}}', {"data.x": "unknown field"}),
         ('{"type":"Say","data":[]}', {"data": "must be an object"}),
-        ('{"type":"ping","timestamp":"x"}', {"timestamp": "must be an integer from -9223372036854775808 to 9223372036854775807"}),
+        ('{"type":"ping","time":1}', {"time": "unknown field"}),
         ('{"type":"Say","message_id":1,"data":{}}', {"message_id": "must be text"}),
     ],
 )  # fmt: skip
@@ -236,7 +237,7 @@ async def test_a_frame_over_the_limit_closes_with_1009(http: Http) -> None:
 
 
 async def test_a_slow_reader_holds_the_core_back(
-    gateway: RunningGateway, http: Http, core: Any
+    gateway: RunningGateway, core: Any, seen_requests: list[tuple[str, int]]
 ) -> None:
     count = 20_000
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1024)
@@ -252,7 +253,10 @@ async def test_a_slow_reader_holds_the_core_back(
         await asyncio.sleep(0.2)
     assert core.counted < count / 2
     writer.transport.abort()
-    assert await asyncio.wait_for(core.cancelled.get(), 5) == "count"
+    async with asyncio.timeout(5):
+        while not seen_requests:
+            await asyncio.sleep(0.01)
+    assert seen_requests == [("/ws/count/{count}", 499)]
 
 
 async def test_a_plain_request_to_a_socket_is_426(http: Http) -> None:
@@ -283,5 +287,5 @@ class TestHeartbeat:
         async with http.ws_connect("/ws/count/1?hold=true") as socket:
             await receive(socket)
             with pytest.raises(TimeoutError):
-                await socket.receive(timeout=0.6)
+                await asyncio.wait_for(socket.receive(), 0.6)
         assert core.cancelled.qsize() <= 1

@@ -12,7 +12,10 @@ from steward.agents.v1 import agents_pb2
 from steward.tokens.v1 import tokens_pb2
 from steward_server.agents.room import AgentRoom
 from steward_server.auth.accounts import Role
+from steward_server.errors import FailedPrecondition
 from steward_server.idempotency.answers import Answers
+from steward_server.idempotency.store import Key
+from steward_server.vault import Vault
 from tests.integration.conftest import Server, bearer, ic_key, refusal
 
 DAY_S = 86_400
@@ -143,11 +146,43 @@ async def test_a_call_that_broke_is_not_done_again_blindly(
 
 async def test_answers_outlive_the_process(server: Server) -> None:
     first = await create_agent(server, "once")
-    key_rows = await server.database.fetch_all("SELECT * FROM remembered_answer")
-    assert len(key_rows) == 1
-    restarted = Answers(server.database, server.vault, kept_us=1, clock=server.clock)
-    server.answers._running = restarted._running  # nothing is kept but what is in the database
-    assert await create_agent(server, "once") == first
+    row = await server.database.fetch_one("SELECT * FROM remembered_answer")
+    assert row is not None
+
+    async def again() -> bytes:
+        raise AssertionError("the work was done again")
+
+    vault = Vault.open(server.folder / "master.key", create=False)
+    restarted = Answers(server.database, vault, kept_us=DAY_S * 1_000_000, clock=server.clock)
+    key = Key(row["subject"], row["method"], row["request_id"])
+    answer = await restarted.once(key, row["request_digest"], again)
+    assert agents_pb2.CreateAgentResponse.FromString(answer) == first
+
+
+async def test_a_call_cut_off_by_a_crash_is_not_done_again_blindly(server: Server) -> None:
+    """The note that a call was begun is written before its work, so it outlives a crash."""
+    await create_agent(server, "once")
+    await server.database.run(
+        lambda transaction: transaction.execute("UPDATE remembered_answer SET sealed_answer = NULL")
+    )
+    assert (await refusal(create_agent(server, "once"))).reason == "OUTCOME_UNKNOWN"
+    assert await agent_count(server) == 1
+
+
+async def test_an_answer_that_no_key_opens_is_not_made_anew(server: Server) -> None:
+    await create_agent(server, "once")
+    row = await server.database.fetch_one("SELECT * FROM remembered_answer")
+    assert row is not None
+
+    async def again() -> bytes:
+        raise AssertionError("the work was done again")
+
+    stranger = Vault.open(server.folder / "other.key", create=True)
+    restarted = Answers(server.database, stranger, kept_us=DAY_S * 1_000_000, clock=server.clock)
+    key = Key(row["subject"], row["method"], row["request_id"])
+    with pytest.raises(FailedPrecondition) as caught:
+        await restarted.once(key, row["request_digest"], again)
+    assert caught.value.reason == "ANSWER_LOST"
 
 
 async def test_an_answer_is_remembered_for_a_day(server: Server) -> None:

@@ -441,9 +441,7 @@ async def test_a_call_of_an_agent_whose_token_dies_meanwhile_is_refused_the_next
     made = await server.create_token((await server.create_agent()).id)
     for _ in range(20):
         calls = [server.knock(ic_key(made.token)) for _ in range(5)]
-        rotated, *_ = await asyncio.gather(
-            rotate(server, made.id), *calls, return_exceptions=True
-        )
+        rotated, *_ = await asyncio.gather(rotate(server, made.id), *calls, return_exceptions=True)
         refused = await refusal(server.knock(ic_key(made.token)))
         assert refused.code is UNAUTHENTICATED
         made = rotated

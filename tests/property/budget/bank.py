@@ -23,7 +23,6 @@ from steward_server.budget.ledger import (
     Path,
 )
 from steward_server.events.journal import JournalEntry
-
 from tests.property.budget.model import Answer, refused
 
 

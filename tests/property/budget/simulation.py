@@ -13,7 +13,6 @@ from typing import Any
 
 from steward_server.budget.audit import EMPTY, Balances, JournalContradiction, check, replay
 from steward_server.budget.ledger import AccountId, Lease, LeaseId, LeasePolicy, LeaseState
-
 from tests.property.budget.bank import LEDGER, Bank, Rules
 from tests.property.budget.model import Model
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from steward_server.budget.audit import EMPTY, JournalContradiction, check, replay
 from steward_server.budget.ledger import (
     Account,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from steward_server.events.journal import (
     GENESIS,
     JournalEntry,

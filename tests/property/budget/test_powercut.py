@@ -7,8 +7,8 @@ from typing import Any
 
 import apsw
 import pytest
-from steward_server.db import Transaction
 
+from steward_server.db import Transaction
 from tests.property.budget.powercut import ApswTransaction, Disk, PowerCut
 
 SCHEMA = """

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from steward_server.budget import ledger
 from steward_server.budget.ledger import (
     Account,
@@ -18,7 +19,6 @@ from steward_server.budget.ledger import (
     Opening,
     Path,
 )
-
 from tests.property.budget.bank import LEDGER, Rules
 from tests.property.budget.simulation import Counterexample, Stats, run
 

@@ -5,6 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 from itertools import product
 
 import pytest
+
 from steward_server.budget.audit import check
 from steward_server.budget.ledger import (
     MAX_BALANCE_NANOUSD,

@@ -1,0 +1,151 @@
+"""`AsyncClient`: the same methods as `Client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+
+from steward_client.client.calls import Awaiting, Call
+from steward_client.client.conversation import Conversation, Read, Send, Step, Wait
+from steward_client.client.credentials import Credentials, Memory, SignInStore
+from steward_client.client.events import Event, EventType, Subscription, Wanted, no_matter
+from steward_client.client.server import Server, Stubs, address_of
+from steward_client.errors import StewardError, Unavailable, error_of
+
+
+class AsyncClient(Server[Awaiting]):
+    """`Client` for code with an event loop: the same methods, awaited."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | None = None,
+        ca_file: str | None = None,
+        timeout_s: float = 30.0,
+        patience_s: float = 10.0,
+        store: SignInStore | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(self, Credentials(token, store or Memory(), clock), patience_s=patience_s)
+        self._channel = address_of(address, ca_file).open_async()
+        self._stubs = Stubs(self._channel)
+        self._timeout_s = timeout_s
+        self.events = AsyncFeed(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """As `Client.close`."""
+        await self._channel.close()
+
+    async def perform(self, call: Call[Any]) -> Any:
+        return await self.hold(self.manners.converse(call))
+
+    async def hold(self, conversation: Conversation[Any]) -> Any:
+        """Carry a conversation to its end."""
+        step = next(conversation)
+        while True:
+            try:
+                try:
+                    result = await self._take(step)
+                except grpc.aio.AioRpcError as error:
+                    step = conversation.throw(error_of(error))
+                except StewardError as error:
+                    step = conversation.throw(error)
+                else:
+                    step = conversation.send(result)
+            except StopIteration as ended:
+                return ended.value
+
+    async def _take(self, step: Step) -> Any:
+        match step:
+            case Send(call, metadata) if call.streams:
+                stream = self._stubs.method(call)(call.request, metadata=metadata)
+                await stream.initial_metadata()
+                await stream.wait_for_connection()
+                return stream
+            case Send(call, metadata):
+                method = self._stubs.method(call)
+                return await method(call.request, metadata=metadata, timeout=self._timeout_s)
+            case Wait(delay_s):
+                return await asyncio.sleep(delay_s)
+            case Read(stream):
+                answer = await stream.read()
+                if answer is grpc.aio.EOF:
+                    raise Unavailable("the server ended the stream")
+                return answer
+
+
+class AsyncFeed:
+    """What happens, as it happens."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def subscribe(
+        self,
+        *,
+        agent_id: str = "",
+        types: Sequence[EventType] = (),
+        since: int | None = None,
+        reconnect_s: float = 60.0,
+        on_cut: Callable[[StewardError], None] = no_matter,
+    ) -> AsyncEvents:
+        """As `Feed.subscribe`."""
+        wanted = Wanted(agent_id, types, since)
+        subscription = Subscription(
+            self._client.manners, wanted, reconnect_s=reconnect_s, on_cut=on_cut
+        )
+        await self._client.hold(subscription.open())
+        return AsyncEvents(self._client, subscription)
+
+
+class AsyncEvents:
+    """`Events`, for `async for`."""
+
+    def __init__(self, client: AsyncClient, subscription: Subscription) -> None:
+        self._client = client
+        self._subscription = subscription
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            event: Event = await self._client.hold(self._subscription.next_event())
+        except StewardError:
+            if self._subscription.closed:
+                raise StopAsyncIteration from None
+            raise
+        return event
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._subscription.close()

@@ -1,0 +1,174 @@
+"""`Client`: each method returns when the server has answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from steward_client.client.calls import Blocking, Call
+from steward_client.client.conversation import Conversation, Read, Send, Step, Wait
+from steward_client.client.credentials import Credentials, Memory, SignInStore
+from steward_client.client.events import Event, EventType, Subscription, Wanted, no_matter
+from steward_client.client.server import Server, Stubs, address_of
+from steward_client.errors import StewardError, Unavailable, error_of
+
+
+class Client(Server[Blocking]):
+    """A server's interface; its methods return when the server has answered.
+
+    >>> with Client() as client:  # doctest: +SKIP
+    ...     client.login("admin", password)
+    ...     agent = client.agents.create("scout", budget_usd="2.50")
+    ...     client.budget.status(agent.id).available_usd
+    Decimal('2.500000000')
+
+    May be used from several threads.
+
+    Args:
+        address: `host:port`, or `https://host:port` for TLS; else `STEWARD_SERVER`, else
+            127.0.0.1:50051.
+        token: an access token to show, for callers that do not sign in.
+        ca_file: PEM certificates the server's must be signed by; TLS is used if it is given.
+        timeout_s: how long the server may take to answer one request.
+        patience_s: how long a call that is safe to repeat is tried again while the server is away.
+        store: where a sign-in is kept; else it lasts as long as the client.
+        clock: the time in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        token: str | None = None,
+        ca_file: str | None = None,
+        timeout_s: float = 30.0,
+        patience_s: float = 10.0,
+        store: SignInStore | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(self, Credentials(token, store or Memory(), clock), patience_s=patience_s)
+        self._channel = address_of(address, ca_file).open()
+        self._stubs = Stubs(self._channel)
+        self._timeout_s = timeout_s
+        self.events = Feed(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; open subscriptions end."""
+        self._channel.close()
+
+    def perform(self, call: Call[Any]) -> Any:
+        return self.hold(self.manners.converse(call))
+
+    def hold(self, conversation: Conversation[Any]) -> Any:
+        """Carry a conversation to its end."""
+        step = next(conversation)
+        while True:
+            try:
+                try:
+                    result = self._take(step)
+                except grpc.RpcError as error:
+                    step = conversation.throw(error_of(error))
+                except StewardError as error:
+                    step = conversation.throw(error)
+                else:
+                    step = conversation.send(result)
+            except StopIteration as ended:
+                return ended.value
+
+    def _take(self, step: Step) -> Any:
+        match step:
+            case Send(call, metadata) if call.streams:
+                stream = self._stubs.method(call)(call.request, metadata=metadata)
+                stream.initial_metadata()
+                if stream.done():
+                    raise stream
+                return stream
+            case Send(call, metadata):
+                method = self._stubs.method(call)
+                return method(call.request, metadata=metadata, timeout=self._timeout_s)
+            case Wait(delay_s):
+                return time.sleep(delay_s)
+            case Read(stream):
+                answer = next(stream, None)
+                if answer is None:
+                    raise Unavailable("the server ended the stream")
+                return answer
+
+
+class Feed:
+    """What happens, as it happens."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def subscribe(
+        self,
+        *,
+        agent_id: str = "",
+        types: Sequence[EventType] = (),
+        since: int | None = None,
+        reconnect_s: float = 60.0,
+        on_cut: Callable[[StewardError], None] = no_matter,
+    ) -> Events:
+        """Events of one agent, or of all the caller may see.
+
+        Returns when the stream stands, so that nothing which happens after is missed. `since` asks
+        for what came after that sequence first. A cut stream is opened again where it left off,
+        for up to `reconnect_s`; `on_cut` is told.
+        """
+        wanted = Wanted(agent_id, types, since)
+        subscription = Subscription(
+            self._client.manners, wanted, reconnect_s=reconnect_s, on_cut=on_cut
+        )
+        self._client.hold(subscription.open())
+        return Events(self._client, subscription)
+
+
+class Events:
+    """A subscription to read one event after the other from, until it is closed."""
+
+    def __init__(self, client: Client, subscription: Subscription) -> None:
+        self._client = client
+        self._subscription = subscription
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            event: Event = self._client.hold(self._subscription.next_event())
+        except StewardError:
+            if self._subscription.closed:
+                raise StopIteration from None
+            raise
+        return event
+
+    def close(self) -> None:
+        """End the subscription; a thread that waits for an event stops waiting."""
+        self._subscription.close()

@@ -1,0 +1,219 @@
+"""Events as they happen, over a stream that is opened again after a cut where it left off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from steward.events.v1 import events_pb2
+from steward.events.v1.events_pb2_grpc import EventServiceStub
+from steward_client.client.calls import Call, nothing
+from steward_client.client.conversation import Conversation, Manners, Read, Wait
+from steward_client.client.values import value_of
+from steward_client.errors import RateLimited, StewardError, Unauthorized, Unavailable
+
+EventType = Literal["AgentStarted", "AgentStopped", "CostUpdate", "PiiAlert", "BudgetWarning"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStarted:
+    """An agent began to run."""
+
+    runtime_id: str
+    runtime_version: str
+    script: str
+    budget_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStopped:
+    """An agent's script ended."""
+
+    runtime_id: str
+    exit_code: int | None
+    reason: str
+    """"exited", "stopped", "killed" or "lost"."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostUpdate:
+    """Usage was booked."""
+
+    lease_id: str
+    request_id: str
+    provider: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal
+    spent_usd: Decimal
+    """Of the agent, this usage included."""
+    remaining_usd: Decimal
+    """What could be lent to the agent still."""
+    lease_remaining_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class PiiFinding:
+    """How much personal data of one kind."""
+
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PiiAlert:
+    """Personal data was seen in a call. Carries kinds and counts, never the data."""
+
+    request_id: str
+    direction: Literal["unspecified", "input", "output"]
+    action: Literal["unspecified", "alert", "redact", "block"]
+    findings: tuple[PiiFinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetWarning:
+    """An agent passed a threshold of its budget."""
+
+    threshold_percent: int
+    spent_usd: Decimal
+    limit_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The reader was too slow: the events between are not sent. Both ends included."""
+
+    from_sequence: int
+    to_sequence: int
+
+
+EventData = AgentStarted | AgentStopped | CostUpdate | PiiAlert | BudgetWarning | Gap
+
+_KINDS: dict[str, type[Any]] = {
+    "agent_started": AgentStarted,
+    "agent_stopped": AgentStopped,
+    "cost_update": CostUpdate,
+    "pii_alert": PiiAlert,
+    "budget_warning": BudgetWarning,
+    "gap": Gap,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event; `sequence` grows, with holes, and is what `since` takes."""
+
+    event_id: str
+    sequence: int
+    timestamp: datetime
+    agent_id: str
+    data: EventData
+
+    @property
+    def type(self) -> str:
+        """The name of its kind: "CostUpdate"."""
+        return type(self.data).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a subscription is about."""
+
+    agent_id: str = ""
+    types: Sequence[EventType] = ()
+    since: int | None = None
+
+    def call(self, since: int | None) -> Call[Any]:
+        """The call that opens the stream after this sequence; None: from now."""
+        request = events_pb2.SubscribeRequest(agent_id=self.agent_id, type=self.types, since=since)
+        return Call(
+            EventServiceStub, "Subscribe", request, read=nothing, repeatable=True, streams=True
+        )
+
+
+class Subscription:
+    """Brings one event after the other, over as many streams as it takes. Pure.
+
+    A cut before the first event or heartbeat of a subscription without `since` leaves no place to
+    go on from: it then goes on from when the stream stands again.
+    """
+
+    def __init__(
+        self,
+        manners: Manners,
+        wanted: Wanted,
+        *,
+        reconnect_s: float,
+        on_cut: Callable[[StewardError], None],
+    ) -> None:
+        self.stream: Any = None
+        """The open stream; None when there is none."""
+
+        self.closed = False
+
+        self._manners = manners
+        self._wanted = wanted
+        self._since = wanted.since
+        self._reconnecting = replace(manners, patience_s=reconnect_s)
+        self._delays_s = manners.delays_s()
+        self._on_cut = on_cut
+
+    def open(self) -> Conversation[None]:
+        """Open the first stream.
+
+        Raises:
+            StewardError: it is refused.
+        """
+        self.stream = yield from self._manners.ask(self._wanted.call(self._since))
+
+    def close(self) -> None:
+        """End the stream; whoever waits for an event is told that it is gone."""
+        self.closed = True
+        if self.stream is not None:
+            self.stream.cancel()
+
+    def next_event(self) -> Conversation[Event]:
+        """The next event.
+
+        Raises:
+            StewardError: the stream was refused, or cut and not to be had again in time.
+        """
+        while True:
+            if self.stream is None:
+                yield Wait(next(self._delays_s))
+                again = self._wanted.call(self._since)
+                self.stream = yield from self._reconnecting.ask(again)
+            try:
+                answer = yield Read(self.stream)
+            except (Unavailable, RateLimited, Unauthorized) as cut:
+                if self.closed:
+                    raise
+                self.stream = None
+                self._on_cut(cut)
+                continue
+            self._since = answer.event.sequence
+            self._delays_s = self._manners.delays_s()
+            if event := event_of(answer.event):
+                return event
+
+
+def event_of(event: events_pb2.Event) -> Event | None:
+    """The event in a message; None for a heartbeat, and for kinds this version does not know."""
+    name = event.WhichOneof("data") or ""
+    if name not in _KINDS:
+        return None
+    return Event(
+        event.event_id,
+        event.sequence,
+        event.timestamp.ToDatetime(UTC),
+        event.agent_id,
+        value_of(_KINDS[name], getattr(event, name)),
+    )
+
+
+def no_matter(_cut: StewardError) -> None:
+    """What a cut means to a caller who did not ask to be told."""

@@ -1,0 +1,93 @@
+"""What both clients have: the resources, and the methods of the server itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic
+
+from steward.auth.v1 import auth_pb2
+from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
+from steward.system.v1 import system_pb2
+from steward.system.v1.system_pb2_grpc import SystemServiceStub
+from steward_client.channels import Address, server_address
+from steward_client.client.calls import Call, Manner, Performer, Resource, first, rpc
+from steward_client.client.conversation import Manners, growing_delays_s, renewal
+from steward_client.client.credentials import Credentials, SignIn
+from steward_client.client.resources import Agents, Budgets, Prices, Providers, Tokens
+from steward_client.client.values import Health, value_of
+
+
+class Server(Resource[Manner], Generic[Manner]):
+    """A server, as it is called through one client."""
+
+    def __init__(
+        self, performer: Performer, credentials: Credentials, *, patience_s: float
+    ) -> None:
+        super().__init__(performer)
+        self._credentials = credentials
+        self.manners = Manners(credentials, patience_s, growing_delays_s)
+        self.agents: Agents[Manner] = Agents(performer)
+        self.tokens: Tokens[Manner] = Tokens(performer)
+        self.providers: Providers[Manner] = Providers(performer)
+        self.budget: Budgets[Manner] = Budgets(performer)
+        self.prices: Prices[Manner] = Prices(performer)
+
+    @rpc
+    def login(self, user: str, password: str) -> Call[SignIn]:
+        """Sign in, by user name or e-mail address; from now on the client calls as that person.
+
+        Raises:
+            Unauthorized: no such user, or another password.
+            RateLimited: too many attempts; `retry_after_s` says when the next may be made.
+        """
+        by = "email" if "@" in user else "username"
+        request = auth_pb2.LoginRequest(**{by: user}, password=password)
+        keep = self._credentials.keep
+        return Call(AuthServiceStub, "Login", request, read=first(keep), public=True)
+
+    @rpc
+    def refresh(self) -> Call[SignIn]:
+        """Renew the sign-in now; calls do so by themselves before it ends.
+
+        Raises:
+            Unauthorized: there is none, or it can no longer be renewed.
+        """
+        return renewal(self._credentials)
+
+    @rpc
+    def logout(self) -> Call[None]:
+        """End the sign-in, here and at the server, on open streams too."""
+
+        def forget(_answers: Sequence[Any]) -> None:
+            self._credentials.forget()
+
+        return Call(AuthServiceStub, "Logout", auth_pb2.LogoutRequest(), read=forget)
+
+    @rpc
+    def health(self) -> Call[Health]:
+        """How the server is. Needs no credential."""
+        return Call(
+            SystemServiceStub,
+            "GetHealth",
+            system_pb2.GetHealthRequest(),
+            read=first(lambda answer: value_of(Health, answer)),
+            repeatable=True,
+            public=True,
+        )
+
+
+class Stubs:
+    """The generated stubs over one channel, each made once."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._made: dict[type[Any], Any] = {}
+
+    def method(self, call: Call[Any]) -> Any:
+        if call.service not in self._made:
+            self._made[call.service] = call.service(self._channel)
+        return getattr(self._made[call.service], call.method)
+
+
+def address_of(given: str | None, ca_file: str | None) -> Address:
+    return Address.parse(given, ca_file=ca_file) if given and ca_file else server_address(given)

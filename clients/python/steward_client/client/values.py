@@ -1,0 +1,211 @@
+"""What the server answers, as frozen values: money in exact dollars, times with their zone.
+
+A value is read from a message field by field, by name: `spent_usd` from `spent_nanousd`,
+`input_usd_per_million` from `input_picousd`, words from enums, dates from timestamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from steward_client.money import usd
+
+T = TypeVar("T")
+
+AgentStatus = Literal["unspecified", "idle", "running", "stopping", "stopped", "failed"]
+DesiredState = Literal["unspecified", "running", "stopped"]
+BudgetState = Literal["unspecified", "active", "exhausted"]
+TokenStatus = Literal["unspecified", "active", "expired", "revoked"]
+ProviderKind = Literal["unspecified", "openai", "anthropic"]
+Role = Literal["unspecified", "admin", "user", "viewer"]
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person who may sign in."""
+
+    id: str
+    username: str
+    email: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The money of an agent: limit = spent + reserved + available, always."""
+
+    limit_usd: Decimal
+    spent_usd: Decimal
+    reserved_usd: Decimal
+    """Lent to runtimes and not yet spent."""
+    available_usd: Decimal
+    overrun_usd: Decimal
+    """Spent beyond what was lent; normally 0."""
+    percent_used: float
+    state: BudgetState
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Who may spend, how much, on which provider."""
+
+    id: str
+    name: str
+    owner_id: str
+    provider: str
+    """The only provider it may use; empty: any."""
+    status: AgentStatus
+    desired_state: DesiredState
+    budget: Budget
+    created_at: datetime | None
+    updated_at: datetime | None
+    last_seen_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReport:
+    """How an agent and its money are, as of `commit_number`."""
+
+    agent_id: str
+    name: str
+    status: AgentStatus
+    desired_state: DesiredState
+    budget: Budget
+    last_seen_at: datetime | None
+    started_at: datetime | None
+    stopped_at: datetime | None
+    exit_code: int | None
+    open_leases: int
+    commit_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An agent's IC token. Its text is in `token`, in the answers of create and rotate only."""
+
+    id: str
+    agent_id: str
+    name: str
+    status: TokenStatus
+    prefix: str
+    scopes: tuple[str, ...]
+    created_at: datetime | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    rotated_at: datetime | None
+    revoked_at: datetime | None
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An LLM provider whose key the server keeps."""
+
+    id: str
+    name: str
+    kind: ProviderKind
+    base_url: str
+    masked_key: str
+    created_at: datetime | None
+    last_used_at: datetime | None
+    usable: bool
+    """False when the server can no longer decrypt the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a model's tokens cost, in dollars per million tokens."""
+
+    provider: str
+    """The kind of provider, "openai" or "anthropic"; not the name of one."""
+    model: str
+    input_usd_per_million: Decimal
+    output_usd_per_million: Decimal
+    cache_read_usd_per_million: Decimal
+    cache_write_usd_per_million: Decimal
+    effective_from: datetime | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerAudit:
+    """The newest proof that the books balance, made by the server of itself."""
+
+    balanced: bool
+    checked_at: datetime | None
+    commit_number: int
+    account_count: int
+    open_lease_count: int
+    overrun_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the server is."""
+
+    status: str
+    version: str
+    timestamp: datetime | None
+    ledger: LedgerAudit
+    notices: tuple[str, ...]
+
+
+def value_of(kind: type[T], message: Message) -> T:
+    """Read a value of this kind from a message that has its fields."""
+    return kind(**{name: read(message) for name, read in _readers(kind, message.DESCRIPTOR)})
+
+
+@cache
+def _readers(kind: Any, descriptor: Any) -> list[tuple[str, Callable[[Any], Any]]]:
+    hints = get_type_hints(kind)
+    return [
+        (each.name, _reader(each.name, hints[each.name], descriptor.fields_by_name))
+        for each in fields(kind)
+    ]
+
+
+def _reader(name: str, hint: Any, described: Any) -> Callable[[Any], Any]:
+    source, convert = _conversion(name, hint, described)
+    if described[source].has_presence and type(None) in get_args(hint):
+        return lambda message: (
+            convert(getattr(message, source)) if message.HasField(source) else None
+        )
+    return lambda message: convert(getattr(message, source))
+
+
+def _conversion(name: str, hint: Any, described: Any) -> tuple[str, Callable[[Any], Any]]:
+    if name.endswith("_usd_per_million"):
+        # 1 pico-dollar a token is a millionth of a dollar a million tokens.
+        source = name.removesuffix("_usd_per_million") + "_picousd"
+        return source, lambda picousd: Decimal(picousd).scaleb(-6)
+    if name.endswith("_usd"):
+        return name.removesuffix("_usd") + "_nanousd", usd
+    field_descriptor: FieldDescriptor = described[name]
+    if field_descriptor.enum_type is not None:
+        return name, lambda number: enum_word(field_descriptor.enum_type, number)
+    if field_descriptor.message_type is not None:
+        if field_descriptor.message_type.full_name == "google.protobuf.Timestamp":
+            return name, lambda stamp: stamp.ToDatetime(UTC)
+        if field_descriptor.is_repeated:
+            item = get_args(hint)[0]
+            return name, lambda items: tuple(value_of(item, each) for each in items)
+        return name, lambda message: value_of(hint, message)
+    if field_descriptor.is_repeated:
+        return name, tuple
+    return name, lambda plain: plain
+
+
+def enum_word(described: Any, number: int) -> Any:
+    """The word of an enum's value: `AGENT_STATUS_IDLE` is "idle"."""
+    names = described.values_by_number
+    prefix = names[0].name.removesuffix("UNSPECIFIED")
+    known = names.get(number)
+    return known.name.removeprefix(prefix).lower() if known else str(number)

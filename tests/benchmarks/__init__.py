@@ -1,0 +1,1 @@
+"""How fast Steward is, against the goals it set itself. Run with `make bench`."""

@@ -1,0 +1,203 @@
+"""Durable reports over sessions, handshakes, reports over REST, stops."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from steward.budget.v1 import budget_pb2 as pb
+from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
+from tests.benchmarks.harness import (
+    ROUNDS,
+    Bench,
+    Figure,
+    bench_server,
+    closed_loop,
+    median_of,
+    processor_s,
+    quantile,
+)
+from tests.live import Agent
+
+IN_FLIGHT = 256
+HANDSHAKE_CALLERS = 32
+REST_CALLERS = 64
+
+
+async def measure() -> list[Figure]:
+    """Every figure of the budget core."""
+    figures: list[Figure] = []
+    async with bench_server() as bench:
+        figures += await _rounds(bench, _reports, 1, 8_000)
+        figures += await _rounds(bench, _reports, 64, 600)
+        figures += await _handshakes(bench)
+        figures += await _rest(bench)
+        figures += await _stops(bench)
+    return figures
+
+
+async def _rounds(bench: Bench, run: object, per_message: int, messages: int) -> list[Figure]:
+    del run
+    wall, processor = [], []
+    for _ in range(ROUNDS):
+        per_second, per_processor_second = await _reports(bench, per_message, messages)
+        goals = {1: (6_000, 12_000), 64: (30_000, 60_000)}[per_message]
+        name = f"durable reports, {per_message} per message"
+        wall.append(Figure(name, per_second, "/s", *goals))
+        processor.append(
+            Figure(f"{name}, per second of the server's processor", per_processor_second, "/s")
+        )
+    return [median_of(wall), median_of(processor)]
+
+
+async def _reports(bench: Bench, per_message: int, messages: int) -> tuple[float, float]:
+    agent = await bench.agent()
+    window = asyncio.Semaphore(max(4, IN_FLIGHT // per_message))
+    async with bench.channel() as channel:
+        lease = asyncio.get_running_loop().create_future()
+
+        async def requests() -> AsyncIterator[pb.SessionRequest]:
+            yield pb.SessionRequest(
+                handshake=pb.HandshakeRequest(requested_budget_nanousd=10**12)
+            )
+            lease_id = await lease
+            number = 0
+            for message in range(messages):
+                await window.acquire()
+                usages = []
+                for _ in range(per_message):
+                    number += 1
+                    usages.append(
+                        pb.Usage(
+                            request_id=f"call-{number}",
+                            sequence=number,
+                            model="gpt-4o",
+                            input_tokens=900,
+                            output_tokens=120,
+                            cost_nanousd=1_000,
+                        )
+                    )
+                yield pb.SessionRequest(
+                    message_id=message + 1,
+                    report_batch=pb.ReportBatch(lease_id=lease_id, usages=usages),
+                )
+
+        stream = BudgetServiceStub(channel).Session(requests(), metadata=agent.metadata)  # type: ignore[arg-type]
+        granted = await stream.read()
+        used_s, begun_s = processor_s(bench.server.pid), time.perf_counter()
+        lease.set_result(granted.handshake.lease_id)
+        total = messages * per_message
+        durable = 0
+        acknowledged = 0
+        while durable < total:
+            response = await stream.read()
+            assert response.WhichOneof("message") == "report_ack", response
+            assert not response.report_ack.refused, response
+            durable = response.report_ack.sequence
+            while acknowledged * per_message < durable:
+                acknowledged += 1
+                window.release()
+        wall_s = time.perf_counter() - begun_s
+        return total / wall_s, total / (processor_s(bench.server.pid) - used_s)
+
+
+async def _handshakes(bench: Bench) -> list[Figure]:
+    agents = [await bench.agent() for _ in range(HANDSHAKE_CALLERS)]
+    public_key = X25519PrivateKey.generate().public_key()
+    raw_key = public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    rates, tails = [], []
+    async with bench.channel() as channel:
+        stub = BudgetServiceStub(channel)
+
+        async def call(caller: int, number: int) -> None:
+            del number
+            request = pb.HandshakeRequest(requested_budget_nanousd=1_000, public_key=raw_key)
+            await stub.Handshake(request, metadata=agents[caller].metadata)
+
+        await closed_loop(bench.server.pid, HANDSHAKE_CALLERS, 5, call)
+        for _ in range(ROUNDS):
+            load = await closed_loop(bench.server.pid, HANDSHAKE_CALLERS, 40, call)
+            rates.append(Figure("handshakes, 32 callers", load.per_second, "/s", 800, 1_500))
+            tail_ms = quantile(load.latencies_s, 0.99) * 1_000
+            tails.append(
+                Figure("handshakes, 32 callers, p99", tail_ms, "ms", 15, 8, lower_is_better=True)
+            )
+    return [median_of(rates), median_of(tails)]
+
+
+async def _rest(bench: Bench) -> list[Figure]:
+    agents = [await bench.agent() for _ in range(REST_CALLERS)]
+    leases = []
+    for agent in agents:
+        runtime = bench.api.acting_as(x_ic_key=agent.ic_token)
+        body = {"requested_budget_usd": 100}
+        granted = await runtime.call("POST", "/api/budget/handshake", body)
+        leases.append(granted.body["lease_id"])
+    unique = iter(range(10**9))
+
+    async def call(caller: int, number: int) -> None:
+        del number
+        body = {
+            "lease_id": leases[caller],
+            "request_id": f"call-{next(unique)}",
+            "model": "gpt-4o",
+            "input_tokens": 900,
+            "output_tokens": 120,
+            "cost_usd": 0.000001,
+        }
+        async with bench.api.session.post(
+            bench.api.base_url + "/api/budget/report",
+            json=body,
+            headers={"x-ic-key": agents[caller].ic_token},
+        ) as response:
+            await response.read()
+            assert response.status == 200, response
+
+    middles, rates, processor = [], [], []
+    for _ in range(ROUNDS):
+        alone = await closed_loop(bench.server.pid, 1, 400, call)
+        middle_ms = quantile(alone.latencies_s, 0.5) * 1_000
+        middles.append(
+            Figure("REST report, 1 caller, p50", middle_ms, "ms", 1.0, 0.6, lower_is_better=True)
+        )
+        load = await closed_loop(bench.server.pid, REST_CALLERS, 60, call)
+        rates.append(Figure("REST reports, 64 callers", load.per_second, "/s", 5_000, 9_000))
+        processor.append(
+            Figure(
+                "REST reports, per second of the server's processor",
+                load.per_processor_second,
+                "/s",
+            )
+        )
+    return [median_of(middles), median_of(rates), median_of(processor)]
+
+
+async def _stops(bench: Bench) -> list[Figure]:
+    """From the administrator's call until the runtime's stream says so."""
+    delays_ms = []
+    async with bench.channel() as channel:
+        for _ in range(100):
+            agent = await bench.agent()
+            delays_ms.append(await _stop_once(bench, channel, agent))
+    tail_ms = quantile(delays_ms, 0.99)
+    return [Figure("stop reaches a session, p99", tail_ms, "ms", 100, 20, lower_is_better=True)]
+
+
+async def _stop_once(bench: Bench, channel: object, agent: Agent) -> float:
+    stream = BudgetServiceStub(channel).Session(metadata=agent.metadata)  # type: ignore[arg-type,call-arg]
+    await stream.write(pb.SessionRequest(handshake=pb.HandshakeRequest()))
+    await stream.read()
+    begun_s = time.perf_counter()
+    stopping = asyncio.create_task(
+        bench.admin.call("POST", f"/api/agents/{agent.agent_id}/stop")
+    )
+    while (await stream.read()).control.desired_state != pb.DESIRED_STATE_STOPPED:
+        pass
+    delay_ms = (time.perf_counter() - begun_s) * 1_000
+    await stopping
+    stream.cancel()
+    return delay_ms

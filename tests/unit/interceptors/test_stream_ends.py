@@ -1,0 +1,109 @@
+"""A stream ends with its credential, whenever that ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from steward.gateway.v1 import options_pb2 as options
+from steward_server.calls import Call
+from steward_server.errors import Unauthenticated
+from steward_server.interceptors.authentication import Authentication, LiveStreams
+from steward_server.principals import Kind, Principal
+
+PRINCIPAL = Principal(Kind.PERSON, "user_1", credential="session_1")
+
+
+class Door:
+    """Lets one credential in until it is revoked."""
+
+    def __init__(self, streams: LiveStreams) -> None:
+        self._streams = streams
+        self._is_live = True
+
+    async def authenticate(self, call: Call, ic_token: str) -> Principal:
+        if not self._is_live:
+            raise Unauthenticated("revoked", reason="TOKEN_REVOKED")
+        return PRINCIPAL
+
+    def revoke(self) -> None:
+        self._is_live = False
+        self._streams.end("session_1")
+
+
+async def silence() -> AsyncIterator[Any]:
+    await asyncio.Event().wait()
+    yield None
+
+
+@pytest.fixture
+def streams() -> LiveStreams:
+    return LiveStreams()
+
+
+@pytest.fixture
+def door(streams: LiveStreams) -> Door:
+    return Door(streams)
+
+
+async def open_stream(door: Door, streams: LiveStreams, method: Any) -> Any:
+    link = Authentication(options.MethodRule(access=options.ACCESS_PEOPLE), door, streams)
+    return await link.intercept(method, None, Call((), peer="ipv4:127.0.0.1:1"), "/a/B")
+
+
+async def test_a_credential_revoked_while_the_stream_opens_does_not_keep_it(
+    door: Door, streams: LiveStreams
+) -> None:
+    async def method(_: Any, __: Any) -> Any:
+        door.revoke()
+        return silence()
+
+    responses = await open_stream(door, streams, method)
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(anext(responses), 5)
+    assert streams._open == {}
+
+
+async def test_a_credential_revoked_before_the_first_response_is_asked_for_does_not_keep_it(
+    door: Door, streams: LiveStreams
+) -> None:
+    async def method(_: Any, __: Any) -> Any:
+        return silence()
+
+    responses = await open_stream(door, streams, method)
+    door.revoke()
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(anext(responses), 5)
+
+
+async def test_a_credential_revoked_later_ends_the_stream(door: Door, streams: LiveStreams) -> None:
+    async def method(_: Any, __: Any) -> Any:
+        return silence()
+
+    responses = await open_stream(door, streams, method)
+    reading = asyncio.ensure_future(anext(responses))
+    async with asyncio.timeout(5):
+        while not streams._open:
+            await asyncio.sleep(0)
+    door.revoke()
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(reading, 5)
+    assert streams._open == {}
+
+
+async def test_a_stream_that_is_left_holds_nothing(door: Door, streams: LiveStreams) -> None:
+    async def one() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+    async def method(_: Any, __: Any) -> Any:
+        return one()
+
+    responses = await open_stream(door, streams, method)
+    assert await anext(responses) == 1
+    assert streams._open.keys() == {"session_1", "user_1"}
+    await responses.aclose()
+    assert streams._open == {}
