@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import grpc
 
 from steward_server.app import Running, serving
 from steward_server.config import ServerConfig
+from steward_server.db import now_us
 from steward_server.settings import Settings
 
 ADMIN_PASSWORD = "a long walk in the rain"
@@ -130,10 +131,12 @@ class Live:
 
 
 @asynccontextmanager
-async def live_server(settings: Settings) -> AsyncIterator[Live]:
+async def live_server(
+    settings: Settings, clock: Callable[[], int] = now_us
+) -> AsyncIterator[Live]:
     """Start a whole server on free ports, signed in to as the administrator."""
     async with (
-        serving(settings) as running,
+        serving(settings, clock) as running,
         aiohttp.ClientSession() as session,
         grpc.aio.insecure_channel(running.grpc_address) as channel,
     ):

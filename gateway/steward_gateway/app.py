@@ -24,7 +24,7 @@ from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import Contracts, load_contracts
 from steward_gateway.errors import Dialect, Refusal
-from steward_gateway.exchange import REQUEST_ID, request_id_of
+from steward_gateway.exchange import REQUEST_ID, headers_of, request_id_of
 from steward_gateway.rest import JSON, Exchange, Refused, RestRoute
 from steward_gateway.routes import build_routes
 from steward_gateway.templates import BadPath, Found, Trie
@@ -32,6 +32,8 @@ from steward_gateway.transport import RpcFailure, Transport
 from steward_gateway.websocket import WebSocketRoute, is_upgrade, upgrade_required
 
 log = structlog.get_logger(__name__)
+
+KEEPALIVE_S = 75  # above the 60 s of common proxies, so that they are the ones to close
 
 UNMATCHED = "unmatched"
 """The endpoint of requests that no route takes: their paths are the callers' invention."""
@@ -92,11 +94,14 @@ class Gateway:
         try:
             response = await self._answer(request, seen)
             status = response.status
+            if not response.prepared:
+                response.headers.setdefault(REQUEST_ID, seen.request_id)
             return response
         finally:
             self._done(request, seen, status, loop.time() - started)
 
     async def _answer(self, request: web.BaseRequest, seen: _Seen) -> web.StreamResponse:
+        told: dict[str, str] = {}
         try:
             return await self._dispatch(request, seen)
         except Refused as refused:
@@ -105,6 +110,7 @@ class Gateway:
             refusal = errors.refusal_of_input(fault)
         except RpcFailure as failure:
             refusal = errors.refusal_of(failure, seen.request_id)
+            told = headers_of(failure.initial_metadata + failure.trailing_metadata)
             if failure.message != refusal.message:
                 log.warning(
                     "gateway.call_failed",
@@ -122,13 +128,15 @@ class Gateway:
             log.exception("gateway.failed", endpoint=seen.endpoint, request_id=seen.request_id)
             refusal = errors.internal(seen.request_id)
         answer = errors.answer(refusal, seen.dialect)
-        headers = {**answer.headers, REQUEST_ID: seen.request_id, "Content-Type": JSON}
+        headers = {**told, **answer.headers, REQUEST_ID: seen.request_id, "Content-Type": JSON}
         return web.Response(status=answer.status, body=orjson.dumps(answer.body), headers=headers)
 
     async def _dispatch(self, request: web.BaseRequest, seen: _Seen) -> web.StreamResponse:
         if self._stopping.is_set():
             raise Refused(_STOPPING)
         path, _, query = request.raw_path.partition("?")
+        if not path.startswith("/"):  # the form proxies are sent: with scheme and host
+            path = request.rel_url.raw_path
         method = request.method
         if is_upgrade(request):
             socket = self._sockets.find(path, method)
@@ -212,8 +220,9 @@ class Gateway:
                 "http.request",
                 method=request.method,
                 endpoint=seen.endpoint,
-                status=status,
-                time_ms=round(time_s * 1000, 3),
+                status="success" if status < 400 else "error",
+                http_status=status,
+                latency_ms=round(time_s * 1000, 3),
                 peer=request.remote,
                 request_id=seen.request_id,
             )
@@ -222,10 +231,12 @@ class Gateway:
         """Refuse new requests and end what would not end by itself: streams and sockets."""
         self._stopping.set()
         ending = {*self._streams, *self._sessions}
-        for task in ending:
-            task.cancel()
-        if ending:
-            await asyncio.wait(ending, timeout=self.config.drain_grace_s)
+        # Told once, they say goodbye; a reader too slow to hear it is told again, and cut off.
+        for grace_s in (self.config.drain_grace_s, 1):
+            for task in ending:
+                task.cancel()
+            if ending:
+                _, ending = await asyncio.wait(ending, timeout=grace_s)
 
 
 def _target(found: Found[RestRoute] | None, method: str) -> RestRoute | None:
@@ -333,6 +344,7 @@ async def serve_gateway(
     server = web.Server(
         gateway.handle,
         request_factory=make_request,
+        keepalive_timeout=KEEPALIVE_S,
         handler_cancellation=True,  # else a call goes on after its caller has left
         access_log=None,
         logger=http_log,

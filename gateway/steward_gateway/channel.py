@@ -67,6 +67,9 @@ class ChannelTransport:
             message = await call
         except grpc.aio.AioRpcError as error:
             raise _failure(error) from None
+        except asyncio.CancelledError:
+            _raise_if_own_cancellation()
+            raise RpcFailure(grpc.StatusCode.UNAVAILABLE, "the channel was closed") from None
         return Reply(
             message,
             _received(await call.initial_metadata()),
@@ -106,10 +109,7 @@ class _ChannelStream:
             self._trailing = failure.trailing_metadata
             raise failure from None
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # Not this task was cancelled but the call, by `aclose`.
+            _raise_if_own_cancellation()
             raise RpcFailure(grpc.StatusCode.CANCELLED, "the call was cancelled") from None
 
     async def initial_metadata(self) -> Metadata:
@@ -131,6 +131,13 @@ class _ChannelStream:
             return
         self._call.cancel()
         await self._call.code()
+
+
+def _raise_if_own_cancellation() -> None:
+    """Let a cancellation of this task through; gRPC raises the same when only the call is cut."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _failure(error: grpc.aio.AioRpcError) -> RpcFailure:

@@ -68,11 +68,11 @@ class Codec:
             raise FieldErrors({"": f"is nested deeper than {MAX_NESTING} levels"})
         try:
             arguments = self._arguments(value)
+            if self._plain_constructor:
+                return self.message(**arguments)
+            return construct(self.descriptor, arguments)
         except ValueError as fault:
             raise FieldErrors(self._faults(self.descriptor, value) or {"": str(fault)}) from None
-        if self._plain_constructor:
-            return self.message(**arguments)
-        return construct(self.descriptor, arguments)
 
     def parse(self, text: bytes | str) -> Any:
         """Turn JSON text into a value that `decode` takes without loss.

@@ -13,6 +13,8 @@ class GatewayConfig:
     """Larger bodies are 413. The core takes messages of 4 MiB, gRPC's default."""
     max_frame_bytes: int = 1024 * 1024
     """Larger WebSocket frames close the socket with 1009."""
+    body_timeout_s: float = 60
+    """A body that takes longer to come is 408."""
     unary_timeout_s: float = 60
     """Deadline of a call without streams whose caller sets none."""
     max_timeout_s: float = 3600

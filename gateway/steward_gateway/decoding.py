@@ -46,7 +46,7 @@ Walk = Callable[[Any, str, dict[str, str]], None]
 MAX_FLOAT32 = 3.4028235677973362e38
 """The largest double that still rounds to a finite 32-bit float: 3.4028235e38 is how it prints."""
 MAX_EXACT_INTEGER = 2**53
-_INTEGER = re.compile(r"-?[0-9]{1,20}")
+MAX_INTEGER_DIGITS = 20
 _RANGES = {
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_SINT32: (-(2**31), 2**31 - 1),
@@ -70,7 +70,7 @@ class Slot:
     """How one field of a message is read.
 
     Attributes:
-        taken_as_is: a value of exactly this type needs no reading.
+        taken_as_is: a value of exactly this type needs no reading: the constructor checks it.
         null: what JSON's null stands for; None leaves the field alone.
         walk: finds every fault of a value, with paths; only called when something is wrong.
     """
@@ -145,12 +145,14 @@ class Decoders:
         if is_map(field):
             read, walk = self._map(field)
             return Slot(field.name, _NoType, read, None, walk)
-        read, walk = self._singular(field, in_dollars=is_money(field))
+        in_dollars = is_money(field) and self._style is Style.HOUSE
+        read, walk = self._singular(field, in_dollars=in_dollars)
         null = _null_of(field)
+        taken_as_is = _NoType if in_dollars else _taken_as_is(field)
         if field.is_repeated:
-            read, walk = _list(read, walk, nullable=null is not None, null=null)
+            read, walk = _list(read, walk, taken_as_is, null=null)
             return Slot(field.name, _NoType, read, None, walk)
-        return Slot(field.name, _taken_as_is(field), read, null, walk)
+        return Slot(field.name, taken_as_is, read, null, walk)
 
     def _singular(self, field: FieldDescriptor, *, in_dollars: bool) -> tuple[Reader, Walk]:
         if field.message_type is not None:
@@ -174,7 +176,8 @@ class Decoders:
     def _map(self, field: FieldDescriptor) -> tuple[Reader, Walk]:
         read_key = _map_key(map_key(field))
         value_field = map_value(field)
-        read_item, walk_item = self._singular(value_field, in_dollars=is_money(field))
+        in_dollars = is_money(field) and self._style is Style.HOUSE
+        read_item, walk_item = self._singular(value_field, in_dollars=in_dollars)
         null = _null_of(value_field)
 
         def item_of(item: Any) -> Any:
@@ -227,7 +230,7 @@ class Decoders:
                 found[here] = f"is the same field as {given[slot.name]}"
             if item is not None or slot.null is not None:
                 given[slot.name] = key
-            if item is not None and type(item) is not slot.taken_as_is:
+            if item is not None:
                 slot.walk(item, here, found)
         for members in _oneofs(descriptor):
             first, *others = [given[member] for member in members if member in given] or [""]
@@ -237,7 +240,7 @@ class Decoders:
     def _scalar(self, field: FieldDescriptor, *, in_dollars: bool) -> Reader:
         if field.enum_type is not None:
             return self._enum(field.enum_type)
-        if in_dollars and self._style is Style.HOUSE:
+        if in_dollars:
             return money.nanousd
         if field.type in _RANGES:
             low, high = _RANGES[field.type]
@@ -334,6 +337,8 @@ def _oneofs(descriptor: Descriptor) -> list[list[str]]:
 
 
 def _taken_as_is(field: FieldDescriptor) -> type:
+    if field.type in _RANGES:
+        return int
     return {
         FieldDescriptor.TYPE_STRING: str,
         FieldDescriptor.TYPE_BOOL: bool,
@@ -352,14 +357,18 @@ def _null_of(field: FieldDescriptor) -> Any:
 def _list(
     read_item: Reader,
     walk_item: Walk,
+    taken_as_is: type,
     *,
-    nullable: bool,
     null: Any,
 ) -> tuple[Reader, Walk]:
+    exact = {taken_as_is}
+
     def read(value: Any) -> list[Any]:
         if type(value) is not list:
             raise Unreadable("must be a list")
-        if nullable:
+        if value and {*map(type, value)} == exact:
+            return value
+        if null is not None:
             return [null if item is None else read_item(item) for item in value]
         return [read_item(item) for item in value]
 
@@ -370,7 +379,7 @@ def _list(
         for index, item in enumerate(value):
             if item is not None:
                 walk_item(item, f"{path}[{index}]", found)
-            elif not nullable:
+            elif null is None:
                 found[f"{path}[{index}]"] = "must not be null"
 
     return read, walk
@@ -388,13 +397,19 @@ def _bool(value: Any) -> bool:
     return value
 
 
+def _is_integer(text: str) -> bool:
+    """Whether the text is what JSON writes for an integer; `int` alone takes "1_0" and more."""
+    digits = text.removeprefix("-")
+    return digits.isdigit() and digits.isascii() and len(digits) <= MAX_INTEGER_DIGITS
+
+
 def _integer(low: int, high: int, *, texts: bool) -> Reader:
     fault = f"must be an integer from {low} to {high}"
 
     def read(value: Any) -> int:
         if type(value) is int:
             number = value
-        elif type(value) is str and texts and _INTEGER.fullmatch(value):
+        elif type(value) is str and texts and _is_integer(value):
             number = int(value)
         elif (
             type(value) in (float, Decimal)

@@ -16,8 +16,14 @@ REQUEST_ID = "X-Request-Id"
 PEER_KEY = "x-steward-peer"
 """Metadata with the caller's address. Made here; a header of that name is never passed on."""
 
+# With these the core tells a page of another site from the user of this machine. Made here too.
+_PLACE_HEADERS = {"Host": "x-steward-host", "Origin": "x-steward-origin"}
+
 # Only these headers reach the core, under their lower-case names.
 _CREDENTIAL_HEADERS = ("Authorization", "X-IC-Key", "X-API-Key")
+
+# What a browser says of the page that calls, and which server it means.
+_ADDRESSED_HEADERS = (("Host", "x-steward-host"), ("Origin", "x-steward-origin"))
 
 # Callers that cannot send headers put a credential into the query of a stream.
 _CREDENTIAL_PARAMETERS = {
@@ -57,6 +63,15 @@ def metadata_of(request: web.BaseRequest, request_id: str) -> list[tuple[str, st
         metadata.append(("user-agent", "".join(c if " " <= c <= "~" else "?" for c in plain)))
     if request.remote:
         metadata.append((PEER_KEY, request.remote))
+    for name, key in _ADDRESSED_HEADERS:
+        value = headers.get(name)
+        if value and _PLAIN.fullmatch(value):
+            metadata.append((key, value))
+    for name, key in _PLACE_HEADERS.items():
+        place = headers.get(name)
+        if place is not None:
+            # What cannot be passed on must not look as if it had not been sent.
+            metadata.append((key, place if _PLAIN.fullmatch(place) else "unreadable"))
     return metadata
 
 
@@ -72,7 +87,11 @@ def take_credentials(
     kept = []
     present = {key for key, _ in metadata}
     own = set(own_parameters)
-    for name, value in parse_qsl(query, keep_blank_values=True):
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        return query  # refused where it is read
+    for name, value in pairs:
         if name not in _CREDENTIAL_PARAMETERS or name in own:
             kept.append((name, value))
             continue

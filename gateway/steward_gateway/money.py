@@ -25,10 +25,13 @@ class NotMoney(ValueError):
 
 def dollars(nanousd: int) -> int | orjson.Fragment:
     """Give what orjson prints as that many dollars, without trailing zeros: 1.25, 3."""
-    whole, rest = divmod(nanousd if nanousd >= 0 else -nanousd, NANOS_PER_DOLLAR)
+    whole, rest = divmod(nanousd, NANOS_PER_DOLLAR)
     if not rest:
-        return whole if nanousd >= 0 else -whole
-    sign = "-" if nanousd < 0 else ""
+        return whole
+    sign = ""
+    if nanousd < 0:
+        sign = "-"
+        whole, rest = divmod(-nanousd, NANOS_PER_DOLLAR)
     return orjson.Fragment(f"{sign}{whole}.{rest:09d}".rstrip("0").encode())
 
 
@@ -42,10 +45,10 @@ def nanousd(value: object) -> int:
     Raises:
         NotMoney: no number, more than 9 decimals, or beyond a signed 64-bit count of nano-dollars.
     """
-    if type(value) is int:
-        return _in_range(value * NANOS_PER_DOLLAR)
     if type(value) is float:
         return _from_float(value)
+    if type(value) is int:
+        return _in_range(value * NANOS_PER_DOLLAR)
     if type(value) is Decimal:
         return _from_decimal(value)
     if type(value) is str:

@@ -128,7 +128,9 @@ class RestRoute:
         body = b""
         request = exchange.request
         if self._binding.takes_body:
-            body = await read_body(request, self._config.max_body_bytes)
+            body = await read_body(
+                request, self._config.max_body_bytes, self._config.body_timeout_s
+            )
             if body and not self._binding.takes_raw_body:
                 _require_json(request)
         message = self._binding.bind(
@@ -238,11 +240,11 @@ def _forget(task: asyncio.Future[Metadata]) -> None:
         task.exception()  # told by the stream itself
 
 
-async def read_body(request: web.BaseRequest, max_bytes: int) -> bytes:
+async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) -> bytes:
     """Read a request's body.
 
     Raises:
-        Refused: with 413 if it is too large.
+        Refused: with 413 if it is too large, with 408 if it does not come in time.
     """
     if not request.can_read_body:
         return b""
@@ -253,7 +255,19 @@ async def read_body(request: web.BaseRequest, max_bytes: int) -> bytes:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        return await request.read()
+        if request.content.is_eof():  # small bodies arrive with their head
+            return await request.read()
+        async with asyncio.timeout(timeout_s):
+            return await request.read()
+    except TimeoutError:
+        raise Refused(
+            Refusal(
+                StatusCode.DEADLINE_EXCEEDED,
+                f"the body did not come within {timeout_s} s",
+                http=408,
+                headers={"Connection": "close"},
+            )
+        ) from None
     except web.HTTPRequestEntityTooLarge:
         raise Refused(
             Refusal(

@@ -11,6 +11,7 @@ from typing import Literal
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.rpc import status_pb2
 
 from steward.gateway.v1 import options_pb2
 from steward_gateway.contracts import (
@@ -36,6 +37,7 @@ class Route:
         body: "*" for the whole request, the name of a field, or "" for none.
         response_body: the name of the field that is answered alone, or "".
         opening: for a WebSocket, the field of the request stream that is sent first, or "".
+        refusal: for a WebSocket, the field of the response that refuses a message, or "".
         request_id_field: the field that takes the `Idempotency-Key`, or "".
     """
 
@@ -51,6 +53,7 @@ class Route:
     success_status: int = 200
     framing: options_pb2.Framing.ValueType = options_pb2.FRAMING_PLAIN
     opening: str = ""
+    refusal: str = ""
     request_id_field: str = ""
 
     @property
@@ -157,6 +160,10 @@ def _websocket_route(method: MethodDescriptor, rule: options_pb2.WebSocketRule) 
         if field.message_type is None or field.is_repeated:
             raise ContractFault(f"{where}: response_body {rule.response_body!r} is no message")
         shown = field.message_type
+    if rule.refusal:
+        field = _top_level(method, method.output_type, "refusal", rule.refusal)
+        if field.is_repeated or field.message_type is not status_pb2.Status.DESCRIPTOR:
+            raise ContractFault(f"{where}: refusal {rule.refusal!r} is no google.rpc.Status")
     if rule.framing in (options_pb2.FRAMING_TAGGED, options_pb2.FRAMING_FLAT):
         read = [method.input_type] if method.client_streaming else []
         for message in [*read, shown]:
@@ -173,6 +180,7 @@ def _websocket_route(method: MethodDescriptor, rule: options_pb2.WebSocketRule) 
         dialect=dialect_of(method),
         framing=rule.framing or options_pb2.FRAMING_PLAIN,
         opening=rule.opening,
+        refusal=rule.refusal,
     )
 
 

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 from grpc import StatusCode
 
 from steward_gateway import errors
@@ -34,8 +35,12 @@ from steward_gateway.transport import RpcFailure, Stream, Transport
 
 log = structlog.get_logger(__name__)
 
+_CODES: dict[int, StatusCode] = {code.value[0]: code for code in StatusCode}
+
 CLOSE_CODE_BASE = 4000
 """A socket that ends with a gRPC status closes with this plus the status's number."""
+CLOSE_HANDSHAKE_S = 2.0
+"""How long a caller may take to answer a close before the connection is cut."""
 MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, two are the code
 
 
@@ -105,6 +110,7 @@ class WebSocketRoute:
             socket = web.WebSocketResponse(
                 heartbeat=self.config.heartbeat_s,
                 max_msg_size=self.config.max_frame_bytes,
+                timeout=CLOSE_HANDSHAKE_S,
                 protocols=protocols,
                 compress=False,
             )
@@ -212,8 +218,8 @@ class _Session:
             tasks = {reader, writer, lost}
             for task in tasks:
                 task.cancel()
+            await asyncio.wait(tasks)  # the call may not be closed while one of them reads it
             await self._call.aclose()
-            await asyncio.wait(tasks)
             for task in tasks:
                 if not task.cancelled() and (error := task.exception()) is not None:
                     log.error("gateway.websocket_failed", exc_info=error, **self._facts())
@@ -257,16 +263,23 @@ class _Session:
         await self._requests.put(request)
 
     async def _refuse_frame(self, fault: BadJson | FieldErrors) -> None:
-        refusal = errors.refusal_of_input(fault)
+        await self._send_refusal(errors.refusal_of_input(fault))
+
+    async def _send_refusal(self, refusal: Refusal) -> None:
         frame = errors.error_frame(refusal, self._route.route.dialect)
         await self._send(orjson.dumps(frame).decode())
 
     async def _write(self) -> tuple[int, bytes]:
         """Send what the call yields; gives the code and reason to close with."""
         write = self._route.framing.write
+        refused = self._route.route.refusal
         try:
             async for message in self._call:
-                await self._send(write(message))
+                if refused and message.HasField(refused):
+                    failure = _failure_of(getattr(message, refused))
+                    await self._send_refusal(errors.refusal_of(failure, self._request_id))
+                else:
+                    await self._send(write(message))
         except RpcFailure as failure:
             return self._close_of(errors.refusal_of(failure, self._request_id))
         except ValueError:
@@ -290,6 +303,10 @@ class _Session:
 
     def _facts(self) -> dict[str, str]:
         return {"method": self._route.route.full_method, "request_id": self._request_id}
+
+
+def _failure_of(status: status_pb2.Status) -> RpcFailure:
+    return RpcFailure(_CODES.get(status.code, StatusCode.UNKNOWN), status.message, status)
 
 
 def _shortened(reason: str) -> bytes:

@@ -15,10 +15,9 @@ MIN_TIMESTAMP_S = -62_135_596_800  # 0001-01-01T00:00:00Z
 MAX_TIMESTAMP_S = 253_402_300_799  # 9999-12-31T23:59:59Z
 MAX_DURATION_S = 315_576_000_000  # google/protobuf/duration.proto: 10,000 years
 
-_TIMESTAMP = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
-    r"(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
-)
+_TO_THE_MINUTE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):")
+_AFTER_SECONDS = re.compile(r"(?:\.([0-9]{1,9}))?(?:Z|([+-])([0-9]{2}):([0-9]{2}))")
+_NO_TIME = "must be a time such as 2026-11-21T09:30:00Z"
 _DURATION = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -61,25 +60,49 @@ def read_timestamp(text: object) -> dict[str, int]:
     Raises:
         Unreadable: not of that form, no such day or hour, or outside the years 1 to 9999.
     """
-    found = _TIMESTAMP.fullmatch(text) if type(text) is str else None
-    if found is None:
-        raise Unreadable("must be a time such as 2026-11-21T09:30:00Z")
-    year, month, day, hour, minute, second, fraction, sign, off_h, off_m = found.groups()
-    try:
-        days = date(int(year), int(month), int(day)).toordinal() - _EPOCH_ORDINAL
-    except ValueError:
-        raise Unreadable("must be a time such as 2026-11-21T09:30:00Z: no such day") from None
-    if int(hour) > 23 or int(minute) > 59 or int(second) > 59:
-        raise Unreadable("must be a time such as 2026-11-21T09:30:00Z: no such time of day")
-    seconds = days * SECONDS_PER_DAY + int(hour) * 3600 + int(minute) * 60 + int(second)
-    if sign:
-        if int(off_h) > 23 or int(off_m) > 59:
-            raise Unreadable("must be a time such as 2026-11-21T09:30:00Z: no such offset")
-        offset = int(off_h) * 3600 + int(off_m) * 60
-        seconds += offset if sign == "-" else -offset
+    if type(text) is not str or len(text) < 20 or not text.isascii():
+        raise Unreadable(_NO_TIME)
+    second = text[17:19]
+    if not second.isdigit() or second > "59":
+        raise Unreadable(_NO_TIME)
+    seconds = _read_minute(text[:17]) + int(second)
+    nanos = 0
+    if text[19:] != "Z":
+        offset_s, nanos = _read_tail(text[19:])
+        seconds -= offset_s
     if not MIN_TIMESTAMP_S <= seconds <= MAX_TIMESTAMP_S:
         raise Unreadable("must be a time in the years 1 to 9999")
-    return {"seconds": seconds, "nanos": int(fraction.ljust(9, "0")) if fraction else 0}
+    return {"seconds": seconds, "nanos": nanos}
+
+
+@lru_cache(maxsize=1024)  # what is reported happened lately
+def _read_minute(text: str) -> int:
+    found = _TO_THE_MINUTE.fullmatch(text)
+    if found is None:
+        raise Unreadable(_NO_TIME)
+    year, month, day, hour, minute = map(int, found.groups())
+    if hour > 23 or minute > 59:
+        raise Unreadable(f"{_NO_TIME}: no such time of day")
+    try:
+        days = date(year, month, day).toordinal() - _EPOCH_ORDINAL
+    except ValueError:
+        raise Unreadable(f"{_NO_TIME}: no such day") from None
+    return days * SECONDS_PER_DAY + hour * 3600 + minute * 60
+
+
+def _read_tail(text: str) -> tuple[int, int]:
+    """The offset in seconds and the fraction in nanoseconds."""
+    found = _AFTER_SECONDS.fullmatch(text)
+    if found is None:
+        raise Unreadable(_NO_TIME)
+    fraction, sign, hours, minutes = found.groups()
+    nanos = int(fraction.ljust(9, "0")) if fraction else 0
+    if not sign:
+        return 0, nanos
+    if int(hours) > 23 or int(minutes) > 59:
+        raise Unreadable(f"{_NO_TIME}: no such offset")
+    offset_s = int(hours) * 3600 + int(minutes) * 60
+    return (offset_s if sign == "+" else -offset_s), nanos
 
 
 def duration_text(seconds: int, nanos: int) -> str:

@@ -9,12 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import structlog
-from grpc_channelz.v1 import channelz
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_interceptor.server import AsyncServerInterceptor
-from grpc_reflection.v1alpha import reflection
 
 from steward.budget.v1.budget_pb2 import ReportRequest
 from steward.budget.v1.budget_pb2_grpc import add_BudgetServiceServicer_to_server
@@ -23,8 +19,6 @@ from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from steward.gateway.v1 import options_pb2 as options
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
-from steward_gateway.app import build_app, serve_gateway
-from steward_gateway.config import GatewayConfig
 from steward_server import agents, auth, providers, tokens
 from steward_server.agents.directory import Directory
 from steward_server.auth.administrator import ensure_first_administrator
@@ -42,7 +36,8 @@ from steward_server.calls import Call
 from steward_server.db import now_us
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
-from steward_server.dispatch import Dispatcher, InProcess
+from steward_server.dispatch import Dispatcher
+from steward_server.doors import bracketed, open_doors
 from steward_server.events.hub import Hub
 from steward_server.events.service import EventService, Publisher
 from steward_server.idempotency.answers import Answers
@@ -57,7 +52,7 @@ from steward_server.observation import Observation
 from steward_server.providers.room import Providers
 from steward_server.settings import Settings
 from steward_server.system.service import SystemService
-from steward_server.tls import check_bind, grpc_credentials, http_context
+from steward_server.tls import check_bind
 from steward_server.tokens.room import Tokens
 from steward_server.vault import Vault
 
@@ -66,21 +61,6 @@ log = structlog.get_logger(__name__)
 ROOMS = [
     f"steward_server.{room}"
     for room in ("events", "auth", "tokens", "agents", "providers", "budget", "idempotency")
-]
-
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-
-GRPC_OPTIONS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A burst of more streams than the default, 1,000, is refused before it can be accepted.
-    ("grpc.server.max_pending_requests", 20_000),
-    ("grpc.server.max_pending_requests_hard_limit", 40_000),
-    # Runtimes ping quiet streams; the default allows that once in five minutes only.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # Two servers on one port would share it without a word.
-    ("grpc.so_reuseport", 0),
 ]
 
 
@@ -97,11 +77,11 @@ class Running:
 
     @property
     def grpc_address(self) -> str:
-        return f"{_bracketed(self.host)}:{self.grpc_port}"
+        return f"{bracketed(self.host)}:{self.grpc_port}"
 
     @property
     def http_address(self) -> str:
-        return f"{_bracketed(self.host)}:{self.http_port}"
+        return f"{bracketed(self.host)}:{self.http_port}"
 
 
 @asynccontextmanager
@@ -138,14 +118,6 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         stack.callback(passwords.close)
         sessions = await auth.open_sessions(database, vault, streams, settings.auth, clock)
-        first_password = await ensure_first_administrator(
-            database,
-            passwords,
-            username=config.admin_user,
-            password=config.admin_password,
-            development=development,
-            clock=clock,
-        )
         prices = PriceBook(database)
         await prices.start(clock())
         publisher = Publisher(database, directory, clock)
@@ -166,7 +138,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         login_window = logins(settings.auth.logins_per_minute)
 
         def interceptors(
-            name: str, rule: options.MethodRule, streams_responses: bool
+            name: str,
+            rule: options.MethodRule,
+            streams_responses: bool,  # noqa: FBT001 - the shape of `Interceptors`
         ) -> Sequence[AsyncServerInterceptor]:
             """The links of one method, outermost first."""
             links: list[AsyncServerInterceptor] = [
@@ -234,57 +208,33 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         stack.push_async_callback(token_room.last_use.write)
         stack.push_async_callback(provider_room.last_use.write)
 
-        server, grpc_port = await _start_grpc(settings, methods)
-        gateway = await serve_gateway(
-            build_app(
-                InProcess(methods),
-                config=GatewayConfig(
-                    drain_grace_s=config.drain_s, heartbeat_s=settings.events.heartbeat_s
-                ),
+        ports = await stack.enter_async_context(
+            open_doors(
+                config,
+                methods,
+                streams,
+                heartbeat_s=settings.events.heartbeat_s,
                 observe=observation.request,
-            ),
-            host=config.host,
-            port=config.http_port,
-            ssl_context=http_context(config),
+            )
         )
-
-        async def drain() -> None:
-            await asyncio.gather(gateway.stop(), server.stop(config.drain_s))
-
-        stack.push_async_callback(drain)
-        yield Running(config.host, gateway.port, grpc_port, first_password, methods)
-
-
-async def _start_grpc(settings: Settings, methods: Dispatcher) -> tuple[grpc.aio.Server, int]:
-    config = settings.server
-    server = grpc.aio.server(options=GRPC_OPTIONS)
-    methods.bind(server)
-    health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = [*methods.services, reflection.SERVICE_NAME, health.SERVICE_NAME]
-    if config.profile == "development":
-        channelz.add_channelz_servicer(server)
-    reflection.enable_server_reflection(names, server)
-    address = f"{_bracketed(config.host)}:{config.grpc_port}"
-    credentials = grpc_credentials(config)
-    try:
-        port = (
-            server.add_insecure_port(address)
-            if credentials is None
-            else server.add_secure_port(address, credentials)
+        # Last: a start that fails must not leave an administrator whose password nobody was told.
+        first_password = await ensure_first_administrator(
+            database,
+            passwords,
+            username=config.admin_user,
+            password=config.admin_password,
+            development=development,
+            clock=clock,
         )
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {address}: the port is taken, or not ours") from error
-    await server.start()
-    for name in ("", *methods.services):
-        await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return server, port
+        yield Running(config.host, ports.http, ports.grpc, first_password, methods)
 
 
 @asynccontextmanager
 async def _in_background(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> AsyncIterator[None]:
     """Run coroutines until the end of the block; they handle their own faults."""
     tasks = [asyncio.create_task(each) for each in coroutines]
+    for task in tasks:
+        task.add_done_callback(_report_fault)
     try:
         yield
     finally:
@@ -292,6 +242,11 @@ async def _in_background(coroutines: Sequence[Coroutine[Any, Any, Any]]) -> Asyn
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _report_fault(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background.ended", task=repr(task.get_coro()), exc_info=error)
 
 
 async def _notices(settings: Settings, provider_room: Providers) -> list[str]:
@@ -315,10 +270,6 @@ def _report_of(told: CostUpdate) -> ReportRequest:
         input_tokens=told.input_tokens,
         output_tokens=told.output_tokens,
     )
-    if told.cost_nanousd:
+    if told.HasField("cost_nanousd"):
         report.cost_nanousd = told.cost_nanousd
     return report
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -1,12 +1,11 @@
 """The table of methods, each with its interceptors compiled into one chain that both doors run.
 
 Rooms register their servicers here as they would with a grpc server. The grpc door is `bind`; the
-gateway's door is `InProcess`, which skips the socket and nothing else.
+gateway's, which skips the socket and nothing else, is in `in_process.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -14,25 +13,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import Default
-from google.protobuf.message import Message
-from google.rpc import code_pb2, status_pb2
+from google.protobuf.message import DecodeError
 from grpc_interceptor.server import AsyncServerInterceptor
 from grpc_status import rpc_status
 
 from steward.gateway.v1 import options_pb2 as options
-from steward_gateway.transport import Metadata, Reply, RpcFailure
 from steward_server.calls import Call, Refused
 from steward_server.codes import CODES
+from steward_server.errors import InvalidArgument
+
+log = structlog.get_logger(__name__)
 
 Open = Callable[[Any, Call], Awaitable[Any]]
 """What a link calls next: gives the response, or an iterator of the responses."""
 
 Interceptors = Callable[[str, options.MethodRule, bool], Sequence[AsyncServerInterceptor]]
 """Gives a method's links, outermost first, from its name, rule and whether it streams responses."""
-
-DEADLINE = status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED, message="the deadline has passed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +123,33 @@ def _link(interceptor: AsyncServerInterceptor, following: Open, name: str) -> Op
 
 def _grpc_handler(method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
     async def unary(request: Any, context: Any) -> Any:
-        call = _call_from(context)
+        call, begun_s = _call_from(context), time.perf_counter()
+        code = grpc.StatusCode.CANCELLED  # unless it ends before its caller leaves
         try:
-            return await method.open(request, call)
+            response = await method.open(_read(request), call)
+            code = grpc.StatusCode.OK
+            context.set_trailing_metadata(tuple(call.trailing))
+            return response
         except Refused as refused:
+            code = CODES[refused.status.code]
             await _abort(context, call, refused)
         finally:
-            if call.trailing:
-                context.set_trailing_metadata(tuple(call.trailing))
+            _note(method, call, code, begun_s)
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-        call = _call_from(context)
+        call, begun_s = _call_from(context), time.perf_counter()
+        code = grpc.StatusCode.CANCELLED
         try:
-            async with aclosing(await method.open(request, call)) as responses:
+            async with aclosing(await method.open(_read(request), call)) as responses:
                 async for response in responses:
                     yield response
+            code = grpc.StatusCode.OK
+            context.set_trailing_metadata(tuple(call.trailing))
         except Refused as refused:
+            code = CODES[refused.status.code]
             await _abort(context, call, refused)
+        finally:
+            _note(method, call, code, begun_s)
 
     kinds = {
         (False, False): grpc.unary_unary_rpc_method_handler,
@@ -151,8 +160,64 @@ def _grpc_handler(method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, An
     make: Any = kinds[method.streams_requests, method.streams_responses]
     return make(  # type: ignore[no-any-return]
         stream if method.streams_responses else unary,
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=_deserializer(handler.request_deserializer),
         response_serializer=handler.response_serializer,
+    )
+
+
+class _Malformed:
+    """Stands for bytes that are no message: grpc would answer UNKNOWN and log a stack trace."""
+
+
+_MALFORMED = _Malformed()
+
+
+def _deserializer(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError:
+            return _MALFORMED
+
+    return read
+
+
+def _read(request: Any) -> Any:
+    """The request, or a stream of requests that fails at the first that is none.
+
+    Raises:
+        Refused: the request is none.
+    """
+    if hasattr(request, "__aiter__"):
+        return _read_all(request)
+    if request is _MALFORMED:
+        raise Refused(_not_a_message().to_status())
+    return request
+
+
+async def _read_all(requests: Any) -> AsyncIterator[Any]:
+    async for request in requests:
+        if request is _MALFORMED:
+            raise _not_a_message()
+        yield request
+
+
+def _not_a_message() -> InvalidArgument:
+    return InvalidArgument(
+        "the bytes sent are not the message this method takes", reason="MALFORMED_MESSAGE"
+    )
+
+
+def _note(method: Method, call: Call, code: grpc.StatusCode, begun_s: float) -> None:
+    """Write the call's line in the log; the gateway writes those of its own callers."""
+    log.info(
+        "grpc.request",
+        endpoint=method.name,
+        status="success" if code is grpc.StatusCode.OK else "error",
+        code=code.name,
+        latency_ms=round((time.perf_counter() - begun_s) * 1000, 3),
+        peer=call.peer(),
+        request_id=call.request_id,
     )
 
 
@@ -170,124 +235,3 @@ async def _abort(context: Any, call: Call, refused: Refused) -> None:
     status = rpc_status.to_status(refused.status)
     context.set_trailing_metadata((*call.trailing, *status.trailing_metadata))
     await context.abort(status.code, status.details)
-
-
-# The gateway's door.
-
-
-class InProcess:
-    """The gateway's transport when it lives in the server's process."""
-
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._methods = dispatcher.methods
-
-    async def unary(
-        self, method: str, request: Any, *, metadata: Metadata, timeout_s: float | None = None
-    ) -> Reply:
-        found = self._find(method)
-        call = _call_with(metadata, timeout_s, None)
-        try:
-            async with asyncio.timeout(timeout_s):
-                response = await found.open(request, call)
-        except TimeoutError:
-            raise _failure(Refused(DEADLINE), call) from None
-        except Refused as refused:
-            raise _failure(refused, call) from None
-        return Reply(response, (), tuple(call.trailing))
-
-    def stream(
-        self,
-        method: str,
-        requests: Any,
-        *,
-        metadata: Metadata,
-        timeout_s: float | None = None,
-    ) -> InProcessStream:
-        return InProcessStream(self._find(method), requests, metadata, timeout_s)
-
-    def _find(self, method: str) -> Method:
-        found = self._methods.get(method)
-        if found is None:
-            raise RpcFailure(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not served here")
-        return found
-
-
-def _call_with(metadata: Metadata, timeout_s: float | None, send_initial: Any) -> Call:
-    peer = next((str(value) for key, value in metadata if key == "x-steward-peer"), "in-process")
-    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-    return Call(metadata, peer=peer, deadline_s=deadline_s, send_initial=send_initial)
-
-
-def _failure(refused: Refused, call: Call) -> RpcFailure:
-    code = CODES.get(refused.status.code, grpc.StatusCode.UNKNOWN)
-    return RpcFailure(code, refused.status.message, refused.status, tuple(call.trailing))
-
-
-class InProcessStream:
-    """A streaming call without a socket: the caller's task runs the servicer."""
-
-    def __init__(
-        self, method: Method, requests: Any, metadata: Metadata, timeout_s: float | None
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self._method = method
-        self._requests = requests
-        self._ends_at_s = None if timeout_s is None else loop.time() + timeout_s
-        self._accepted: asyncio.Future[None] = loop.create_future()
-        self._call = _call_with(metadata, timeout_s, self._accept)
-        self._responses: Any = None
-        self._first: asyncio.Future[Message] | None = None
-
-    async def _accept(self, metadata: Any) -> None:
-        del metadata
-        if not self._accepted.done():
-            self._accepted.set_result(None)
-
-    def __aiter__(self) -> InProcessStream:
-        return self
-
-    async def __anext__(self) -> Message:
-        if self._first is not None:
-            first, self._first = self._first, None
-            try:
-                return await first
-            except asyncio.CancelledError:
-                first.cancel()
-                raise
-        return await self._next()
-
-    async def initial_metadata(self) -> Metadata:
-        self._first = asyncio.ensure_future(self._next())
-        await asyncio.wait((self._first, self._accepted), return_when=asyncio.FIRST_COMPLETED)
-        if not self._accepted.done() and isinstance(error := self._first.exception(), RpcFailure):
-            raise error
-        return ()
-
-    def trailing_metadata(self) -> Metadata:
-        return tuple(self._call.trailing)
-
-    async def aclose(self) -> None:
-        if self._first is not None:
-            self._first.cancel()
-            await asyncio.gather(self._first, return_exceptions=True)
-        if self._responses is not None:
-            await self._responses.aclose()
-
-    async def _next(self) -> Message:
-        try:
-            async with asyncio.timeout_at(self._ends_at_s):
-                if self._responses is None:
-                    self._responses = await self._open()
-                return await anext(self._responses)
-        except TimeoutError:
-            raise _failure(Refused(DEADLINE), self._call) from None
-        except Refused as refused:
-            raise _failure(refused, self._call) from None
-
-    async def _open(self) -> Any:
-        opened = await self._method.open(self._requests, self._call)
-        return opened if self._method.streams_responses else _once(opened)
-
-
-async def _once(response: Message) -> AsyncIterator[Message]:
-    yield response

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+import orjson
 import structlog
 
 SECRET = re.compile(
@@ -17,8 +18,23 @@ SECRET = re.compile(
 """What our credentials and the providers' keys look like."""
 
 SECRET_NAMES = frozenset(
-    {"password", "api_key", "token", "ic_token", "access_token", "refresh_token", "authorization"}
+    {
+        "access_token",
+        "admin_password",
+        "api_key",
+        "authorization",
+        "ic_token",
+        "ip_token",
+        "password",
+        "refresh_token",
+        "static_token",
+        "token",
+        "x-api-key",
+        "x-ic-key",
+    }
 )
+
+OUR_LOGGERS = ("steward_server", "steward_gateway")
 
 
 def configure(log_format: str, level: str) -> None:
@@ -32,9 +48,13 @@ def configure(log_format: str, level: str) -> None:
         conceal,
     ]
     renderer: Any = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(serializer=_json)
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # The usual one prints local variables, and those are what `conceal` cannot see.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -49,20 +69,35 @@ def configure(log_format: str, level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    wanted = getattr(logging, level.upper())
+    for name in OUR_LOGGERS:
+        logging.getLogger(name).setLevel(wanted)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(getattr(logging, level.upper()), logging.INFO))
+    # At debug level the database library prints every statement with its values.
+    root.setLevel(max(wanted, logging.INFO))
 
 
 def conceal(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Take secrets out, whatever they are called and wherever they stand in a text."""
     del logger, method
     for key, value in event.items():
-        if key in SECRET_NAMES:
-            event[key] = "***"
-        elif isinstance(value, str):
-            event[key] = SECRET.sub("***", value)
+        event[key] = _concealed(key, value)
     return event
+
+
+def _concealed(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return "***" if name in SECRET_NAMES else SECRET.sub("***", value)
+    if isinstance(value, Mapping):
+        return {key: _concealed(str(key).lower(), each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_concealed(name, each) for each in value]
+    return value
+
+
+def _json(event: Any, **options: Any) -> str:
+    return orjson.dumps(event, default=options["default"]).decode()
 
 
 def _upper_level(

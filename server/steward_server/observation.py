@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -16,18 +22,20 @@ class Observation:
     """Counters and histograms, by REST endpoint and by rpc."""
 
     def __init__(self) -> None:
+        # They are one more line for every series, and nobody reads them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._requests = Counter(
             "request_count_total",
-            "Total requests by endpoint.",
+            "Total requests by endpoint",
             ["endpoint", "status"],
             registry=self.registry,
         )
         self._request_latency = Histogram(
             "request_latency_seconds",
-            "Request latency.",
+            "Request latency",
             ["endpoint"],
             buckets=LATENCY_BUCKETS_S,
             registry=self.registry,

@@ -55,29 +55,39 @@ def http_context(config: ServerConfig) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(config.tls_cert_file, config.tls_key_file)
-        if config.tls_client_ca_file is not None:
-            context.load_verify_locations(config.tls_client_ca_file)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise BadSetting(f"cannot use the TLS files: {error}") from None
+        # Without a password OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(config.tls_cert_file, config.tls_key_file, password="")
+    except OSError as error:
+        raise BadSetting(
+            f"cannot use STEWARD_TLS_CERT_FILE {config.tls_cert_file} with STEWARD_TLS_KEY_FILE "
+            f"{config.tls_key_file}: {_said(error)}"
+        ) from None
+    if config.tls_client_ca_file is None:
+        return context
+    try:
+        context.load_verify_locations(config.tls_client_ca_file)
+    except OSError as error:
+        raise BadSetting(
+            f"cannot use STEWARD_TLS_CLIENT_CA_FILE {config.tls_client_ca_file}: {_said(error)}"
+        ) from None
+    context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def grpc_credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
-    """For the gRPC port; None without TLS.
+def _said(error: OSError) -> str:
+    """What is wrong with a file, in a few words."""
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or "it holds nothing that can be used").replace("_", " ").lower()
+        return f"OpenSSL says {reason!r}"
+    return (error.strerror or str(error)).lower()
 
-    Raises:
-        BadSetting: a file cannot be read.
-    """
+
+def grpc_credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
+    """For the gRPC port; None without TLS. `http_context` tells what is wrong with the files."""
     if config.tls_cert_file is None or config.tls_key_file is None:
         return None
-    try:
-        chain = config.tls_cert_file.read_bytes()
-        key = config.tls_key_file.read_bytes()
-        roots = config.tls_client_ca_file.read_bytes() if config.tls_client_ca_file else None
-    except OSError as error:
-        raise BadSetting(f"cannot read the TLS files: {error}") from None
+    chain, key = config.tls_cert_file.read_bytes(), config.tls_key_file.read_bytes()
+    roots = config.tls_client_ca_file.read_bytes() if config.tls_client_ca_file else None
     return grpc.ssl_server_credentials(
         [(key, chain)], root_certificates=roots, require_client_auth=roots is not None
     )

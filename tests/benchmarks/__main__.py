@@ -16,7 +16,9 @@ def main(names: list[str]) -> int:
     """Print a table for each benchmark."""
     there = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
     if unknown := set(names) - set(there):
-        sys.stderr.write(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(there)}\n")
+        sys.stderr.write(
+            f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(there)}\n"
+        )
         return 2
     print("| figure | measured | must | aim | reached | of several rounds |")  # noqa: T201
     print("|---|---|---|---|---|---|")  # noqa: T201
@@ -31,10 +33,14 @@ def _row(figure: Figure) -> str:
     goals = [
         "" if goal is None else f"{goal:,.4g} {figure.unit}" for goal in (figure.must, figure.aim)
     ]
-    value = f"{figure.value:,.4g} {figure.unit}" if figure.value < 1_000 else (
-        f"{figure.value:,.0f} {figure.unit}"
+    value = (
+        f"{figure.value:,.4g} {figure.unit}"
+        if figure.value < 1_000
+        else (f"{figure.value:,.0f} {figure.unit}")
     )
-    return f"| {figure.name} | {value} | {goals[0]} | {goals[1]} | {figure.verdict} | {figure.note} |"
+    return (
+        f"| {figure.name} | {value} | {goals[0]} | {goals[1]} | {figure.verdict} | {figure.note} |"
+    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from tests.benchmarks.harness import (
     processor_s,
     quantile,
 )
+from tests.benchmarks.wire import Connection
 from tests.live import Agent
 
 IN_FLIGHT = 256
@@ -61,9 +62,7 @@ async def _reports(bench: Bench, per_message: int, messages: int) -> tuple[float
         lease = asyncio.get_running_loop().create_future()
 
         async def requests() -> AsyncIterator[pb.SessionRequest]:
-            yield pb.SessionRequest(
-                handshake=pb.HandshakeRequest(requested_budget_nanousd=10**12)
-            )
+            yield pb.SessionRequest(handshake=pb.HandshakeRequest(requested_budget_nanousd=10**12))
             lease_id = await lease
             number = 0
             for message in range(messages):
@@ -137,6 +136,7 @@ async def _rest(bench: Bench) -> list[Figure]:
         body = {"requested_budget_usd": 100}
         granted = await runtime.call("POST", "/api/budget/handshake", body)
         leases.append(granted.body["lease_id"])
+    connections = [await Connection.open(bench.server.http_address) for _ in agents]
     unique = iter(range(10**9))
 
     async def call(caller: int, number: int) -> None:
@@ -149,13 +149,12 @@ async def _rest(bench: Bench) -> list[Figure]:
             "output_tokens": 120,
             "cost_usd": 0.000001,
         }
-        async with bench.api.session.post(
-            bench.api.base_url + "/api/budget/report",
-            json=body,
-            headers={"x-ic-key": agents[caller].ic_token},
-        ) as response:
-            await response.read()
-            assert response.status == 200, response
+        connection = connections[caller]
+        headers = {"X-IC-Key": agents[caller].ic_token}
+        status, answer = await connection.send(
+            connection.request("POST", "/api/budget/report", headers, body)
+        )
+        assert status == 200, answer
 
     middles, rates, processor = [], [], []
     for _ in range(ROUNDS):
@@ -173,6 +172,8 @@ async def _rest(bench: Bench) -> list[Figure]:
                 "/s",
             )
         )
+    for connection in connections:
+        connection.close()
     return [median_of(middles), median_of(rates), median_of(processor)]
 
 
@@ -192,9 +193,7 @@ async def _stop_once(bench: Bench, channel: object, agent: Agent) -> float:
     await stream.write(pb.SessionRequest(handshake=pb.HandshakeRequest()))
     await stream.read()
     begun_s = time.perf_counter()
-    stopping = asyncio.create_task(
-        bench.admin.call("POST", f"/api/agents/{agent.agent_id}/stop")
-    )
+    stopping = asyncio.create_task(bench.admin.call("POST", f"/api/agents/{agent.agent_id}/stop"))
     while (await stream.read()).control.desired_state != pb.DESIRED_STATE_STOPPED:
         pass
     delay_ms = (time.perf_counter() - begun_s) * 1_000

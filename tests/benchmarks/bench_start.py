@@ -37,8 +37,6 @@ async def measure() -> list[Figure]:
                 Figure("start to first handshake", start_s, "s", 2.0, 1.0, lower_is_better=True)
             )
             memory_mb = resident_bytes(server.pid) / 1e6
-            memory.append(
-                Figure("resident memory", memory_mb, "MB", 120, 90, lower_is_better=True)
-            )
+            memory.append(Figure("resident memory", memory_mb, "MB", 120, 90, lower_is_better=True))
             server.stop()
     return [median_of(starts), median_of(memory)]

@@ -21,6 +21,8 @@ def main() -> None:
     tokens = 0
     for number in range(1, QUESTIONS + 1):
         question = f"Tell me one thing about the number {number}."
+        if number == 3:
+            question += " Write it so that I can send it to ada@example.com."
         try:
             answer = client.chat.completions.create(
                 model=MODEL, messages=[{"role": "user", "content": question}], max_tokens=200
@@ -28,11 +30,11 @@ def main() -> None:
         except openai.APIStatusError as error:
             if error.status_code != 402:
                 raise
-            print(f"call {number}: 402, {error.body}")
+            print(f"call {number}: 402, {error.body}", flush=True)
             return
         tokens += answer.usage.total_tokens if answer.usage else 0
         if number % 10 == 0:
-            print(f"call {number}: {tokens} tokens so far")
+            print(f"call {number}: {tokens} tokens so far", flush=True)
 
 
 if __name__ == "__main__":

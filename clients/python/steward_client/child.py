@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -98,15 +100,21 @@ class Child:
         return child
 
     def _watch(self, on_end: Callable[[int], None]) -> None:
-        waiting = asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+        loop = asyncio.get_running_loop()
 
-        def ended(waited: asyncio.Future[int]) -> None:
-            self.exit_code = waited.result()
+        def ended(exit_code: int) -> None:
+            self.exit_code = exit_code
             self._signal(signal.SIGKILL)  # what it started and left behind
             self.ended.set()
-            on_end(self.exit_code)
+            on_end(exit_code)
 
-        waiting.add_done_callback(ended)
+        def wait() -> None:
+            exit_code = self._process.wait()
+            with contextlib.suppress(RuntimeError):  # the loop has closed; nobody waits any more
+                loop.call_soon_threadsafe(ended, exit_code)
+
+        # Not the loop's executor: it has few threads, and none once the program is ending.
+        threading.Thread(target=wait, name="steward-child", daemon=True).start()
 
     @property
     def pid(self) -> int:

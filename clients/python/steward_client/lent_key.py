@@ -21,6 +21,11 @@ class LentKey:
         base = self.base_url.rstrip("/")
         return URL(f"{base}{path}" if base.endswith("/v1") else f"{base}/v1{path}", encoded=True)
 
+    @property
+    def is_local(self) -> bool:
+        """The provider is on this machine."""
+        return URL(self.base_url).host in ("127.0.0.1", "localhost", "::1")
+
     def authorize(self, headers: CIMultiDict[str]) -> None:
         if self.kind == "anthropic":
             headers["x-api-key"] = self.api_key

@@ -15,34 +15,30 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
 
-RIDE_ALONG_S = 0.005
+RIDE_ALONG_S = 0.01
 """How long a settled call waits for a hold to share its commit with."""
 
 RETRY_S = 0.5
 """After a failed commit, what it held is tried again this much later."""
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS lease (
-  lease_id TEXT PRIMARY KEY,
-  acknowledged INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lease (lease_id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS call (
-  call_id TEXT PRIMARY KEY,
+  number INTEGER PRIMARY KEY,
+  call_id TEXT NOT NULL,
   lease_id TEXT NOT NULL,
   model TEXT NOT NULL,
   bound_nanousd INTEGER NOT NULL CHECK (bound_nanousd >= 0),
   held_at_ms INTEGER NOT NULL,
   sequence INTEGER,
   report BLOB
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS call_sequence ON call (lease_id, sequence)
-  WHERE sequence IS NOT NULL;
+);
 CREATE TABLE IF NOT EXISTS refused (
   call_id TEXT PRIMARY KEY,
   lease_id TEXT NOT NULL,
@@ -50,15 +46,19 @@ CREATE TABLE IF NOT EXISTS refused (
   reason TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+# No index: rows are found by the number they were appended under, so that a commit touches a page
+# or two.
 
-_HOLD = "INSERT INTO call (call_id, lease_id, model, bound_nanousd, held_at_ms) VALUES (?,?,?,?,?)"
-_SETTLE = "UPDATE call SET sequence = ?, report = ? WHERE call_id = ?"
-_RELEASE = "DELETE FROM call WHERE call_id = ?"
+_HOLD = (
+    "INSERT INTO call (number, call_id, lease_id, model, bound_nanousd, held_at_ms)"
+    " VALUES (?,?,?,?,?,?)"
+)
+_SETTLE = "UPDATE call SET sequence = ?, report = ? WHERE number = ?"
+_DELETE = "DELETE FROM call WHERE number = ?"
 _LEASE = "INSERT OR IGNORE INTO lease (lease_id) VALUES (?)"
-_MARK = "UPDATE lease SET acknowledged = max(acknowledged, ?) WHERE lease_id = ?"
-_DROP = "DELETE FROM call WHERE lease_id = ? AND sequence <= ?"
 _REFUSE = "INSERT OR IGNORE INTO refused (call_id, lease_id, report, reason) VALUES (?,?,?,?)"
 _FORGET = "DELETE FROM lease WHERE lease_id = ?"
+_FORGET_CALLS = "DELETE FROM call WHERE lease_id = ?"
 
 
 class OutboxBusy(Exception):
@@ -76,6 +76,8 @@ class Report:
     sequence: int
     call_id: str
     body: bytes
+    number: int
+    """Of the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class OpenHold:
 class _Lease:
     next_sequence: int = 1
     acknowledged: int = 0
+    mark: int = 0
+    """The row of the newest acknowledged report: it stays, as the mark of how far numbers went."""
     reports: deque[Report] = field(default_factory=deque)
     """Durable and not yet acknowledged, in order."""
 
@@ -116,6 +120,9 @@ class Outbox:
         """Called when reports have become ready to send."""
         self._connection = connection
         self._leases: dict[str, _Lease] = {}
+        self._rows: dict[str, int] = {}
+        """The row of each open hold."""
+        self._next_row = 1
         self._changes: queue.SimpleQueue[list[_Change] | None] = queue.SimpleQueue()
         self._writing = False
         """The writer has a group, and with it the connection; what comes meanwhile gathers."""
@@ -125,6 +132,7 @@ class Outbox:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: threading.Thread | None = None
+        self._ended = asyncio.Event()
         self._load()
 
     @classmethod
@@ -137,6 +145,7 @@ class Outbox:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
         try:
+            connection.execute("PRAGMA page_size = 1024")
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -156,15 +165,19 @@ class Outbox:
         return cls(connection, path)
 
     def _load(self) -> None:
-        for lease_id, acknowledged in self._connection.execute("SELECT * FROM lease"):
-            self._leases[lease_id] = _Lease(acknowledged + 1, acknowledged)
-        for lease_id, sequence, call_id, body in self._connection.execute(
-            "SELECT lease_id, sequence, call_id, report FROM call"
+        for (lease_id,) in self._connection.execute("SELECT lease_id FROM lease"):
+            self._leases[lease_id] = _Lease()
+        for number, lease_id, sequence, call_id, body in self._connection.execute(
+            "SELECT number, lease_id, sequence, call_id, report FROM call"
             " WHERE sequence IS NOT NULL ORDER BY lease_id, sequence"
         ):
             lease = self._leases.setdefault(lease_id, _Lease())
-            lease.reports.append(Report(sequence, call_id, body))
+            if not lease.reports:
+                lease.acknowledged = sequence - 1
+            lease.reports.append(Report(sequence, call_id, body, number))
             lease.next_sequence = sequence + 1
+        row = self._connection.execute("SELECT max(number) FROM call").fetchone()
+        self._next_row = (row[0] or 0) + 1
 
     def leases(self) -> list[str]:
         """Leases that are not forgotten yet."""
@@ -178,20 +191,20 @@ class Outbox:
         Returns:
             How many there were.
         """
-        holds = [
-            OpenHold(*row)
-            for row in self._connection.execute(
-                "SELECT call_id, lease_id, model, bound_nanousd, held_at_ms FROM call"
-                " WHERE sequence IS NULL ORDER BY held_at_ms, call_id"
-            )
-        ]
+        holds = self._connection.execute(
+            "SELECT number, call_id, lease_id, model, bound_nanousd, held_at_ms FROM call"
+            " WHERE sequence IS NULL ORDER BY number"
+        ).fetchall()
         self._connection.execute("BEGIN")
-        for hold in holds:
+        for number, *columns in holds:
+            hold = OpenHold(*columns)
             lease = self._leases.setdefault(hold.lease_id, _Lease())
-            body = report(hold, lease.next_sequence)
+            ready = Report(
+                lease.next_sequence, hold.call_id, report(hold, lease.next_sequence), number
+            )
             self._connection.execute(_LEASE, (hold.lease_id,))
-            self._connection.execute(_SETTLE, (lease.next_sequence, body, hold.call_id))
-            lease.reports.append(Report(lease.next_sequence, hold.call_id, body))
+            self._connection.execute(_SETTLE, (ready.sequence, ready.body, number))
+            lease.reports.append(ready)
             lease.next_sequence += 1
         self._connection.execute("COMMIT")
         return len(holds)
@@ -221,11 +234,17 @@ class Outbox:
         Raises:
             OutboxFailed: it is not on disk.
         """
-        row = (call_id, lease_id, model, bound_nanousd, time.time_ns() // 1_000_000)
+        number = self._next_row
+        self._next_row += 1
+        self._rows[call_id] = number
+        row = (number, call_id, lease_id, model, bound_nanousd, time.time_ns() // 1_000_000)
         change = _Change(((_HOLD, row),), awaited=True)
         if not alone or self._writing or self._writer is None:
             await self._now(change)
             return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         riders, self._riders = self._riders, []
         riders.append(change)
         failure = self._commit(riders)
@@ -240,21 +259,20 @@ class Outbox:
             The number given to it.
         """
         lease = self._leases[lease_id]
-        sequence = lease.next_sequence
-        body = report(sequence)
+        number = self._rows.pop(call_id)
+        ready = Report(lease.next_sequence, call_id, report(lease.next_sequence), number)
         lease.next_sequence += 1
-        ready = Report(sequence, call_id, body)
         self._ride(
             _Change(
-                ((_SETTLE, (sequence, body, call_id)),),
+                ((_SETTLE, (ready.sequence, ready.body, number)),),
                 durable=lambda: lease.reports.append(ready),
             )
         )
-        return sequence
+        return ready.sequence
 
     def release(self, call_id: str) -> None:
         """End a hold that cost nothing."""
-        self._ride(_Change(((_RELEASE, (call_id,)),)))
+        self._ride(_Change(((_DELETE, (self._rows.pop(call_id),)),)))
 
     def acknowledge(self, lease_id: str, sequence: int) -> None:
         """The server has every report up to this number: they are deleted."""
@@ -262,9 +280,13 @@ class Outbox:
         if lease is None or sequence <= lease.acknowledged:
             return
         lease.acknowledged = sequence
+        done = []
         while lease.reports and lease.reports[0].sequence <= sequence:
-            lease.reports.popleft()
-        self._ride(_Change(((_DROP, (lease_id, sequence)), (_MARK, (sequence, lease_id)))))
+            if lease.mark:
+                done.append((_DELETE, (lease.mark,)))
+            lease.mark = lease.reports.popleft().number
+        if done:
+            self._ride(_Change(tuple(done)))
 
     def refuse(self, lease_id: str, report: Report, reason: str, *, void: bytes = b"") -> None:
         """Keep a report the server will never book, for people to look at.
@@ -274,11 +296,10 @@ class Outbox:
         kept = (report.call_id, lease_id, report.body, reason)
         statements: list[tuple[str, tuple[Any, ...]]] = [(_REFUSE, kept)]
         if void:
-            statements.append((_SETTLE, (report.sequence, void, report.call_id)))
+            statements.append((_SETTLE, (report.sequence, void, report.number)))
             lease = self._leases[lease_id]
             lease.reports = deque(
-                Report(each.sequence, each.call_id, void) if each is report else each
-                for each in lease.reports
+                replace(each, body=void) if each is report else each for each in lease.reports
             )
         self._ride(_Change(tuple(statements)))
 
@@ -298,7 +319,7 @@ class Outbox:
     def forget(self, lease_id: str) -> None:
         """The lease is closed and everything about it is acknowledged."""
         if self._leases.pop(lease_id, None) is not None:
-            self._ride(_Change(((_FORGET, (lease_id,)),)))
+            self._ride(_Change(((_FORGET, (lease_id,)), (_FORGET_CALLS, (lease_id,)))))
 
     async def flush(self) -> None:
         """Wait until everything asked for so far is on disk.
@@ -316,7 +337,8 @@ class Outbox:
             self._changes.put(self._riders)
             self._riders = []
             self._changes.put(None)
-            await asyncio.to_thread(self._writer.join)
+            await self._ended.wait()
+            self._writer.join()
             self._writer = None
         owed = self._connection.execute(
             "SELECT (SELECT count(*) FROM call) + (SELECT count(*) FROM refused)"
@@ -356,10 +378,13 @@ class Outbox:
 
     def _write(self) -> None:
         loop = self._loop
-        while loop is not None and (changes := self._changes.get()) is not None:
-            failure = self._commit(changes)
+        while loop is not None:
+            changes = self._changes.get()
             try:
-                loop.call_soon_threadsafe(self._written, changes, failure)
+                if changes is None:
+                    loop.call_soon_threadsafe(self._ended.set)
+                    return
+                loop.call_soon_threadsafe(self._written, changes, self._commit(changes))
             except RuntimeError:  # the loop has closed; nobody waits any more
                 return
 

@@ -321,6 +321,18 @@ _UNREAD_KEYS = frozenset({"data", "signature", "encrypted_content"})
 """Members of a call's JSON that hold pictures or seals, not text."""
 
 
+_ESCAPED_SPACE = re.compile(rb"\\[nrtbf]")
+
+
+def may_hold(json_text: bytes) -> bool:
+    """Whether a JSON text may hold personal data; False is certain, and cheap to have."""
+    if b"\\" in json_text:
+        if b"\\u" in json_text:
+            return True
+        json_text = _ESCAPED_SPACE.sub(b"  ", json_text)
+    return _CANDIDATE.search(json_text, 0) is not None
+
+
 def scan_json(value: Any) -> Counter[PiiKind]:
     """How many of each kind stand in the strings of a JSON value."""
     return scan("\n".join(_strings(value)))

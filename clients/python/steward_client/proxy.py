@@ -26,7 +26,7 @@ from steward_client.meters import Ask, Meter, Unmetered
 from steward_client.meters.anthropic import Messages
 from steward_client.meters.openai import ChatCompletions
 from steward_client.outbox import OutboxFailed
-from steward_client.pii import PiiAction, redact_json, scan_json
+from steward_client.pii import PiiAction, may_hold, redact_json, scan_json
 from steward_client.prices import PriceTable, Tariff
 from steward_client.purse import CallBound, NotSpending, OutOfMoney, Purse
 from steward_client.refusals import Refused, not_metered, not_spending, out_of_money, unpriced
@@ -91,7 +91,8 @@ class MeteringProxy:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("user-agent", "accept"),
-            trust_env=False,
+            # A provider out in the world may be reachable through the environment's proxy only.
+            trust_env=not self._key.is_local,
         )
         await self._listener.start()
         self.port = self._listener.port
@@ -165,7 +166,7 @@ class MeteringProxy:
             ) from error
         body, ask = self._read(raw)
         tariff = await self._tariff(ask.model)
-        body, pii = self._look_through(body, tally)
+        body, pii = self._look_through(raw, body, tally)
         try:
             ticket = self._breaker.admit()
         except CircuitOpen as error:
@@ -237,8 +238,10 @@ class MeteringProxy:
         return tariff
 
     def _look_through(
-        self, body: dict[str, Any], tally: Tally
+        self, raw: bytes, body: dict[str, Any], tally: Tally
     ) -> tuple[dict[str, Any], PiiSeen | None]:
+        if not may_hold(raw):
+            return body, None
         action = self._config.pii_action
         if action is PiiAction.REDACT:
             body, found = redact_json(body)

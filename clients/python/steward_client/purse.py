@@ -62,6 +62,11 @@ class Lender(Protocol):
         """Ask for a new lease, the old one being over; True if there is one now."""
         ...
 
+    @property
+    def has_nothing_left(self) -> bool:
+        """There is no new lease because there is no money for one."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class PurseConfig:
@@ -150,7 +155,6 @@ class Purse:
         self._settled = asyncio.Event()
         self._prefix = secrets.token_hex(6)
         self._calls = 0
-        self._stamp = Timestamp()
 
     def attach(self, lender: Lender) -> None:
         self._lender = lender
@@ -240,7 +244,7 @@ class Purse:
                 await self._ask_for(call, wallet, refusal)
                 continue
             if refusal in _OVER:
-                raise NotSpending(refusal, "its lease is over and there is no other yet")
+                raise self._over(call, refusal)
             waited_s = self._clock() - started_s
             left_s = self.config.in_flight_wait_s + self.config.refresh_wait_s - waited_s
             if refusal is Refusal.TOO_LARGE or left_s <= 0:
@@ -250,6 +254,13 @@ class Purse:
                     available_nanousd=wallet.available_nanousd,
                 )
             await self._settling(min(left_s, 0.1))
+
+    def _over(self, call: CallBound, refusal: Refusal) -> Exception:
+        """Why a call is refused whose lease is over and was not replaced."""
+        if self._lender is not None and self._lender.has_nothing_left:
+            needed_nanousd = call.nanousd(call.least_output_tokens)
+            return OutOfMoney(Refusal.TOO_LARGE, needed_nanousd=needed_nanousd, available_nanousd=0)
+        return NotSpending(refusal, "its lease is over and there is no other yet")
 
     def _waited_for_full(self, call: CallBound, wallet: Wallet, waited_s: float) -> bool:
         """No wait would let the whole answer fit, or it has been long enough."""
@@ -294,7 +305,7 @@ class Purse:
     ) -> None:
         """End the hold with what the call cost, and have it reported."""
         hold.wallet.settle(hold.call_id, cost_nanousd)
-        self._stamp.GetCurrentTime()
+        seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         report = pb.Usage(
             request_id=hold.call_id,
             model=hold.model[:100],
@@ -306,7 +317,7 @@ class Purse:
             cost_nanousd=cost_nanousd,
             price_version=self.price_version,
             certainty=certainty,
-            timestamp=self._stamp,
+            timestamp=Timestamp(seconds=seconds, nanos=nanos),
         )
 
         def numbered(sequence: int) -> bytes:
@@ -339,7 +350,8 @@ class Purse:
 
     async def _ask_for(self, call: CallBound, wallet: Wallet, refusal: Refusal | None) -> None:
         if refusal in _OVER:
-            await self._ask(self._renewal)
+            if self._clock() >= self._denied_until_s:
+                await self._ask(self._renewal)
             return
         missing_nanousd = call.nanousd(call.output_tokens) - wallet.available_nanousd
         requested_nanousd = min(

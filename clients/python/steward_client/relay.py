@@ -5,7 +5,7 @@ Every way a call can end is here, each with what is charged for it:
     answered, usage told              what the provider counted                     measured
     answered, usage not told          input and output by their bytes               counted
       by a model that thinks unseen   the whole hold                                assumed
-    refused by the provider, 4xx/5xx  nothing
+    refused by the provider, 3xx-5xx  nothing
     never connected                   nothing
     cut, timed out, stopped           the whole hold, unless usage was told before  assumed
     caller gone, drained              as if it had stayed
@@ -32,7 +32,7 @@ from steward.budget.v1 import budget_pb2 as pb
 from steward_client.breaker import CircuitBreaker, Ticket
 from steward_client.meters import Ask, Meter, Reading
 from steward_client.meters.sse import DONE, EventSplitter, event_data
-from steward_client.pii import PiiAction, PiiKind, PiiStream, redact_json, scan_json
+from steward_client.pii import PiiAction, PiiKind, PiiStream, may_hold, redact_json, scan_json
 from steward_client.prices import Tariff, TokenUsage
 from steward_client.purse import ASSUMED, COUNTED, MEASURED, Hold, Purse
 from steward_client.refusals import Refused
@@ -67,7 +67,7 @@ class RelayConfig:
     pii_action: PiiAction = PiiAction.ALERT
     abort_policy: AbortPolicy = AbortPolicy.DRAIN
     drain_limit_s: float = 30.0
-    idle_timeout_s: float = 300.0
+    idle_timeout_s: float = 600.0
     """How long a provider may be silent, before its answer and between its pieces."""
     connect_timeout_s: float = 10.0
 
@@ -147,7 +147,9 @@ class Call:
         self._task = asyncio.current_task()
         self.tally.calls += 1
         try:
-            async with http.post(url, data=payload, headers=headers) as upstream:
+            async with http.post(
+                url, data=payload, headers=headers, allow_redirects=False
+            ) as upstream:
                 return await self._relay(upstream)
         except Refused as refused:
             self._end_unknown()
@@ -184,7 +186,7 @@ class Call:
         status = upstream.status
         self._tell_breaker(ok=status < 500)
         headers = relayed_headers(upstream.headers)
-        if status >= 400:
+        if status >= 300:
             body = await upstream.read()
             self._release()
             self.tally.failed += 1
@@ -205,6 +207,8 @@ class Call:
             return body
         self._reading.body(answer)
         self._settle()
+        if not may_hold(body):
+            return body
         said = {name: answer.get(name) for name in ("choices", "content")}
         action = self._config.pii_action
         if action is PiiAction.REDACT:

@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -634,6 +633,7 @@ class Runtime:
             thread, self._thread = self._thread, None
         if loop is None or thread is None:
             return
+        atexit.unregister(self.close)
         try:
             asyncio.run_coroutine_threadsafe(self._runtime.close(), loop).result()
         finally:
@@ -660,8 +660,7 @@ class Runtime:
                     target=self._loop.run_forever, name="steward-runtime", daemon=True
                 )
                 self._thread.start()
-                closing = weakref.WeakMethod(self.close)
-                atexit.register(lambda: (close := closing()) and close())
+                atexit.register(self.close)
             return self._loop
 
 

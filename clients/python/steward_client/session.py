@@ -154,6 +154,7 @@ class Session:
         self._supervisor: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
         self._closing = False
+        self._has_nothing_left = False
         purse.on_change = self._money_moved
 
     # Opening and closing.
@@ -167,11 +168,11 @@ class Session:
         """
         self._opened = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(self._supervise(), name="steward-session")
-        await asyncio.wait([self._opened, self._supervisor], return_when="FIRST_COMPLETED")
-        if not self._opened.done():
-            self._opened.cancel()
-            await self._supervisor
         try:
+            await asyncio.wait([self._opened, self._supervisor], return_when="FIRST_COMPLETED")
+            if not self._opened.done():
+                self._opened.cancel()
+                await self._supervisor
             await self._opened
         except BaseException:
             await self._end()
@@ -238,11 +239,18 @@ class Session:
             return False
         return await self._attempt(self._handshake())
 
+    @property
+    def has_nothing_left(self) -> bool:
+        return self._has_nothing_left
+
     async def _attempt(self, question: Any) -> bool:
         try:
             return bool(await question)
         except AgentStopped as error:
             self._stop(error.message)
+        except BudgetExceeded as error:
+            self._has_nothing_left = True
+            log.info("the server refused: %s", error.message)
         except StewardError as error:
             log.info("the server refused: %s", error.message)
         return False
@@ -351,7 +359,7 @@ class Session:
         self.connected = True
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
-        beats_at_s = self._clock() + self._config.heartbeat_s
+        beats_at_s = self._next_beat_s()
         while True:
             self._send_reports()
             self._retire_settled()
@@ -362,12 +370,19 @@ class Session:
                     await self._work.wait()
             self._work.clear()
             if self._clock() >= beats_at_s:
-                beats_at_s = self._clock() + self._config.heartbeat_s
+                beats_at_s = self._next_beat_s()
                 self._purse.tend()
                 try:
                     await self._ask(heartbeat=pb.SessionHeartbeat())
                 except (Unavailable, DeadlineExceeded):
                     return
+
+    def _next_beat_s(self) -> float:
+        """Soon enough that a lease is renewed in the last third of its time."""
+        flow = self._current()
+        if flow is None or flow.wallet is None:
+            return self._clock() + self._config.heartbeat_s
+        return self._clock() + min(self._config.heartbeat_s, flow.wallet.duration_s / 5)
 
     async def _tell_next(self) -> bool:
         """Send what is to be told, one after the other; False if the stream is dead."""
@@ -423,6 +438,7 @@ class Session:
             self._purse.config.budget_nanousd - self._purse.spent_nanousd,
         )
         if wanted_nanousd <= 0:
+            self._has_nothing_left = True
             return False
         response = await self._ask(
             handshake=pb.HandshakeRequest(
@@ -433,6 +449,7 @@ class Session:
                 public_key=private_key.public_key().public_bytes_raw(),
             )
         )
+        self._has_nothing_left = False
         lent = response.handshake
         opener = self._ic_token if lent.seal_format == pb.SEAL_FORMAT_AES256 else private_key
         key = LentKey(lent.provider_kind, lent.base_url, open_ip_token(lent, opener))

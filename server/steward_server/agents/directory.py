@@ -8,11 +8,15 @@ from steward_server.db import Reader, Transaction
 from steward_server.errors import NotFound
 
 
+SEEN_INTERVAL_US = 5_000_000
+
+
 class Directory:
     """Knows every agent; who owns each is kept in memory, for streams that ask often."""
 
     def __init__(self, owners: dict[str, str]) -> None:
         self._owners = owners
+        self._seen_us: dict[str, int] = {}
 
     @classmethod
     async def load(cls, reader: Reader) -> Directory:
@@ -30,6 +34,7 @@ class Directory:
     def note_deleted(self, agent_id: str) -> None:
         """An agent's deletion was committed."""
         self._owners.pop(agent_id, None)
+        self._seen_us.pop(agent_id, None)
 
     async def record(self, reader: Reader, agent_id: str) -> Agent:
         """The agent.
@@ -52,7 +57,10 @@ class Directory:
         return await store.count_using(reader, provider)
 
     async def mark_seen(self, transaction: Transaction, *, agent_id: str, now_us: int) -> None:
-        """Note that a runtime of the agent was heard."""
+        """Note that a runtime of the agent was heard; written every few seconds at most."""
+        if now_us - self._seen_us.get(agent_id, 0) < SEEN_INTERVAL_US:
+            return
+        self._seen_us[agent_id] = now_us
         await store.save_seen(transaction, agent_id, now_us)
 
     async def mark_started(

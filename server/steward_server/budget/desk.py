@@ -59,7 +59,7 @@ class Fact:
     """The runtime told no cost: it was computed, and might come out otherwise tomorrow."""
 
     def digest(self) -> str:
-        """What makes a repetition the same report. Its number is not part of it: it may be left out."""
+        """What makes a repetition the same report; not its number, which may be left out."""
         parts = (
             self.model,
             self.provider,
@@ -438,9 +438,7 @@ class Desk:
             await store.save_lease(transaction, touched)
         return touched
 
-    async def standing(
-        self, transaction: Transaction, *, lease_id: str, agent_id: str
-    ) -> Standing:
+    async def standing(self, transaction: Transaction, *, lease_id: str, agent_id: str) -> Standing:
         """How a lease stands now.
 
         Raises:

@@ -56,7 +56,8 @@ class PriceBook:
 
         async def write(transaction: Transaction) -> int:
             newest = await transaction.fetch_one(
-                "SELECT max(effective_from_us) AS at_us FROM price WHERE provider = ? AND model = ?",
+                "SELECT max(effective_from_us) AS at_us FROM price"
+                " WHERE provider = ? AND model = ?",
                 price.provider,
                 price.model,
             )

@@ -34,7 +34,6 @@ from steward_server.errors import FailedPrecondition
 from steward_server.events.hub import Hub
 from steward_server.ids import new_id
 
-
 Told = AgentStarted | AgentStopped | PiiAlert
 
 
@@ -204,26 +203,25 @@ class BudgetRoom:
         agent_id = call.principal.subject
         now_us = self.clock()
 
-        async def write(transaction: Transaction) -> tuple[Outcome, bool]:
-            outcomes = await self.desk.book(
+        async def write(transaction: Transaction) -> Outcome:
+            (outcome,) = await self.desk.book(
                 transaction,
                 lease_id=request.lease_id,
                 agent_id=agent_id,
                 facts_of=lambda terms: facts_of([request], terms, self.prices),
                 now_us=now_us,
             )
-            record = await self.agents.record(transaction, agent_id)
             await self.agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
-            return outcomes[0], record.stop_wanted
+            return outcome
 
-        outcome, stop_wanted = await self.run(write)
-        booked = booked_or_raise(outcome)
+        booked = booked_or_raise(await self.run(write))
         return pb.ReportResponse(
             success=True,
             lease_spent_nanousd=booked.lease_spent_nanousd,
             lease_remaining_nanousd=booked.lease_remaining_nanousd,
             budget_remaining_nanousd=booked.available_nanousd,
-            desired_state=desired(booked.lease_state, stop_wanted=stop_wanted),
+            # An agent that is told to stop has no lease that is active.
+            desired_state=desired(booked.lease_state, stop_wanted=False),
             sequence=booked.sequence,
             cost_nanousd=booked.cost_nanousd,
             overrun_nanousd=booked.overrun_nanousd,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import suppress
 
 import structlog
 from google.rpc import status_pb2
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward_server.budget import ledger, store
-from steward_server.budget.desk import Booked, Outcome
+from steward_server.budget.desk import Booked, Outcome, Standing
+from steward_server.budget.inbox import Inbox, Incoming
 from steward_server.budget.refusals import refused
 from steward_server.budget.requests import LEASE_STATES, facts_of, status_of
 from steward_server.budget.room import BudgetRoom, desired
@@ -24,7 +24,7 @@ from steward_server.calls import Call, Refused
 from steward_server.checks import Checks
 from steward_server.db import Transaction
 from steward_server.errors import InvalidArgument, StewardError
-from steward_server.events.hub import Entry
+from steward_server.events.hub import Entry, Subscription
 from steward_server.interceptors.errors import refusal
 
 log = structlog.get_logger(__name__)
@@ -34,15 +34,15 @@ MAX_USAGES_PER_COMMIT = 512
 GATHER_S = 0.002
 """How long more reports are waited for, once they come faster than one by one."""
 
-MAX_WAITING = 256
-"""Messages read ahead; beyond that the stream's own flow control holds the runtime back."""
+MAX_UNREAD = 32
+"""Answers the runtime has not taken; beyond that nothing more is done for it."""
 
 CONTROL_KINDS = frozenset(
     {"agent.stopping", "agent.starting", "lease.draining", "lease.ended", "account.reallocated"}
 )
 
-Incoming = pb.SessionRequest | None
-"""None stands for the end of what the runtime sends."""
+_Answered = tuple[pb.SessionRequest, list[Outcome]]
+"""What became of the usages that are answered together, in reply to this request."""
 
 
 async def answer(
@@ -50,20 +50,21 @@ async def answer(
 ) -> AsyncGenerator[pb.SessionResponse]:
     """Serve one stream until the runtime ends it or it is cut."""
     session = _Session(room, call)
+    # Before anything is answered: what is decided after an answer must not be missed.
+    subscription = await room.hub.subscribe(CONTROL_KINDS, call.principal.subject.__eq__)
     tasks = [
         asyncio.create_task(session.read(requests)),
         asyncio.create_task(session.work()),
-        asyncio.create_task(session.push()),
+        asyncio.create_task(session.push(subscription)),
     ]
     try:
         while (response := await session.next_response()) is not None:
             yield response
     finally:
+        room.hub.unsubscribe(subscription)
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Session:
@@ -72,9 +73,9 @@ class _Session:
         self._call = call
         self._agent_id = call.principal.subject
         self._leases: set[str] = set()
-        self._inbox: asyncio.Queue[Incoming] = asyncio.Queue(MAX_WAITING)
-        self._outbox: asyncio.Queue[pb.SessionResponse | None | Exception] = asyncio.Queue(
-            MAX_WAITING
+        self._inbox = Inbox()
+        self._outbox: asyncio.Queue[pb.SessionResponse | Exception | None] = asyncio.Queue(
+            MAX_UNREAD
         )
 
     async def next_response(self) -> pb.SessionResponse | None:
@@ -160,6 +161,7 @@ class _Session:
                 response.event_accepted.sequence = lsn
             case "report_batch":
                 with Checks() as checks:
+                    checks.text("lease_id", request.report_batch.lease_id, 1, 100)
                     size = len(request.report_batch.usages)
                     checks.between("usages", size, 1, MAX_USAGES_PER_BATCH)
             case other:
@@ -171,16 +173,21 @@ class _Session:
     async def _touch(self) -> None:
         now_us = self._room.clock()
 
-        async def write(transaction: Transaction) -> None:
+        async def write(transaction: Transaction) -> set[str]:
             await self._room.agents.mark_seen(transaction, agent_id=self._agent_id, now_us=now_us)
-            for lease_id in self._leases:
+            touched = [
                 await self._room.desk.touch_lease(
                     transaction, lease_id=lease_id, agent_id=self._agent_id, now_us=now_us
                 )
+                for lease_id in self._leases
+            ]
+            return {lease.lease_id for lease in touched if lease.is_open}
 
-        await self._room.run(write)
+        self._leases = await self._room.run(write)
 
     async def _resume(self, lease_id: str) -> pb.LeaseResumed:
+        with Checks() as checks:
+            checks.text("lease_id", lease_id, 1, 100)
         now_us = self._room.clock()
 
         async def write(transaction: Transaction) -> tuple[ledger.Lease, bool]:
@@ -208,7 +215,6 @@ class _Session:
     async def _book(self, group: list[pb.SessionRequest]) -> list[pb.SessionResponse]:
         """Book a run of batches in one commit, each answered by itself."""
         now_us = self._room.clock()
-        responses: list[pb.SessionResponse] = []
         runs: list[list[pb.SessionRequest]] = []
         for request in group:
             lease_id = request.report_batch.lease_id
@@ -217,76 +223,69 @@ class _Session:
             else:
                 runs.append([request])
 
-        async def write(transaction: Transaction) -> list[list[Outcome] | StewardError]:
-            booked: list[list[Outcome] | StewardError] = []
-            for run in runs:
-                try:
-                    booked.append(await self._book_run(transaction, run, now_us))
-                except StewardError as error:  # the lease is not there: nothing was written
-                    booked.append(error)
-            return booked
+        async def write(transaction: Transaction) -> list[list[pb.SessionResponse]]:
+            await self._room.agents.mark_seen(transaction, agent_id=self._agent_id, now_us=now_us)
+            return [await self._book_run(transaction, run, now_us) for run in runs]
 
         try:
-            outcomes = await self._room.run(write)
+            answers = await self._room.run(write)
         except Exception as error:  # noqa: BLE001 - told to the runtime, or logged as a fault
             status = self._status(error)
             return [
                 pb.SessionResponse(in_reply_to=request.message_id, refusal=status)
                 for request in group
             ]
-        for run, outcome in zip(runs, outcomes, strict=True):
-            responses.extend(self._acknowledge(run, outcome))
-        return responses
+        return [response for run in answers for response in run]
 
     async def _book_run(
         self, transaction: Transaction, run: list[pb.SessionRequest], now_us: int
-    ) -> list[Outcome]:
-        usages = [usage for request in run for usage in request.report_batch.usages]
-        return await self._room.desk.book(
-            transaction,
-            lease_id=run[0].report_batch.lease_id,
-            agent_id=self._agent_id,
-            facts_of=lambda terms: facts_of(usages, terms, self._room.prices),
-            now_us=now_us,
-        )
-
-    def _acknowledge(
-        self, run: list[pb.SessionRequest], outcomes: list[Outcome] | StewardError
     ) -> list[pb.SessionResponse]:
-        if isinstance(outcomes, StewardError):
-            status = outcomes.to_status()
+        """Book the batches of one lease; the answers count once the transaction is durable."""
+        lease_id = run[0].report_batch.lease_id
+        usages = [usage for request in run for usage in request.report_batch.usages]
+        desk = self._room.desk
+        try:
+            outcomes = await desk.book(
+                transaction,
+                lease_id=lease_id,
+                agent_id=self._agent_id,
+                facts_of=lambda terms: facts_of(usages, terms, self._room.prices),
+                now_us=now_us,
+            )
+        except StewardError as error:  # the lease is not there: nothing was written
+            status = error.to_status()
             return [
                 pb.SessionResponse(in_reply_to=request.message_id, refusal=status)
                 for request in run
             ]
-        last = run[-1]
-        if all(isinstance(outcome, Booked) for outcome in outcomes):
-            ack = _ack(last.report_batch, outcomes)
-            return [pb.SessionResponse(in_reply_to=last.message_id, report_ack=ack)]
-        responses = []
-        at = 0
-        for request in run:
-            size = len(request.report_batch.usages)
-            ack = _ack(request.report_batch, outcomes[at : at + size])
-            responses.append(pb.SessionResponse(in_reply_to=request.message_id, report_ack=ack))
-            at += size
-        return responses
+        together = _answered_together(run, outcomes)
+        standing: Standing | None = None
+        if not all(any(map(_is_new, of_request)) for _, of_request in together):
+            standing = await desk.standing(transaction, lease_id=lease_id, agent_id=self._agent_id)
+        return [
+            pb.SessionResponse(
+                in_reply_to=request.message_id,
+                report_ack=_ack(request.report_batch, of_request, standing),
+            )
+            for request, of_request in together
+        ]
 
     # What is pushed.
 
-    async def push(self) -> None:
+    async def push(self, subscription: Subscription) -> None:
         """Tell the runtime what others decided about it."""
-        hub = self._room.hub
-        subscription = await hub.subscribe(CONTROL_KINDS, self._agent_id.__eq__)
         try:
             while True:
                 entry = await subscription.next()
-                if isinstance(entry, Entry):
-                    await self._outbox.put(pb.SessionResponse(control=await self._control(entry)))
+                controls = (
+                    [await self._control(entry)]
+                    if isinstance(entry, Entry)
+                    else await self._missed_controls()
+                )
+                for control in controls:
+                    await self._outbox.put(pb.SessionResponse(control=control))
         except Exception as error:  # noqa: BLE001 - ends the stream with it
             await self._outbox.put(error)
-        finally:
-            hub.unsubscribe(subscription)
 
     async def _control(self, entry: Entry) -> pb.Control:
         body = entry.body
@@ -310,11 +309,35 @@ class _Session:
                     lease_id=entry.subject,
                     lease_status=LEASE_STATES[ledger.LeaseState(body["state"])],
                 )
-        path = await store.path(self._room.database, self._agent_id)
         return pb.Control(
             reason="the agent's budget was changed",
-            budget_remaining_nanousd=ledger.tightest(path).available_nanousd,
+            budget_remaining_nanousd=await self._available_nanousd(),
         )
+
+    async def _missed_controls(self) -> list[pb.Control]:
+        """How things stand, for a runtime that was too slow to be told each change."""
+        reason = "changes were missed; this is how things stand"
+        database = self._room.database
+        record = await self._room.agents.record(database, self._agent_id)
+        stopped, running = pb.DESIRED_STATE_STOPPED, pb.DESIRED_STATE_RUNNING
+        controls = [
+            pb.Control(
+                desired_state=stopped if record.stop_wanted else running,
+                reason=reason,
+                budget_remaining_nanousd=await self._available_nanousd(),
+            )
+        ]
+        for lease_id in sorted(self._leases):
+            lease, _ = await store.lease(database, lease_id, self._agent_id)
+            if lease.state is not ledger.LeaseState.ACTIVE:
+                status = LEASE_STATES[lease.state]
+                control = pb.Control(reason=reason, lease_id=lease_id, lease_status=status)
+                controls.append(control)
+        return controls
+
+    async def _available_nanousd(self) -> int:
+        path = await store.path(self._room.database, self._agent_id)
+        return ledger.tightest(path).available_nanousd
 
     def _status(self, error: Exception) -> status_pb2.Status:
         if isinstance(error, ledger.LedgerError):
@@ -326,26 +349,57 @@ class _Session:
 def _is_bookable(request: pb.SessionRequest) -> bool:
     if request.WhichOneof("message") != "report_batch":
         return False
-    return 1 <= len(request.report_batch.usages) <= MAX_USAGES_PER_BATCH
+    batch = request.report_batch
+    return 1 <= len(batch.usages) <= MAX_USAGES_PER_BATCH and 1 <= len(batch.lease_id) <= 100
 
 
-def _ack(batch: pb.ReportBatch, outcomes: Sequence[Outcome]) -> pb.ReportAck:
+def _answered_together(run: list[pb.SessionRequest], outcomes: list[Outcome]) -> list[_Answered]:
+    """All of a run that was booked wholly is answered once; else each batch by itself."""
+    if all(isinstance(outcome, Booked) for outcome in outcomes):
+        return [(run[-1], outcomes)]
+    answered: list[_Answered] = []
+    at = 0
+    for request in run:
+        size = len(request.report_batch.usages)
+        answered.append((request, outcomes[at : at + size]))
+        at += size
+    return answered
+
+
+def _is_new(outcome: Outcome) -> bool:
+    return isinstance(outcome, Booked) and not outcome.is_repetition
+
+
+def _ack(
+    batch: pb.ReportBatch, outcomes: Sequence[Outcome], standing: Standing | None
+) -> pb.ReportAck:
+    """What became of usages of a lease; where none of them is new, how the lease stands."""
     ack = pb.ReportAck(lease_id=batch.lease_id)
     newest: Booked | None = None
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, Booked):
-            if newest is None or outcome.sequence > newest.sequence:
+            if not outcome.is_repetition:
                 newest = outcome
             ack.overrun_nanousd += outcome.overrun_nanousd
         else:
             ack.refused.append(
                 pb.RefusedUsage(
                     index=index,
-                    request_id=batch.usages[index].request_id,
+                    request_id=batch.usages[index].request_id[:100],
                     status=status_of(outcome),
                 )
             )
-    if newest is not None:
+    if newest is None:
+        assert standing is not None  # noqa: S101 - loaded for every batch without news
+        lease = standing.lease
+        ack.sequence = lease.sequence
+        ack.lease_spent_nanousd = lease.spent_nanousd
+        ack.lease_remaining_nanousd = lease.remaining_nanousd
+        ack.budget_remaining_nanousd = standing.available_nanousd
+        ack.desired_state = desired(lease.state, stop_wanted=False)
+        ack.lease_status = LEASE_STATES[lease.state]
+        ack.commit_number = standing.lsn
+    else:
         ack.sequence = newest.sequence
         ack.lease_spent_nanousd = newest.lease_spent_nanousd
         ack.lease_remaining_nanousd = newest.lease_remaining_nanousd

@@ -117,7 +117,7 @@ async def lease(reader: Reader, lease_id: str, agent_id: str) -> tuple[Lease, Te
     )
     if row is None:
         raise NotFound.of("lease", lease_id)
-    return _lease(row), _terms(row)
+    return lease_of(row), _terms(row)
 
 
 async def lease_by_request(
@@ -129,14 +129,14 @@ async def lease_by_request(
         agent_id,
         request_id,
     )
-    return (_lease(row), _terms(row)) if row else None
+    return (lease_of(row), _terms(row)) if row else None
 
 
 async def open_leases(reader: Reader, agent_id: str) -> list[Lease]:
     rows = await reader.fetch_all(
         f"SELECT {LEASE_COLUMNS} FROM lease WHERE account_id = ? AND {IS_OPEN}", agent_id
     )
-    return [_lease(row) for row in rows]
+    return [lease_of(row) for row in rows]
 
 
 async def overdue_leases(reader: Reader, now_us: int, limit: int) -> list[Lease]:
@@ -150,7 +150,7 @@ async def overdue_leases(reader: Reader, now_us: int, limit: int) -> list[Lease]
         now_us,
         limit,
     )
-    return [_lease(row) for row in rows]
+    return [lease_of(row) for row in rows]
 
 
 async def insert_lease(transaction: Transaction, opened: Lease, terms: Terms, now_us: int) -> None:
@@ -236,7 +236,8 @@ def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _lease(row: Row) -> Lease:
+def lease_of(row: Row) -> Lease:
+    """A lease from a row that holds its columns."""
     ending = row["ending"]
     return Lease(
         LeaseId(row["lease_id"]),

@@ -44,7 +44,7 @@ class Missed:
 
 
 class Subscription:
-    """What one reader asked for and has not taken yet. Bounded: the oldest give way to a `Missed`."""
+    """What one reader asked for and has not taken; bounded: the oldest give way to a `Missed`."""
 
     def __init__(
         self, kinds: frozenset[str], wants: Callable[[str], bool], capacity: int, lsn: int
@@ -70,6 +70,11 @@ class Subscription:
             self._missed = Missed(first, lost.lsn)
         self._waiting.append(entry)
         self._arrived.set()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether `next` would answer at once."""
+        return bool(self._waiting)
 
     async def next(self) -> Entry | Missed:
         """The next entry, or what was missed before it."""
@@ -128,6 +133,7 @@ class Hub:
         start_lsn = max(self.lsn, self._handing_out_to)
         subscription = Subscription(kinds, wants, capacity, start_lsn)
         self._subscriptions.add(subscription)
+        self._committed.set()  # what was committed since `newest` was read went unnoticed
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
 from steward.events.v1 import events_pb2 as pb
 from steward.events.v1.events_pb2_grpc import EventServiceServicer
 from steward_server.calls import Call, Context, call_of
-from steward_server.clock import timestamp
 from steward_server.db import Database, Transaction
 from steward_server.errors import InvalidArgument, NotFound, PermissionDenied
 from steward_server.events.config import EventsConfig
-from steward_server.events.hub import READ_AT_ONCE, Hub, Missed
+from steward_server.events.hub import READ_AT_ONCE, Entry, Hub, Missed
 from steward_server.events.projection import Told, body_of, event_of, kinds_of
 from steward_server.events.store import NewEntry, append
+from steward_server.interceptors.errors import refusal
 from steward_server.principals import Kind, Principal
 
 
@@ -43,6 +43,13 @@ class Agents(Protocol):
         now_us: int,
     ) -> None: ...
 
+
+BUDGET_SCOPE = "budget"
+
+EXCHANGE = "/steward.events.v1.EventService/Exchange"
+
+Outbox = asyncio.Queue[pb.ExchangeResponse | Exception | None]
+"""What goes out next on an exchange; an error or None ends it."""
 
 Report = Callable[[Call, pb.CostUpdate], Awaitable[object]]
 """Books a usage that came as an event instead of over a budget call."""
@@ -89,6 +96,18 @@ class Publisher:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """What one reader asked for, and may see."""
+
+    kinds: frozenset[str]
+    wants: Callable[[str], bool]
+    """Whether events of the agent with this id are among it."""
+    agent_id: str
+    """The only agent that can be among it; empty if there are several."""
+    since: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class EventService(EventServiceServicer):
     """Hands events out, and takes them in from runtimes."""
 
@@ -102,42 +121,42 @@ class EventService(EventServiceServicer):
     async def Subscribe(
         self, request: pb.SubscribeRequest, context: Context
     ) -> AsyncIterator[pb.SubscribeResponse]:
-        async for event in self._events(request, call_of(context).principal):
-            yield pb.SubscribeResponse(event=event)
+        selection = self._select(request, call_of(context).principal)
+        async with aclosing(self._events(selection)) as events:
+            async for event in events:
+                yield pb.SubscribeResponse(event=event)
 
     async def Exchange(
         self, request_iterator: AsyncIterator[pb.ExchangeRequest], context: Context
     ) -> AsyncIterator[pb.ExchangeResponse]:
-        call = call_of(context)
-        outbox: asyncio.Queue[pb.Event | Exception | None] = asyncio.Queue(1)
-        tasks = [asyncio.create_task(self._take_in(request_iterator, call, outbox))]
+        outbox: Outbox = asyncio.Queue(1)
+        reading = asyncio.create_task(self._take_in(request_iterator, call_of(context), outbox))
         try:
-            while (event := await outbox.get()) is not None:
-                if isinstance(event, Exception):
-                    raise event
-                yield pb.ExchangeResponse(event=event)
+            while (response := await outbox.get()) is not None:
+                if isinstance(response, Exception):
+                    raise response
+                yield response
         finally:
-            for task in tasks:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            reading.cancel()
+            await asyncio.wait({reading})
 
     async def _take_in(
-        self,
-        requests: AsyncIterator[pb.ExchangeRequest],
-        call: Call,
-        outbox: asyncio.Queue[pb.Event | Exception | None],
+        self, requests: AsyncIterator[pb.ExchangeRequest], call: Call, outbox: Outbox
     ) -> None:
         handing_out: asyncio.Task[None] | None = None
         try:
             async for request in requests:
-                if request.WhichOneof("data") == "subscribe":
-                    if handing_out is not None:
-                        handing_out.cancel()
-                    events = self._events(request.subscribe, call.principal)
-                    handing_out = asyncio.create_task(_pass_on(events, outbox))
-                else:
-                    await self._tell(request, call)
+                try:
+                    if request.WhichOneof("data") == "subscribe":
+                        selection = self._select(request.subscribe, call.principal)
+                        await _end(handing_out)
+                        events = self._events(selection)
+                        handing_out = asyncio.create_task(_pass_on(events, outbox))
+                    else:
+                        await self._tell(request, call)
+                except Exception as error:  # noqa: BLE001 - told to the caller, or logged as a fault
+                    status = refusal(error, call, EXCHANGE).status
+                    await outbox.put(pb.ExchangeResponse(refusal=status))
             # The caller has no more to say, and may go on listening.
             if handing_out is not None:
                 await handing_out
@@ -145,8 +164,7 @@ class EventService(EventServiceServicer):
         except Exception as error:  # noqa: BLE001 - ends the stream with it
             await outbox.put(error)
         finally:
-            if handing_out is not None:
-                handing_out.cancel()
+            await _end(handing_out)
 
     async def _tell(self, request: pb.ExchangeRequest, call: Call) -> None:
         principal = call.principal
@@ -168,35 +186,59 @@ class EventService(EventServiceServicer):
             case "pii_alert":
                 await self.publisher.publish(principal.subject, request.pii_alert)
             case "cost_update":
+                if BUDGET_SCOPE not in principal.scopes:
+                    raise PermissionDenied(
+                        f"a CostUpdate books money: the token needs the scope {BUDGET_SCOPE!r}",
+                        reason="SCOPE_MISSING",
+                    )
                 await self.report(call, request.cost_update)
             case _:
-                raise InvalidArgument("the frame holds no event", reason="EMPTY_MESSAGE")
+                raise InvalidArgument("the message holds no event", reason="EMPTY_MESSAGE")
 
-    async def _events(
-        self, request: pb.SubscribeRequest, principal: Principal
-    ) -> AsyncIterator[pb.Event]:
+    def _select(self, request: pb.SubscribeRequest, principal: Principal) -> Selection:
+        """What the caller gets.
+
+        Raises:
+            InvalidArgument: an event type that does not exist, or a number below 0.
+            NotFound: there is no such agent that the caller may see.
+        """
         kinds = kinds_of(list(request.type))
-        wants = self._visible(request.agent_id, principal)
-        if request.HasField("since") and request.since < 0:
-            raise InvalidArgument.of({"since": f"is {request.since}; it must be 0 or more"})
-        subscription = await self.hub.subscribe(kinds, wants, capacity=self.config.queue_events)
+        since = request.since if request.HasField("since") else None
+        if since is not None and since < 0:
+            raise InvalidArgument.of({"since": f"is {since}; it must be 0 or more"})
+        agent_id = request.agent_id
+        if principal.kind is Kind.AGENT:
+            if agent_id not in ("", principal.subject):
+                raise NotFound.of("agent", agent_id)
+            return Selection(kinds, principal.subject.__eq__, principal.subject, since)
+        if agent_id:
+            owner = self.agents.owner_of(agent_id)
+            if owner is None:
+                raise NotFound.of("agent", agent_id)
+            principal.must_own("agent", agent_id, owner)
+            return Selection(kinds, agent_id.__eq__, agent_id, since)
+        if principal.is_admin:
+            return Selection(kinds, lambda _: True, "", since)
+        owned = principal.subject
+        return Selection(kinds, lambda name: self.agents.owner_of(name) == owned, "", since)
+
+    async def _events(self, selection: Selection) -> AsyncGenerator[pb.Event]:
+        subscription = await self.hub.subscribe(
+            selection.kinds, selection.wants, capacity=self.config.queue_events
+        )
         try:
-            if request.HasField("since"):
-                after = request.since
-                while after < subscription.start_lsn:
-                    past = await self.hub.read(kinds, after, subscription.start_lsn)
-                    for entry in past:
-                        if wants(entry.agent_id):
-                            yield event_of(entry)
-                    if len(past) < READ_AT_ONCE:
-                        break
-                    after = past[-1].lsn
+            if selection.since is not None:
+                async for entry in self._past(selection, subscription.start_lsn):
+                    yield event_of(entry)
             while True:
                 try:
                     async with asyncio.timeout(self.config.heartbeat_s):
                         entry_or_missed = await subscription.next()
                 except TimeoutError:
-                    yield self._own(pb.Event(heartbeat=pb.Heartbeat()), self.hub.lsn)
+                    # One may have come with the alarm; a heartbeat would say that it was passed.
+                    if not subscription.has_waiting:
+                        passed_lsn = max(self.hub.lsn, subscription.start_lsn)
+                        yield self._own(pb.Event(heartbeat=pb.Heartbeat()), passed_lsn)
                     continue
                 if isinstance(entry_or_missed, Missed):
                     gap = pb.Gap(
@@ -209,33 +251,33 @@ class EventService(EventServiceServicer):
         finally:
             self.hub.unsubscribe(subscription)
 
+    async def _past(self, selection: Selection, up_to_lsn: int) -> AsyncIterator[Entry]:
+        after_lsn = selection.since or 0
+        while after_lsn < up_to_lsn:
+            entries = await self.hub.read(selection.kinds, after_lsn, up_to_lsn, selection.agent_id)
+            for entry in entries:
+                if selection.wants(entry.agent_id):
+                    yield entry
+            if len(entries) < READ_AT_ONCE:
+                return
+            after_lsn = entries[-1].lsn
+
     def _own(self, event: pb.Event, lsn: int) -> pb.Event:
         event.sequence = lsn
         event.timestamp.FromMicroseconds(self.clock())
         return event
 
-    def _visible(self, agent_id: str, principal: Principal) -> Callable[[str], bool]:
-        """Which agents' events the caller gets."""
-        if principal.kind is Kind.AGENT:
-            if agent_id not in ("", principal.subject):
-                raise NotFound.of("agent", agent_id)
-            return principal.subject.__eq__
-        if agent_id:
-            owner = self.agents.owner_of(agent_id)
-            if owner is None:
-                raise NotFound.of("agent", agent_id)
-            principal.must_own("agent", agent_id, owner)
-            return agent_id.__eq__
-        if principal.is_admin:
-            return lambda _: True
-        return lambda name: self.agents.owner_of(name) == principal.subject
 
-
-async def _pass_on(
-    events: AsyncIterator[pb.Event], outbox: asyncio.Queue[pb.Event | Exception | None]
-) -> None:
+async def _pass_on(events: AsyncGenerator[pb.Event], outbox: Outbox) -> None:
     try:
-        async for event in events:
-            await outbox.put(event)
+        async with aclosing(events):
+            async for event in events:
+                await outbox.put(pb.ExchangeResponse(event=event))
     except Exception as error:  # noqa: BLE001 - ends the stream with it
         await outbox.put(error)
+
+
+async def _end(handing_out: asyncio.Task[None] | None) -> None:
+    if handing_out is not None:
+        handing_out.cancel()
+        await asyncio.wait({handing_out})

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
 from grpc_interceptor.server import AsyncServerInterceptor
+from structlog.contextvars import bind_contextvars
 
 from steward.gateway.v1.options_pb2 import ACCESS_PUBLIC, MethodRule
 from steward_server.calls import Call
 from steward_server.db import now_us
-from steward_server.errors import Unauthenticated
-from steward_server.principals import Principal
+from steward_server.errors import StewardError, Unauthenticated, Unavailable
+from steward_server.interceptors.request_id import ACCEPTED
+from steward_server.principals import Kind, Principal
 
 
 class Authenticator(Protocol):
@@ -29,17 +31,30 @@ class Authenticator(Protocol):
         ...
 
 
+class CredentialEnded(Unauthenticated):
+    def __init__(self) -> None:
+        super().__init__(
+            "the credential this stream was opened with has ended; authenticate again",
+            reason="CREDENTIAL_ENDED",
+        )
+
+
+class Stopping(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the server is stopping; connect again", reason="SERVER_STOPPING")
+
+
 class _Guarded:
     """One open stream; knows the task that waits for its next response."""
 
-    __slots__ = ("has_ended", "waiting")
+    __slots__ = ("ended_by", "waiting")
 
     def __init__(self) -> None:
-        self.has_ended = False
+        self.ended_by: StewardError | None = None
         self.waiting: asyncio.Task[Any] | None = None
 
-    def end(self) -> None:
-        self.has_ended = True
+    def end(self, why: StewardError) -> None:
+        self.ended_by = why
         if self.waiting is not None:
             self.waiting.cancel()
 
@@ -53,10 +68,21 @@ class LiveStreams:
     def end(self, dependency: str) -> None:
         """End every stream that depends on this id with UNAUTHENTICATED."""
         for guarded in self._open.get(dependency, ()):
-            guarded.end()
+            guarded.end(CredentialEnded())
 
-    async def guard(self, responses: Any, principal: Principal) -> AsyncIterator[Any]:
-        """Pass `responses` on until they, or the caller's credential, end."""
+    def end_all(self) -> None:
+        """End every stream with UNAVAILABLE: the server stops, and they would not by themselves."""
+        for guarded in set().union(*self._open.values()):
+            guarded.end(Stopping())
+
+    async def guard(
+        self, responses: Any, principal: Principal, check: Callable[[], Awaitable[object]]
+    ) -> AsyncIterator[Any]:
+        """Pass `responses` on until they, or the caller's credential, end.
+
+        `check` raises if the credential has ended already: it may have while the stream was being
+        opened, when nothing here could be told of it.
+        """
         guarded = _Guarded()
         dependencies = {principal.credential, principal.subject} - {""}
         for dependency in dependencies:
@@ -64,6 +90,7 @@ class LiveStreams:
         timer = _arm(guarded, principal)
         try:
             async with aclosing(responses):
+                await check()
                 while True:
                     try:
                         response = await _next(responses, guarded)
@@ -84,30 +111,23 @@ async def _next(responses: Any, guarded: _Guarded) -> Any:
     task = asyncio.current_task()
     guarded.waiting = task
     try:
-        if guarded.has_ended:
-            raise _ended()
+        if guarded.ended_by is not None:
+            raise guarded.ended_by
         return await anext(responses)
     except asyncio.CancelledError:
         # Cancelled by `end`, or by the caller's leaving, which comes first.
-        if guarded.has_ended and task is not None and task.uncancel() == 0:
-            raise _ended() from None
+        if guarded.ended_by is not None and task is not None and task.uncancel() == 0:
+            raise guarded.ended_by from None
         raise
     finally:
         guarded.waiting = None
-
-
-def _ended() -> Unauthenticated:
-    return Unauthenticated(
-        "the credential this stream was opened with has ended; authenticate again",
-        reason="CREDENTIAL_ENDED",
-    )
 
 
 def _arm(guarded: _Guarded, principal: Principal) -> asyncio.TimerHandle | None:
     if principal.expires_at_us is None:
         return None
     left_s = (principal.expires_at_us - now_us()) / 1e6
-    return asyncio.get_running_loop().call_later(left_s, guarded.end)
+    return asyncio.get_running_loop().call_later(left_s, guarded.end, CredentialEnded())
 
 
 class Authentication(AsyncServerInterceptor):
@@ -121,14 +141,32 @@ class Authentication(AsyncServerInterceptor):
         self._streams = streams
 
     async def intercept(
-        self, method: Any, request_or_iterator: Any, context: Any, method_name: str
+        self,
+        method: Any,
+        request_or_iterator: Any,
+        context: Any,
+        method_name: str,  # noqa: ARG002 - the shape of an interceptor
     ) -> Any:
         call: Call = context
         if self._public:
             return await method(request_or_iterator, context)
         ic_token = getattr(request_or_iterator, "ic_token", "")
-        call.principal = await self._authenticator.authenticate(call, ic_token)
+
+        async def authenticate() -> Principal:
+            return await self._authenticator.authenticate(call, ic_token)
+
+        principal = call.principal = await authenticate()
+        if agent_id := _agent_of(principal, request_or_iterator):
+            bind_contextvars(agent_id=agent_id)
         response = await method(request_or_iterator, context)
         if hasattr(response, "__aiter__"):
-            return self._streams.guard(response, call.principal)
+            return self._streams.guard(response, call.principal, authenticate)
         return response
+
+
+def _agent_of(principal: Principal, request: Any) -> str:
+    """The agent a call is about, for the log; empty if none is known or its name is made up."""
+    if principal.kind is Kind.AGENT:
+        return principal.subject
+    agent_id: str = getattr(request, "agent_id", "")
+    return agent_id if ACCEPTED.fullmatch(agent_id) else ""

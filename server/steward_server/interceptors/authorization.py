@@ -67,4 +67,7 @@ def _described(principal: Principal) -> str:
     if principal.kind is Kind.PERSON:
         role = options.Role.Name(principal.role).removeprefix("ROLE_").lower()
         return f"a person with the role {role}"
-    return f"an {principal.kind.value}"
+    if principal.kind is Kind.AGENT:
+        scopes = " and ".join(sorted(principal.scopes)) or "nothing"
+        return f"an agent with the scope {scopes}"
+    return f"a {principal.kind.value}"

@@ -26,7 +26,11 @@ class Metrics(AsyncServerInterceptor):
         self._open = open_streams.labels(name)
 
     async def intercept(
-        self, method: Any, request_or_iterator: Any, context: Any, method_name: str
+        self,
+        method: Any,
+        request_or_iterator: Any,
+        context: Any,
+        method_name: str,  # noqa: ARG002 - the shape of an interceptor
     ) -> Any:
         begun_s = time.perf_counter()
         try:

@@ -11,8 +11,8 @@ from grpc_interceptor.server import AsyncServerInterceptor
 
 from steward_server.calls import Call
 
-ACCEPTED = re.compile(r"[A-Za-z0-9._:-]{1,100}")
-"""What a caller's own id may look like; anything else could forge log lines."""
+ACCEPTED = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+"""What a caller's own id may look like, here as in the gateway; others could forge log lines."""
 
 
 class RequestId(AsyncServerInterceptor):
@@ -26,5 +26,5 @@ class RequestId(AsyncServerInterceptor):
         call.request_id = given if ACCEPTED.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         call.trailing.append(("x-request-id", call.request_id))
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=call.request_id, method=method_name)
+        structlog.contextvars.bind_contextvars(request_id=call.request_id, endpoint=method_name)
         return await method(request_or_iterator, context)

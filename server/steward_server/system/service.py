@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -81,5 +82,6 @@ class SystemService(SystemServiceServicer):
         self, request: pb.GetMetricsRequest, context: Context
     ) -> pb.GetMetricsResponse:
         del request, context
-        text = generate_latest(self.registry)
+        # On a thread: it takes tens of milliseconds, in which nothing else would be answered.
+        text = await asyncio.to_thread(generate_latest, self.registry)
         return pb.GetMetricsResponse(text=HttpBody(content_type=CONTENT_TYPE_LATEST, data=text))

@@ -33,7 +33,7 @@ INTEGERS = {
     F.CPPTYPE_UINT64: st.integers(0, 2**64 - 1),
 }
 finite = st.floats(allow_nan=False, allow_infinity=False)
-json_values = st.recursive(
+json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | finite | text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=6,
@@ -61,7 +61,7 @@ def scalars(field: FieldDescriptor) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def well_known(draw: st.DrawFn, descriptor: Descriptor) -> Message | None:
+def well_known(draw: st.DrawFn, descriptor: Descriptor) -> Any:
     message: Any = GetMessageClass(descriptor)()
     drawn: Any
     match descriptor.name:
@@ -79,7 +79,8 @@ def well_known(draw: st.DrawFn, descriptor: Descriptor) -> Message | None:
             drawn = draw(st.dictionaries(text, json_values, max_size=3))
             json_format.ParseDict(drawn, message)
         case "ListValue":
-            json_format.ParseDict(draw(st.lists(json_values, max_size=3)), message)
+            drawn = draw(st.lists(json_values, max_size=3))
+            json_format.ParseDict(drawn, message)
         case "Value":
             drawn = draw(json_values)
             json_format.ParseDict(drawn, message)
@@ -92,7 +93,7 @@ nanos = st.sampled_from([0, 1, 500_000_000, 1_000, 999_999_999]) | st.integers(0
 
 
 @st.composite
-def messages(draw: st.DrawFn, descriptor: Descriptor, depth: int = 2) -> Message:
+def messages(draw: st.DrawFn, descriptor: Descriptor, depth: int = 2) -> Any:
     special = draw(well_known(descriptor))
     if special is not None:
         return special

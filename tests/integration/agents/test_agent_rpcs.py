@@ -20,7 +20,7 @@ DOLLAR = 1_000_000_000
 
 
 async def create(server: Server, metadata: Any = None, **fields: Any) -> Any:
-    wanted = {"name": "scout", "budget_nanousd": DOLLAR} | fields
+    wanted: dict[str, Any] = {"name": "scout", "budget_nanousd": DOLLAR} | fields
     request = pb.CreateAgentRequest(**wanted)
     return await server.agents.CreateAgent(request, metadata=metadata or server.admin)
 

@@ -185,6 +185,22 @@ async def test_a_suspended_person_cannot_sign_in_and_is_not_told_why(server: Ser
     assert (await refusal(server.sign_in("ann"))).reason == "INVALID_CREDENTIALS"
 
 
+async def test_a_password_that_changes_while_it_is_checked_does_not_open_a_session(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matches = server.passwords.matches
+
+    async def slow(stored: str | None, password: str) -> bool:
+        answer = await matches(stored, password)
+        await server.database.run(
+            lambda transaction: transaction.execute("UPDATE app_user SET password_hash = 'other'")
+        )
+        return answer
+
+    monkeypatch.setattr(server.passwords, "matches", slow)
+    assert (await refusal(server.sign_in("admin"))).reason == "INVALID_CREDENTIALS"
+
+
 async def suspend(server: Server, user_id: str) -> None:
     await server.database.run(
         lambda transaction: transaction.execute(

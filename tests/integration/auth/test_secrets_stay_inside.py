@@ -99,7 +99,7 @@ async def test_a_fault_of_ours_shows_nothing_of_its_cause(
     )
     assert refused.code is grpc.StatusCode.INTERNAL
     assert "SELECT" not in repr(refused)
-    assert [line["event"] for line in log_lines] == ["rpc.failed"]
+    assert [line["event"] for line in log_lines] == ["rpc.failed", "grpc.request"]
 
 
 async def test_database_and_master_key_are_for_their_owner_alone(server: Server) -> None:

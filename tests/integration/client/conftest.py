@@ -57,6 +57,10 @@ class Till:
     async def renew(self) -> bool:
         return False
 
+    @property
+    def has_nothing_left(self) -> bool:
+        return self.drawer_nanousd == 0
+
 
 @dataclass
 class Stall:

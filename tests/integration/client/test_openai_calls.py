@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import openai
 import orjson
 import pytest
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward_client.standin import Fault, StandInConfig
-from tests.integration.client.conftest import StallOf, price_table
+from tests.integration.client.conftest import Stall, StallOf, price_table
 
 QUESTION = [{"role": "user", "content": "What is money?"}]
+
+
+async def read_all(stall: Stall, **members: Any) -> None:
+    answer = await stall.openai.chat.completions.create(
+        model="gpt-4o-mini", messages=QUESTION, **members
+    )
+    async for _ in answer:
+        pass
 
 
 async def test_a_whole_answer_costs_what_the_provider_bills(stall_of: StallOf) -> None:
@@ -70,7 +80,7 @@ async def test_usage_asked_for_is_shown(stall_of: StallOf) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_bytes_are_relayed_unchanged(stall_of: StallOf, stream: bool) -> None:
+async def test_bytes_are_relayed_unchanged(stall_of: StallOf, *, stream: bool) -> None:
     body = {"model": "gpt-4o-mini", "messages": QUESTION, "max_tokens": 5, "stream": stream}
     if stream:
         body["stream_options"] = {"include_usage": True}
@@ -182,9 +192,7 @@ async def test_a_refusal_of_the_provider_is_relayed_and_costs_nothing(
 ) -> None:
     async with stall_of(standin=StandInConfig(fault=fault)) as stall:
         with pytest.raises(openai.APIStatusError) as refused:
-            await stall.openai.chat.completions.create(
-                model="gpt-4o-mini", messages=QUESTION
-            )
+            await stall.openai.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
 
         assert refused.value.status_code == status
         assert stall.purse.spent_nanousd == 0
@@ -207,15 +215,11 @@ async def test_a_provider_that_is_not_there_costs_nothing(stall_of: StallOf) -> 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_cut_by_the_provider_costs_the_whole_hold(
-    stall_of: StallOf, stream: bool
+    stall_of: StallOf, *, stream: bool
 ) -> None:
     async with stall_of(standin=StandInConfig(fault=Fault.CUT)) as stall:
         with pytest.raises(openai.APIError):
-            answer = await stall.openai.chat.completions.create(
-                model="gpt-4o-mini", messages=QUESTION, max_tokens=50, stream=stream
-            )
-            async for _ in answer:
-                pass
+            await read_all(stall, max_tokens=50, stream=stream)
         [report] = await stall.reports()
 
         assert report.certainty == pb.CERTAINTY_ASSUMED

@@ -23,6 +23,8 @@ from steward_gateway.channel import ChannelTransport, open_channel
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import Contracts, load_contracts
 from steward_gateway.transport import Transport
+from steward_server.dispatch import Dispatcher
+from steward_server.in_process import InProcess
 
 HERE = Path(__file__).parent
 PROTOS = HERE / "protos"
@@ -43,7 +45,14 @@ async def channel_door(register: Register, contracts: Contracts) -> AsyncIterato
         await server.stop(grace=0)
 
 
-DOORS = {"channel": channel_door}
+@contextlib.asynccontextmanager
+async def in_process_door(register: Register, contracts: Contracts) -> AsyncIterator[Transport]:
+    methods = Dispatcher(lambda name, rule, streams_responses: ())
+    register(methods)
+    yield InProcess(methods)
+
+
+DOORS = {"channel": channel_door, "in_process": in_process_door}
 
 
 class Workshop:
@@ -88,7 +97,7 @@ async def transport(
 @pytest.fixture
 def core(workshop: Workshop) -> Any:
     """The servicer; tests read what it has seen."""
-    module = _load("workshop_core")
+    module = _load("workshop_service")
     return module.WorkshopCore(workshop.pb)
 
 

@@ -22,7 +22,7 @@ DAY_S = 86_400
 
 
 async def create_agent(server: Server, request_id: str, **fields: Any) -> Any:
-    wanted = {"name": "scout", "budget_nanousd": 1_000} | fields
+    wanted: dict[str, Any] = {"name": "scout", "budget_nanousd": 1_000} | fields
     request = agents_pb2.CreateAgentRequest(request_id=request_id, **wanted)
     return await server.agents.CreateAgent(request, metadata=server.admin)
 

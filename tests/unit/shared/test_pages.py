@@ -50,7 +50,7 @@ def test_what_is_no_position_is_refused(content: bytes) -> None:
     ("wanted", "size", "is_wrong"),
     [(0, 100, False), (1, 1, False), (1_000, 1_000, False), (1_001, 1_001, True), (-1, -1, True)],
 )
-def test_sizes_have_bounds(wanted: int, size: int, is_wrong: bool) -> None:
+def test_sizes_have_bounds(wanted: int, size: int, is_wrong: bool) -> None:  # noqa: FBT001
     checks = Checks()
     assert page_size(checks, "page_size", wanted) == size
     assert bool(checks.wrong) == is_wrong

@@ -160,7 +160,8 @@ class Health:
 
 def value_of(kind: type[T], message: Message) -> T:
     """Read a value of this kind from a message that has its fields."""
-    return kind(**{name: read(message) for name, read in _readers(kind, message.DESCRIPTOR)})
+    readers = _readers(kind, message.DESCRIPTOR)  # type: ignore[arg-type] # classes are hashable
+    return kind(**{name: read(message) for name, read in readers})
 
 
 @cache

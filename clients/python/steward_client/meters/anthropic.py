@@ -40,12 +40,23 @@ _KNOWN = frozenset(
     {
         *("model", "messages", "system", "max_tokens", "metadata", "stop_sequences", "stream"),
         *("temperature", "top_p", "top_k", "tools", "tool_choice", "thinking", "service_tier"),
-        *("output_config", "output_format", "cache_control"),
+        *("output_config", "output_format", "cache_control", "speed", "inference_geo", "prefill"),
     }
 )
-_TIERS = frozenset({None, "auto", "standard_only"})
+_AT_LIST_PRICE: dict[str, frozenset[str | None]] = {
+    "service_tier": frozenset({None, "auto", "standard_only"}),
+    "speed": frozenset({None, "standard"}),
+    "inference_geo": frozenset({None, "global"}),
+}
+"""What may be asked for without costing more than the list price."""
+
+_SERVED_AT_LIST_PRICE: dict[str, frozenset[str | None]] = {
+    "service_tier": frozenset({None, "standard", "batch"}),
+    "speed": frozenset({None, "standard"}),
+    "inference_geo": frozenset({None, "global", "not_available"}),
+}
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_")
-_PLAIN_BLOCKS = frozenset({"text", "tool_use", "thinking", "redacted_thinking"})
+_PLAIN_BLOCKS = frozenset({"text", "tool_use", "thinking", "redacted_thinking", "search_result"})
 
 
 class AnthropicReading:
@@ -98,8 +109,9 @@ class AnthropicReading:
         self._counts |= {name: value for name, value in usage.items() if value is not None}
         if not final:
             return
-        if self._counts.get("service_tier", "standard") not in ("standard", "batch"):
-            self.unpriced = f"it was served as {self._counts['service_tier']!r}"
+        for name, priced in _SERVED_AT_LIST_PRICE.items():
+            if self._counts.get(name) not in priced:
+                self.unpriced = f"it was served with {name} {self._counts[name]!r}"
         if any((self._counts.get("server_tool_use") or {}).values()):
             self.unpriced = "tools that charge by themselves were used"
         try:
@@ -119,8 +131,9 @@ class Messages:
         model = body.get("model")
         if not isinstance(model, str) or not model:
             raise Unmetered(f"model is a name, not {model!r}")
-        if body.get("service_tier") not in _TIERS:
-            raise Unmetered(f"service_tier {body['service_tier']!r} costs more than is known here")
+        for name, allowed in _AT_LIST_PRICE.items():
+            if body.get(name) not in allowed:
+                raise Unmetered(f"{name} {body[name]!r} costs more than is known here")
         wanted = whole_number(body, "max_tokens")
         if wanted is None:
             raise Unmetered("max_tokens is missing; messages need it")

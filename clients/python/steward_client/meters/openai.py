@@ -41,7 +41,7 @@ _KNOWN = frozenset(
         *("logit_bias", "logprobs", "top_logprobs", "user", "tools", "tool_choice", "functions"),
         *("function_call", "parallel_tool_calls", "response_format", "reasoning_effort"),
         *("verbosity", "metadata", "store", "service_tier", "modalities", "safety_identifier"),
-        *("prompt_cache_key", "prompt_cache_retention"),
+        *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
     }
 )
 _TIERS = frozenset({None, "auto", "default", "flex"})

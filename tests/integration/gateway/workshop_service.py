@@ -1,5 +1,4 @@
 """The made-up core: does what a request says and remembers what it has seen."""
-# ruff: noqa: N802 - rpc names are the proto's
 
 from __future__ import annotations
 

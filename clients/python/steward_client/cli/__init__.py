@@ -1,0 +1,97 @@
+"""`steward`, the command line: people's view of a server, and `steward run` for their scripts.
+
+Start reading at steward.py, what commands are given. What the server adds (`steward serve`) is
+found through the entry points `steward.commands`; nothing here imports the server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import EntryPoints, entry_points
+from typing import NoReturn
+
+import click
+
+from steward_client.cli import (
+    agents,
+    budget,
+    events,
+    health,
+    prices,
+    providers,
+    run,
+    signing_in,
+    tokens,
+)
+from steward_client.cli.endings import INTERRUPTED, describe, exit_code
+from steward_client.errors import StewardError
+
+COMMANDS = [
+    signing_in.login,
+    signing_in.logout,
+    agents.agents,
+    tokens.tokens,
+    providers.providers,
+    budget.budget,
+    run.run,
+    events.events,
+    prices.prices,
+    health.health,
+]
+
+
+class _Commands(click.Group):
+    """The commands above, and those that other packages bring."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_brought().names})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        for entry in _brought().select(name=cmd_name):
+            command: click.Command = entry.load()
+            return command
+        return None
+
+
+def _brought() -> EntryPoints:
+    return entry_points(group="steward.commands")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="steward-agents", prog_name="steward")
+def steward() -> None:
+    """Lend money to AI agents, watch what they spend, and take the rest back.
+
+    Commands call the server named by --server, else by STEWARD_SERVER, else the one signed in to
+    last, else 127.0.0.1:50051. Each takes --json for output that programs can read.
+    """
+
+
+for command in COMMANDS:
+    steward.add_command(command)
+
+
+def main() -> NoReturn:
+    """Run a command; say in one sentence on standard error what went wrong."""
+    try:
+        steward.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has gone. Python must not find out again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(INTERRUPTED)
+    except StewardError as error:
+        click.echo(f"Error: {describe(error)}", err=True)
+        sys.exit(exit_code(error))
+    sys.exit(0)

@@ -1,0 +1,110 @@
+"""`steward events`: what happens, as it happens."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import get_args
+
+import click
+
+from steward_client.cli.output import dollars, json_text, line, moment, say
+from steward_client.cli.steward import Steward, calls_server
+from steward_client.client.events import (
+    AgentStarted,
+    AgentStopped,
+    BudgetWarning,
+    CostUpdate,
+    Event,
+    EventData,
+    EventType,
+    Gap,
+    PiiAlert,
+)
+from steward_client.errors import StewardError
+
+
+@click.group()
+def events() -> None:
+    """Follow what happens."""
+
+
+@events.command("tail")
+@click.option("--agent", help="Only events of this agent (by id, or by name).")
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    type=click.Choice(get_args(EventType)),
+    help="Only events of this type; may be given again.",
+)
+@click.option("--since", type=click.IntRange(min=0), help="Begin after this sequence; 0 for all.")
+@click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
+@calls_server
+def tail(
+    steward: Steward,
+    *,
+    agent: str | None,
+    types: tuple[EventType, ...],
+    since: int | None,
+    count: int | None,
+) -> None:
+    """Print events as they happen, until interrupted.
+
+    With --json each line is one event. After a cut the stream goes on where it left off.
+    """
+
+    def tell(cut: StewardError) -> None:
+        say(f"the stream was cut ({cut.message}); trying again")
+
+    agent_id = steward.agent_id(agent) if agent else ""
+    with steward.client.events.subscribe(
+        agent_id=agent_id, types=types, since=since, on_cut=tell
+    ) as happening:
+        for event in islice(happening, count):
+            line(_json(event) if steward.as_json else _sentence(event))
+
+
+def _json(event: Event) -> str:
+    """The event as it travels over the WebSocket."""
+    return json_text(
+        {
+            "type": event.type,
+            "event_id": event.event_id,
+            "sequence": event.sequence,
+            "timestamp": event.timestamp,
+            "agent_id": event.agent_id,
+            "data": event.data,
+        },
+        indented=False,
+    )
+
+
+def _sentence(event: Event) -> str:
+    return (
+        f"{moment(event.timestamp)}  {event.sequence:>6}  {event.agent_id}  "
+        f"{event.type:<13}  {_told(event.data)}"
+    )
+
+
+def _told(data: EventData) -> str:
+    match data:
+        case AgentStarted():
+            return f"{data.script}, up to {dollars(data.budget_usd)}"
+        case AgentStopped():
+            code = "" if data.exit_code is None else f" with exit code {data.exit_code}"
+            return f"{data.reason}{code}"
+        case CostUpdate():
+            return (
+                f"{data.model}: {data.input_tokens} + {data.output_tokens} tokens, "
+                f"{dollars(data.cost_usd)}; spent {dollars(data.spent_usd)}"
+            )
+        case PiiAlert():
+            found = ", ".join(f"{each.count} {each.kind}" for each in data.findings)
+            return f"{found} in the {data.direction}: {data.action}"
+        case BudgetWarning():
+            return (
+                f"{data.threshold_percent} % of {dollars(data.limit_usd)} is spent "
+                f"({dollars(data.spent_usd)})"
+            )
+        case Gap():
+            return f"events {data.from_sequence} to {data.to_sequence} were not sent"

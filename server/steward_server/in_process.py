@@ -1,0 +1,137 @@
+"""The gateway's door to the methods when it lives in the server's process: without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import code_pb2, status_pb2
+
+from steward_gateway.transport import Metadata, Reply, RpcFailure
+from steward_server.calls import Call, Refused
+from steward_server.codes import CODES
+from steward_server.dispatch import Dispatcher, Method
+
+DEADLINE = status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED, message="the deadline has passed")
+
+
+class InProcess:
+    """The gateway's transport when it lives in the server's process."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._methods = dispatcher.methods
+
+    async def unary(
+        self, method: str, request: Any, *, metadata: Metadata, timeout_s: float | None = None
+    ) -> Reply:
+        found = self._find(method)
+        call = _call_with(metadata, timeout_s, None)
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await found.open(request, call)
+        except TimeoutError:
+            raise _failure(Refused(DEADLINE), call) from None
+        except Refused as refused:
+            raise _failure(refused, call) from None
+        return Reply(response, (), tuple(call.trailing))
+
+    def stream(
+        self,
+        method: str,
+        requests: Any,
+        *,
+        metadata: Metadata,
+        timeout_s: float | None = None,
+    ) -> InProcessStream:
+        return InProcessStream(self._find(method), requests, metadata, timeout_s)
+
+    def _find(self, method: str) -> Method:
+        found = self._methods.get(method)
+        if found is None:
+            raise RpcFailure(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not served here")
+        return found
+
+
+def _call_with(metadata: Metadata, timeout_s: float | None, send_initial: Any) -> Call:
+    peer = next((str(value) for key, value in metadata if key == "x-steward-peer"), "in-process")
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    return Call(metadata, peer=peer, deadline_s=deadline_s, send_initial=send_initial)
+
+
+def _failure(refused: Refused, call: Call) -> RpcFailure:
+    code = CODES.get(refused.status.code, grpc.StatusCode.UNKNOWN)
+    return RpcFailure(code, refused.status.message, refused.status, tuple(call.trailing))
+
+
+class InProcessStream:
+    """A streaming call without a socket: the caller's task runs the servicer."""
+
+    def __init__(
+        self, method: Method, requests: Any, metadata: Metadata, timeout_s: float | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._method = method
+        self._requests = requests
+        self._ends_at_s = None if timeout_s is None else loop.time() + timeout_s
+        self._accepted: asyncio.Future[None] = loop.create_future()
+        self._call = _call_with(metadata, timeout_s, self._accept)
+        self._responses: Any = None
+        self._first: asyncio.Future[Message] | None = None
+
+    async def _accept(self, metadata: Any) -> None:
+        del metadata
+        if not self._accepted.done():
+            self._accepted.set_result(None)
+
+    def __aiter__(self) -> InProcessStream:
+        return self
+
+    async def __anext__(self) -> Message:
+        if self._first is not None:
+            first, self._first = self._first, None
+            try:
+                return await first
+            except asyncio.CancelledError:
+                first.cancel()
+                raise
+        return await self._next()
+
+    async def initial_metadata(self) -> Metadata:
+        self._first = asyncio.ensure_future(self._next())
+        await asyncio.wait((self._first, self._accepted), return_when=asyncio.FIRST_COMPLETED)
+        if not self._accepted.done() and isinstance(error := self._first.exception(), RpcFailure):
+            raise error
+        return ()
+
+    def trailing_metadata(self) -> Metadata:
+        return tuple(self._call.trailing)
+
+    async def aclose(self) -> None:
+        if self._first is not None:
+            self._first.cancel()
+            await asyncio.gather(self._first, return_exceptions=True)
+        if self._responses is not None:
+            await self._responses.aclose()
+
+    async def _next(self) -> Message:
+        try:
+            async with asyncio.timeout_at(self._ends_at_s):
+                if self._responses is None:
+                    self._responses = await self._open()
+                return await anext(self._responses)
+        except TimeoutError:
+            raise _failure(Refused(DEADLINE), self._call) from None
+        except Refused as refused:
+            raise _failure(refused, self._call) from None
+
+    async def _open(self) -> Any:
+        opened = await self._method.open(self._requests, self._call)
+        return opened if self._method.streams_responses else _once(opened)
+
+
+async def _once(response: Message) -> AsyncIterator[Message]:
+    yield response

@@ -1,0 +1,68 @@
+"""A bare HTTP client for loads: a general one would cost more than the server it measures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+import orjson
+
+HEAD_END = b"\r\n\r\n"
+LENGTH = b"\r\ncontent-length:"
+
+
+class Connection(asyncio.Protocol):
+    """One kept-alive connection; one request at a time; answers must state their length."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._received = b""
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def open(cls, address: str) -> Self:
+        host, _, port = address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: cls(address), host, int(port))
+        return connection
+
+    def request(self, method: str, path: str, headers: dict[str, str], body: object) -> bytes:
+        """The bytes of a request with a JSON body."""
+        text = orjson.dumps(body)
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        lines += ["Content-Type: application/json", f"Content-Length: {len(text)}", "", ""]
+        return "\r\n".join(lines).encode() + text
+
+    async def send(self, request: bytes) -> tuple[int, bytes]:
+        """Send and give status and body."""
+        assert self._transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, rest = self._received.partition(HEAD_END)
+        if not found or self._answer is None:
+            return
+        lower = head.lower()
+        at = lower.index(LENGTH) + len(LENGTH)
+        end = lower.find(b"\r\n", at)
+        length = int(lower[at:] if end < 0 else lower[at:end])
+        if len(rest) >= length:
+            self._received = rest[length:]
+            self._answer.set_result((int(head[9:12]), rest[:length]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionResetError("the server hung up"))

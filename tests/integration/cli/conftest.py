@@ -1,0 +1,103 @@
+"""The real `steward` command, as a process, against a server that is a process too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live import ADMIN_PASSWORD, ServerProcess
+
+COMMAND = Path(sys.executable).with_name("steward")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """Runs `steward` with a home of its own, without a terminal."""
+
+    home: Path
+    server: str
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: text for key, text in os.environ.items() if not key.startswith("STEWARD_")}
+        return kept | {
+            "STEWARD_HOME": str(self.home),
+            "STEWARD_STATE_DIR": str(self.home / "state"),
+            "STEWARD_SERVER": self.server,
+            **self.environ,
+        }
+
+    async def __call__(self, *arguments: str, stdin: str = "", **environ: str) -> Ended:
+        return await asyncio.to_thread(self._run, arguments, stdin, environ)
+
+    def _run(self, arguments: tuple[str, ...], stdin: str, environ: dict[str, str]) -> Ended:
+        ended = subprocess.run(
+            [COMMAND, *arguments],
+            check=False,
+            input=stdin,
+            env=self.environment | environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [COMMAND, *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    async def sign_in(self) -> Shell:
+        ended = await self("login", "--user", "admin", "--password-stdin", stdin=ADMIN_PASSWORD)
+        assert ended.code == 0, ended
+        return self
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server for the tests of a module."""
+    data_dir = tmp_path_factory.mktemp("data")
+    process = ServerProcess(data_dir, STEWARD_AUTH_LOGINS_PER_MINUTE="1000")
+    asyncio.run(process.start())
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def stranger(server: ServerProcess, tmp_path: Path) -> Shell:
+    """A shell in which nobody has signed in."""
+    return Shell(tmp_path / "home", server.grpc_address)
+
+
+@pytest.fixture
+async def shell(stranger: Shell) -> Shell:
+    """A shell of the administrator."""
+    return await stranger.sign_in()

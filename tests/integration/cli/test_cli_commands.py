@@ -1,0 +1,249 @@
+"""What commands print and how they end."""
+
+from __future__ import annotations
+
+import json
+import stat
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from steward_client.cli.output import dollars
+from tests.integration.cli.conftest import Shell
+from tests.live import ADMIN_PASSWORD, ServerProcess
+
+KEY = "sk-live-canary-0123456789abcdef"
+
+
+async def test_a_sign_in_is_kept_in_a_file_only_its_owner_can_read(shell: Shell) -> None:
+    files = list(shell.home.iterdir())
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files}
+
+    assert stat.S_IMODE(shell.home.stat().st_mode) == 0o700
+    assert set(modes.values()) == {0o600}
+    assert (await shell("agents", "list")).code == 0
+    assert ADMIN_PASSWORD not in "".join(path.read_text() for path in files)
+
+
+async def test_the_server_signed_in_to_last_is_called_where_none_is_named(shell: Shell) -> None:
+    listed = await shell("agents", "list", "--json", STEWARD_SERVER="")
+
+    assert (listed.code, listed.err) == (0, "")
+
+
+async def test_login_prints_who_signed_in_and_no_secret(stranger: Shell) -> None:
+    ended = await stranger(
+        "login", "--user", "admin", "--password-stdin", "--json", stdin=f"{ADMIN_PASSWORD}\n"
+    )
+
+    assert ended.json["user"] == "admin"
+    assert ended.json["role"] == "admin"
+    assert set(ended.json) == {"server", "user", "role", "id"}
+
+
+async def test_a_wrong_password_ends_with_3(stranger: Shell) -> None:
+    ended = await stranger("login", "--user", "nobody", "--password-stdin", stdin="guess")
+
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.startswith("Error: ")
+    assert len(ended.err.splitlines()) == 1
+
+
+async def test_login_without_a_terminal_says_how(stranger: Shell) -> None:
+    ended = await stranger("login", "--user", "admin")
+
+    assert ended.code == 2
+    assert "--password-stdin" in ended.err
+
+
+async def test_who_has_not_signed_in_is_told_to(stranger: Shell) -> None:
+    ended = await stranger("agents", "list")
+
+    assert (ended.code, ended.out) == (3, "")
+    assert "steward login" in ended.err
+
+
+async def test_after_logout_the_sign_in_is_gone(shell: Shell) -> None:
+    out = await shell("logout")
+    again = await shell("logout")
+
+    assert out.code == again.code == 0
+    assert "not signed in" in again.err
+    assert (await shell("agents", "list")).code == 3
+
+
+async def test_an_agent_is_created_shown_changed_and_deleted(shell: Shell) -> None:
+    made = await shell("agents", "create", "scout-1", "--budget", "$2.000000001", "--json")
+    agent_id = made.json["id"]
+    shown = await shell("agents", "show", "scout-1")
+    changed = await shell("agents", "update", agent_id, "--budget", "3", "--json")
+    stopped = await shell("agents", "stop", agent_id, "--json")
+    started = await shell("agents", "start", agent_id, "--json")
+    deleted = await shell("agents", "delete", agent_id)
+    gone = await shell("agents", "show", agent_id)
+
+    assert '"limit_usd": 2.000000001' in made.out
+    assert made.json["created_at"].endswith("Z")
+    assert "$2.000000001" in shown.out
+    assert changed.json["budget"]["limit_usd"] == 3
+    assert stopped.json == {"agent_id": agent_id, "status": "stopping"}
+    assert started.json == {"agent_id": agent_id, "status": "idle"}
+    assert (deleted.code, deleted.out) == (0, "")
+    assert gone.code == 5
+    assert agent_id in gone.err
+
+
+async def test_quiet_prints_what_a_script_needs_and_nothing_else(shell: Shell) -> None:
+    agent = await shell("agents", "create", "scout-2", "--budget", "1", "-q")
+    token = await shell("tokens", "create", agent.out.strip(), "-q")
+
+    assert agent.out == f"{agent.out.strip()}\n"
+    assert token.out == f"{token.out.strip()}\n"
+    assert " " not in token.out
+    assert token.err == ""
+
+
+async def test_a_token_is_created_rotated_listed_and_revoked(shell: Shell) -> None:
+    await shell("agents", "create", "scout-3", "--budget", "1")
+    made = await shell("tokens", "create", "scout-3", "--name", "ci", "--json")
+    second = await shell("tokens", "create", "scout-3")
+    rotated = await shell("tokens", "rotate", made.json["id"], "--json")
+    listed = await shell("tokens", "list", "--agent", "scout-3", "--json")
+    revoked = await shell("tokens", "revoke", made.json["id"])
+    again = await shell("tokens", "revoke", made.json["id"])
+
+    assert second.code == 6
+    assert rotated.json["token"] not in ("", made.json["token"])
+    assert [(each["name"], each["token"]) for each in listed.json] == [("ci", "")]
+    assert revoked.code == 0
+    assert again.code == 6
+
+
+async def test_a_providers_key_comes_from_stdin_or_a_variable_only(shell: Shell) -> None:
+    address = ("--kind", "openai", "--base-url", "http://127.0.0.1:9/v1")
+    one = await shell("providers", "add", "one", *address, "--key-stdin", "--json", stdin=KEY)
+    two = await shell("providers", "add", "two", *address, "--key-env", "THE_KEY", THE_KEY=KEY)
+    none = await shell("providers", "add", "three", *address)
+    unset = await shell("providers", "add", "three", *address, "--key-env", "NO_SUCH")
+    twice = await shell("providers", "add", "one", *address, "--key-stdin", stdin=KEY)
+    listed = await shell("providers", "list")
+    deleted = await shell("providers", "delete", one.json["id"])
+
+    assert (one.code, two.code, deleted.code) == (0, 0, 0)
+    assert (none.code, unset.code, twice.code) == (2, 2, 6)
+    assert "NO_SUCH" in unset.err
+    assert KEY not in one.out + two.out + listed.out
+    assert "one" in listed.out
+    assert "two" in listed.out
+
+
+async def test_budgets_add_up(shell: Shell) -> None:
+    await shell("agents", "create", "scout-4", "--budget", "1.5")
+    one = await shell("budget", "show", "scout-4", "--json")
+    every = await shell("budget", "show", "--json")
+    table = await shell("budget", "show")
+
+    assert one.json["available_usd"] == 1.5
+    assert {each["name"]: each["budget"] for each in every.json}["scout-4"] == one.json
+    limits = [Decimal(str(each["budget"]["limit_usd"])) for each in every.json]
+    assert table.out.splitlines()[-1].split()[:2] == ["total", dollars(sum(limits, Decimal(0)))]
+
+
+async def test_prices_are_set_and_listed(shell: Shell) -> None:
+    set_price = await shell(
+        "prices", "set", "openai", "house", "--input", "0.15", "--output", "0.6", "--json"
+    )
+    listed = await shell("prices", "list", "--model", "house", "--json")
+    too_fine = await shell("prices", "set", "openai", "x", "--input", "1e-9", "--output", "1")
+
+    assert listed.json == [set_price.json]
+    assert '"input_usd_per_million": 0.15,' in set_price.out
+    assert too_fine.code == 2
+
+
+async def test_health_needs_no_sign_in(stranger: Shell) -> None:
+    told = await stranger("health")
+    as_json = await stranger("health", "--json")
+
+    assert told.code == as_json.code == 0
+    assert "books" in told.out
+    assert as_json.json["ledger"]["balanced"] is True
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("agents", "create", "scout", "--budget", "-1"),
+        ("agents", "create", "scout", "--budget", "much"),
+        ("agents", "create", "scout"),
+        ("agents", "create", "", "--budget", "1"),
+        ("agents", "update", "agent_x"),
+        ("events", "tail", "--type", "Nonsense"),
+        ("prices", "set", "nobody", "m", "--input", "1", "--output", "1"),
+        ("health", "--server", "ftp://somewhere"),
+        ("nonsense",),
+    ],
+)
+async def test_a_wrong_value_ends_with_2(shell: Shell, wrong: tuple[str, ...]) -> None:
+    ended = await shell(*wrong)
+
+    assert (ended.code, ended.out) == (2, "")
+    assert "Traceback" not in ended.err
+
+
+async def test_a_server_that_is_not_there_ends_with_9(stranger: Shell) -> None:
+    ended = await stranger("health", "--server", "127.0.0.1:1")
+
+    assert (ended.code, ended.out) == (9, "")
+    assert "Connection refused" in ended.err
+    assert "steward serve" in ended.err
+
+
+async def test_an_ambiguous_name_asks_for_the_id(shell: Shell) -> None:
+    ids = [
+        (await shell("agents", "create", "twin", "--budget", "1", "-q")).out.strip()
+        for _ in range(2)
+    ]
+    ended = await shell("agents", "show", "twin")
+
+    assert ended.code == 5
+    assert all(agent_id in ended.err for agent_id in ids)
+
+
+async def test_output_is_not_cut_where_there_is_no_terminal(shell: Shell) -> None:
+    name = "a very long name " * 5
+    agent = await shell("agents", "create", name.strip(), "--budget", "1", "-q")
+    listed = await shell("agents", "list")
+
+    row = next(line for line in listed.out.splitlines() if agent.out.strip() in line)
+    assert name.strip() in row
+    assert "\x1b" not in listed.out
+
+
+async def test_every_command_explains_itself(stranger: Shell) -> None:
+    shown = await stranger("--help")
+    names = [line.split()[0] for line in shown.out.split("Commands:")[1].splitlines() if line]
+
+    assert "serve" in names
+    for name in names:
+        ended = await stranger(name, "--help")
+        assert ended.code == 0
+        assert "Usage: steward" in ended.out
+
+
+async def test_the_session_file_of_another_server_is_left_alone(
+    shell: Shell, server: ServerProcess
+) -> None:
+    port = server.grpc_address.rpartition(":")[2]
+    other = await shell("agents", "list", "--server", f"localhost:{port}")
+
+    assert other.code == 3
+    assert (await shell("agents", "list")).code == 0
+
+
+async def test_a_session_file_that_is_damaged_means_not_signed_in(shell: Shell) -> None:
+    file = next(path for path in Path(shell.home).iterdir() if path.name.startswith("session-"))
+    file.write_text(json.dumps({"access_token": 1}))
+
+    assert (await shell("agents", "list")).code == 3

@@ -1,0 +1,180 @@
+"""What the two clients ask and are told; every test runs on both."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from steward_client.client.values import Agent, AgentReport, Token
+from steward_client.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    Unauthorized,
+)
+from tests.integration.sdk.conftest import Call
+
+KEY = "sk-live-canary-0123456789abcdef"
+
+
+async def test_an_agent_is_created_listed_changed_and_deleted(call: Call) -> None:
+    made: Agent = await call("agents.create", "scout", budget_usd="2.000000001")
+    seen: Agent = await call("agents.get", made.id)
+    changed = await call("agents.update", made.id, name="ranger", budget_usd=3)
+    listed = await call("agents.list")
+    await call("agents.delete", made.id)
+
+    assert seen == made
+    assert made.budget.limit_usd == Decimal("2.000000001")
+    assert (made.status, made.budget.state, made.last_seen_at) == ("idle", "active", None)
+    assert made.created_at is not None
+    assert made.created_at.utcoffset() == timedelta(0)
+    assert (changed.name, changed.budget.limit_usd) == ("ranger", 3)
+    assert listed == (changed,)
+    with pytest.raises(NotFound) as gone:
+        await call("agents.get", made.id)
+    assert gone.value.reason == "AGENT_NOT_FOUND"
+    assert gone.value.facts == {"agent": made.id}
+
+
+async def test_a_creation_repeated_by_its_id_gives_the_same_agent(call: Call) -> None:
+    first = await call("agents.create", "scout", budget_usd=1, request_id="once")
+    again = await call("agents.create", "scout", budget_usd=1, request_id="once")
+
+    assert again.id == first.id
+    assert len(await call("agents.list")) == 1
+
+
+async def test_an_agent_stops_and_starts(call: Call) -> None:
+    agent = await call("agents.create", "scout", budget_usd=1)
+
+    assert await call("agents.stop", agent.id, reason="enough") == "stopping"
+    stopped: AgentReport = await call("agents.status", agent.id)
+    assert stopped.desired_state == "stopped"
+    assert await call("agents.start", agent.id) == "idle"
+    started = await call("agents.status", agent.id)
+    assert started.desired_state == "running"
+    assert (started.exit_code, started.open_leases) == (None, 0)
+    assert started.budget == await call("budget.status", agent.id)
+
+
+async def test_a_token_shows_its_text_twice_and_ends_once(call: Call) -> None:
+    agent = await call("agents.create", "scout", budget_usd=1)
+    made: Token = await call("tokens.create", agent.id, name="ci", expires_in_days=30)
+    rotated = await call("tokens.rotate", made.id)
+    listed = await call("tokens.list", agent_id=agent.id, status="active")
+    await call("tokens.revoke", made.id)
+
+    assert made.token
+    assert made.token not in repr(made)
+    assert rotated.token not in ("", made.token)
+    assert [each.token for each in listed] == [""]
+    assert (await call("tokens.get", made.id)).status == "revoked"
+    assert await call("tokens.list", status="active") == ()
+    with pytest.raises(Conflict) as twice:
+        await call("tokens.revoke", made.id)
+    assert twice.value.reason == "TOKEN_REVOKED"
+
+
+async def test_a_provider_keeps_its_key_to_itself(call: Call) -> None:
+    made = await call(
+        "providers.create", "local", api_key=KEY, kind="openai", base_url="http://127.0.0.1:9/v1"
+    )
+    listed = await call("providers.list")
+    await call("providers.delete", made.id)
+
+    assert KEY not in repr(listed)
+    assert [(each.name, each.kind, each.usable) for each in listed] == [("local", "openai", True)]
+    assert await call("providers.list") == ()
+
+
+async def test_prices_are_dollars_a_million_tokens(call: Call) -> None:
+    set_price = await call(
+        "prices.set",
+        "openai",
+        "house-model",
+        input_usd_per_million="0.15",
+        output_usd_per_million="0.6",
+        cache_read_usd_per_million="0.075",
+    )
+    listed = {each.model: each for each in await call("prices.list", provider="openai")}
+
+    assert listed["house-model"] == set_price
+    assert set_price.input_usd_per_million == Decimal("0.15")
+    assert set_price.cache_read_usd_per_million == Decimal("0.075")
+    assert set_price.cache_write_usd_per_million == Decimal("0.15")
+    assert set_price.source == "administrator"
+    assert listed["gpt-4o"].output_usd_per_million == 10
+    with pytest.raises(ValueError, match="6 decimals"):
+        await call(
+            "prices.set",
+            "openai",
+            "finer",
+            input_usd_per_million="0.0000001",
+            output_usd_per_million=1,
+        )
+
+
+async def test_every_page_of_a_list_is_read(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steward_client.client.resources.PAGE_SIZE", 2)
+    made = [await call("agents.create", f"agent {n}", budget_usd=1) for n in range(5)]
+    for agent in made:
+        await call("tokens.create", agent.id)
+
+    agents = await call("agents.list")
+    tokens = await call("tokens.list")
+
+    assert [each.id for each in agents] == [each.id for each in reversed(made)]
+    assert {each.agent_id for each in tokens} == {each.id for each in made}
+    assert len(tokens) == 5
+
+
+async def test_a_wrong_value_is_named(call: Call) -> None:
+    with pytest.raises(InvalidRequest) as wrong:
+        await call("agents.create", "", budget_usd=0)
+    assert set(wrong.value.fields) == {"name", "budget_usd"}
+    assert wrong.value.reason == "VALIDATION_ERROR"
+
+
+@pytest.mark.parametrize("amount", ["-1", "0.0000000001", "nan", "much"])
+async def test_what_is_no_amount_of_money_is_not_sent(call: Call, amount: str) -> None:
+    with pytest.raises(ValueError, match=amount):
+        await call("agents.create", "scout", budget_usd=amount)
+
+
+async def test_a_wrong_password_is_refused_and_too_many_are_told_to_wait(call: Call) -> None:
+    with pytest.raises(Unauthorized) as wrong:
+        await call("login", "admin", "guess")
+    assert wrong.value.reason == "INVALID_CREDENTIALS"
+
+    refusals: list[Any] = []
+    for _ in range(10):
+        try:
+            await call("login", "nobody", "guess")
+        except Unauthorized:
+            continue
+        except RateLimited as error:
+            refusals.append(error)
+    assert refusals
+    assert refusals[0].retry_after_s > 0
+
+
+async def test_nothing_is_seen_after_a_logout(call: Call) -> None:
+    assert await call("agents.list") == ()
+    await call("logout")
+
+    with pytest.raises(Unauthorized):
+        await call("agents.list")
+    assert (await call("health")).status == "healthy"
+
+
+async def test_health_says_that_the_books_balance(call: Call) -> None:
+    health = await call("health")
+
+    assert health.ledger.balanced
+    assert health.version
+    assert health.ledger.overrun_usd == 0
