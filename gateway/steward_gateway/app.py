@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,9 @@ KEEPALIVE_S = 75  # above the 60 s of common proxies, so that they are the ones 
 
 UNMATCHED = "unmatched"
 """The endpoint of requests that no route takes: their paths are the callers' invention."""
+
+FLUSH_S = 1.0
+"""How long answers may take to be written, once the requests they belong to are over."""
 
 Observe = Callable[[str, int, float], None]
 """Called once per request with the path template, the HTTP status and the time it took in s."""
@@ -72,6 +76,7 @@ class Gateway:
             path.removesuffix("*"): page for path, page in pages.items() if path.endswith("/*")
         }
         self._stopping = asyncio.Event()
+        self._requests: set[asyncio.Future[None]] = set()
         self._streams: set[asyncio.Task[Any]] = set()
         self._sessions: set[asyncio.Task[None]] = set()
         self._rest: Trie[RestRoute] = Trie()
@@ -87,10 +92,11 @@ class Gateway:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong is told in the dialect of the path."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        begun_s = time.perf_counter()  # a loop's own clock may count in milliseconds
         seen = _Seen(request_id_of(request.headers))
         status = errors.CLIENT_CLOSED_REQUEST
+        ended = asyncio.get_running_loop().create_future()
+        self._requests.add(ended)
         try:
             response = await self._answer(request, seen)
             status = response.status
@@ -98,7 +104,9 @@ class Gateway:
                 response.headers.setdefault(REQUEST_ID, seen.request_id)
             return response
         finally:
-            self._done(request, seen, status, loop.time() - started)
+            self._requests.discard(ended)
+            ended.cancel()
+            self._done(request, seen, status, time.perf_counter() - begun_s)
 
     async def _answer(self, request: web.BaseRequest, seen: _Seen) -> web.StreamResponse:
         told: dict[str, str] = {}
@@ -238,6 +246,11 @@ class Gateway:
             if ending:
                 _, ending = await asyncio.wait(ending, timeout=grace_s)
 
+    async def finish_requests(self) -> None:
+        """Wait for the requests under way, as long as they may still take."""
+        if self._requests:
+            await asyncio.wait(self._requests, timeout=self.config.drain_grace_s)
+
 
 def _target(found: Found[RestRoute] | None, method: str) -> RestRoute | None:
     if found is None:
@@ -296,6 +309,8 @@ class RunningGateway:
         for site in list(self._runner.sites):
             await site.stop()
         await self.gateway.end_streams()
+        # Here, because aiohttp would read no more of the bodies that are still on their way.
+        await self.gateway.finish_requests()
         await self._runner.cleanup()
 
 
@@ -349,7 +364,7 @@ async def serve_gateway(
         access_log=None,
         logger=http_log,
     )
-    runner = web.ServerRunner(server, shutdown_timeout=gateway.config.drain_grace_s)
+    runner = web.ServerRunner(server, shutdown_timeout=FLUSH_S)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, ssl_context=ssl_context, reuse_port=reuse_port)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import resources
+from importlib.resources.abc import Traversable
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import (
@@ -38,15 +39,15 @@ class Contracts:
             yield from service.methods
 
 
-def load_contracts(descriptor_set: Path | bytes | None = None) -> Contracts:
+def load_contracts(descriptor_set: Traversable | bytes | None = None) -> Contracts:
     """Read which services there are; None reads the set that ships with the `steward` package.
 
     Raises:
         ContractFault: the set is missing or broken, or its generated modules cannot be imported.
     """
     if descriptor_set is None:
-        descriptor_set = Path(__import__("steward").__path__[0]) / "descriptors.binpb"
-    if isinstance(descriptor_set, Path):
+        descriptor_set = resources.files("steward") / "descriptors.binpb"
+    if not isinstance(descriptor_set, bytes):
         if not descriptor_set.is_file():
             raise ContractFault(f"no descriptor set at {descriptor_set}; compile the protos first")
         descriptor_set = descriptor_set.read_bytes()

@@ -6,10 +6,8 @@ say all that is wrong with it and where.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -29,6 +27,19 @@ from steward_gateway.names import (
     map_value,
     real_oneof,
 )
+from steward_gateway.scalars import (
+    INTEGER_RANGES,
+    MAX_FLOAT32,
+    Reader,
+    integer_reader,
+    key_reader,
+    number_reader,
+    read_bool,
+    read_json_value,
+    read_list,
+    read_struct,
+    read_text,
+)
 from steward_gateway.wellknown import (
     Unreadable,
     read_base64,
@@ -37,28 +48,8 @@ from steward_gateway.wellknown import (
     snake_case,
 )
 
-Reader = Callable[[Any], Any]
-"""Turns a JSON value into what a constructor takes; raises `ValueError` with the fault."""
-
 Walk = Callable[[Any, str, dict[str, str]], None]
 """Writes every fault of a value found at a path into the dictionary."""
-
-MAX_FLOAT32 = 3.4028235677973362e38
-"""The largest double that still rounds to a finite 32-bit float: 3.4028235e38 is how it prints."""
-MAX_EXACT_INTEGER = 2**53
-MAX_INTEGER_DIGITS = 20
-_RANGES = {
-    FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
-    FieldDescriptor.TYPE_SINT32: (-(2**31), 2**31 - 1),
-    FieldDescriptor.TYPE_SFIXED32: (-(2**31), 2**31 - 1),
-    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
-    FieldDescriptor.TYPE_FIXED32: (0, 2**32 - 1),
-    FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.TYPE_SINT64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.TYPE_SFIXED64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
-    FieldDescriptor.TYPE_FIXED64: (0, 2**64 - 1),
-}
 
 
 class _NoType:
@@ -174,7 +165,7 @@ class Decoders:
         return read, walk
 
     def _map(self, field: FieldDescriptor) -> tuple[Reader, Walk]:
-        read_key = _map_key(map_key(field))
+        read_key = key_reader(map_key(field))
         value_field = map_value(field)
         in_dollars = is_money(field) and self._style is Style.HOUSE
         read_item, walk_item = self._singular(value_field, in_dollars=in_dollars)
@@ -242,18 +233,18 @@ class Decoders:
             return self._enum(field.enum_type)
         if in_dollars:
             return money.nanousd
-        if field.type in _RANGES:
-            low, high = _RANGES[field.type]
-            return _integer(low, high, texts=self._style is Style.PROTOJSON or high >= 2**32)
+        if field.type in INTEGER_RANGES:
+            low, high = INTEGER_RANGES[field.type]
+            return integer_reader(low, high, texts=self._style is Style.PROTOJSON or high >= 2**32)
         if field.type == FieldDescriptor.TYPE_DOUBLE:
-            return _number(float("inf"), texts=self._style is Style.PROTOJSON)
+            return number_reader(float("inf"), texts=self._style is Style.PROTOJSON)
         if field.type == FieldDescriptor.TYPE_FLOAT:
-            return _number(MAX_FLOAT32, texts=self._style is Style.PROTOJSON)
+            return number_reader(MAX_FLOAT32, texts=self._style is Style.PROTOJSON)
         if field.type == FieldDescriptor.TYPE_BOOL:
-            return _bool
+            return read_bool
         if field.type == FieldDescriptor.TYPE_BYTES:
             return read_base64
-        return _text
+        return read_text
 
     def _enum(self, enum: EnumDescriptor) -> Reader:
         if self._style is Style.HOUSE:
@@ -268,7 +259,7 @@ class Decoders:
             return read_word
         numbers = {value.name: value.number for value in enum.values}
         closed = enum.is_closed
-        integer = _integer(-(2**31), 2**31 - 1, texts=True)
+        integer = integer_reader(-(2**31), 2**31 - 1, texts=True)
 
         def read_name(value: Any) -> int:
             if type(value) is str and value in numbers:
@@ -289,9 +280,9 @@ class Decoders:
             "google.protobuf.Timestamp": read_timestamp,
             "google.protobuf.Duration": read_duration,
             "google.protobuf.FieldMask": self._field_mask,
-            "google.protobuf.Struct": _struct,
-            "google.protobuf.Value": _json_value,
-            "google.protobuf.ListValue": _list_value,
+            "google.protobuf.Struct": read_struct,
+            "google.protobuf.Value": read_json_value,
+            "google.protobuf.ListValue": read_list,
             "google.protobuf.Any": self._any,
         }.get(full_name)
 
@@ -337,7 +328,7 @@ def _oneofs(descriptor: Descriptor) -> list[list[str]]:
 
 
 def _taken_as_is(field: FieldDescriptor) -> type:
-    if field.type in _RANGES:
+    if field.type in INTEGER_RANGES:
         return int
     return {
         FieldDescriptor.TYPE_STRING: str,
@@ -383,120 +374,6 @@ def _list(
                 found[f"{path}[{index}]"] = "must not be null"
 
     return read, walk
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise Unreadable("must be text")
-    return value
-
-
-def _bool(value: Any) -> bool:
-    if type(value) is not bool:
-        raise Unreadable("must be true or false")
-    return value
-
-
-def _is_integer(text: str) -> bool:
-    """Whether the text is what JSON writes for an integer; `int` alone takes "1_0" and more."""
-    digits = text.removeprefix("-")
-    return digits.isdigit() and digits.isascii() and len(digits) <= MAX_INTEGER_DIGITS
-
-
-def _integer(low: int, high: int, *, texts: bool) -> Reader:
-    fault = f"must be an integer from {low} to {high}"
-
-    def read(value: Any) -> int:
-        if type(value) is int:
-            number = value
-        elif type(value) is str and texts and _is_integer(value):
-            number = int(value)
-        elif (
-            type(value) in (float, Decimal)
-            and -MAX_EXACT_INTEGER <= value <= MAX_EXACT_INTEGER
-            and value == int(value)
-        ):
-            number = int(value)  # 5.0 is an integer; beyond 2^53 a double may not be the one meant
-        else:
-            raise Unreadable(fault)
-        if low <= number <= high:
-            return number
-        raise Unreadable(fault)
-
-    return read
-
-
-_SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,4})?")
-
-
-def _number(limit: float, *, texts: bool) -> Reader:
-    def read(value: Any) -> float:
-        if type(value) is str and texts:
-            if value in _SPECIAL:
-                return _SPECIAL[value]
-            if len(value) > 400 or not _DECIMAL.fullmatch(value):
-                raise Unreadable("must be a number")
-        elif type(value) not in (int, float, Decimal):
-            raise Unreadable("must be a number")
-        number = float(value)
-        if -limit <= number <= limit and number - number == 0:
-            return number
-        raise Unreadable("must be a number that fits the field")
-
-    return read
-
-
-def _map_key(field: FieldDescriptor) -> Reader:
-    if field.type == FieldDescriptor.TYPE_STRING:
-        return _text
-    if field.type == FieldDescriptor.TYPE_BOOL:
-
-        def read_bool(key: str) -> bool:
-            if key in ("true", "false"):
-                return key == "true"
-            raise Unreadable("must be true or false")
-
-        return read_bool
-    low, high = _RANGES[field.type]
-    return _integer(low, high, texts=True)
-
-
-# A constructor takes what a Struct or ListValue holds as it is, not as `fields` or `values`.
-
-
-def _struct(value: Any) -> dict[str, Any]:
-    if type(value) is not dict:
-        raise Unreadable("must be an object")
-    return {key: _plain(item) for key, item in value.items()}
-
-
-def _list_value(value: Any) -> list[Any]:
-    if type(value) is not list:
-        raise Unreadable("must be a list")
-    return [_plain(item) for item in value]
-
-
-def _plain(value: Any) -> Any:
-    if type(value) is dict:
-        return _struct(value)
-    if type(value) is list:
-        return _list_value(value)
-    return float(value) if type(value) in (int, Decimal) else value
-
-
-def _json_value(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {"null_value": 0}
-    if type(value) is str:
-        return {"string_value": value}
-    if type(value) is bool:
-        return {"bool_value": value}
-    if type(value) is dict:
-        return {"struct_value": _struct(value)}
-    if type(value) is list:
-        return {"list_value": _list_value(value)}
-    return {"number_value": float(value)}
 
 
 def construct(descriptor: Descriptor, arguments: Any) -> Message:

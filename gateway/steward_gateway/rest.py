@@ -172,7 +172,6 @@ class RestRoute:
             frame = _event if events else _line
             async with _Heartbeat(response, self._config.heartbeat_s if events else None):
                 await self._relay(call, response, frame, exchange.request_id)
-            await response.write_eof()
             return response
         finally:
             await call.aclose()
@@ -199,8 +198,13 @@ class RestRoute:
                 raise
             task.uncancel()  # the gateway stops: the reader is told so before it goes
             refusal = Refusal(StatusCode.UNAVAILABLE, "the gateway is stopping; connect again")
-        except ValueError:
-            log.exception("gateway.unencodable", method=self.route.full_method)
+        except ConnectionError:
+            return  # the reader has gone
+        except Exception:
+            # The head is sent: what goes wrong now can only be told in the body.
+            log.exception(
+                "gateway.stream_failed", method=self.route.full_method, request_id=request_id
+            )
             refusal = errors.internal(request_id)
         else:
             return

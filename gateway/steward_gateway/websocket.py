@@ -282,8 +282,8 @@ class _Session:
                     await self._send(write(message))
         except RpcFailure as failure:
             return self._close_of(errors.refusal_of(failure, self._request_id))
-        except ValueError:
-            log.exception("gateway.unencodable", **self._facts())
+        except Exception:
+            log.exception("gateway.stream_failed", **self._facts())
             return self._close_of(errors.internal(self._request_id))
         return WSCloseCode.OK, b""
 

@@ -15,6 +15,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Metadata: TypeAlias = "Sequence[tuple[str, str | bytes]]"
 
 
+STATUS_DETAILS = "grpc-status-details-bin"  # where gRPC carries a status with its details
+
+
 class Refused(Exception):
     """A call that ends with a status other than OK; doors put it on their wire."""
 
@@ -94,7 +97,15 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         raise Refused(status_pb2.Status(code=code.value[0], message=details))
 
     async def abort_with_status(self, status: Any) -> NoReturn:
-        await self.abort(status.code, status.details, status.trailing_metadata)
+        detailed: status_pb2.Status | None = None
+        for key, value in status.trailing_metadata or ():
+            if key == STATUS_DETAILS:
+                detailed = status_pb2.Status.FromString(value)
+            else:
+                self.trailing.append((key, value))
+        if detailed is not None:
+            raise Refused(detailed)
+        await self.abort(status.code, status.details)
         raise AssertionError("unreachable")
 
     def set_code(self, code: Any) -> None:

@@ -100,13 +100,16 @@ def _innermost(handler: Any) -> Open:
     behaviour = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
-    if not handler.response_streaming:
-        return behaviour  # type: ignore[no-any-return]
+
+    async def open_unary(request: Any, call: Call) -> Any:
+        _refuse_malformed(request)
+        return await behaviour(request, call)
 
     async def open_stream(request: Any, call: Call) -> Any:
+        _refuse_malformed(request)
         return behaviour(request, call)
 
-    return open_stream
+    return open_stream if handler.response_streaming else open_unary
 
 
 def _link(interceptor: AsyncServerInterceptor, following: Open, name: str) -> Open:
@@ -126,7 +129,7 @@ def _grpc_handler(method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, An
         call, begun_s = _call_from(context), time.perf_counter()
         code = grpc.StatusCode.CANCELLED  # unless it ends before its caller leaves
         try:
-            response = await method.open(_read(request), call)
+            response = await method.open(request, call)
             code = grpc.StatusCode.OK
             context.set_trailing_metadata(tuple(call.trailing))
             return response
@@ -137,10 +140,12 @@ def _grpc_handler(method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, An
             _note(method, call, code, begun_s)
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        if method.streams_requests:
+            request = _well_formed(request)
         call, begun_s = _call_from(context), time.perf_counter()
         code = grpc.StatusCode.CANCELLED
         try:
-            async with aclosing(await method.open(_read(request), call)) as responses:
+            async with aclosing(await method.open(request, call)) as responses:
                 async for response in responses:
                     yield response
             code = grpc.StatusCode.OK
@@ -168,6 +173,12 @@ def _grpc_handler(method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, An
 class _Malformed:
     """Stands for bytes that are no message: grpc would answer UNKNOWN and log a stack trace."""
 
+    def __getattr__(self, name: str) -> str:
+        """The text of a field, for links that look at one: empty."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return ""
+
 
 _MALFORMED = _Malformed()
 
@@ -182,30 +193,17 @@ def _deserializer(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]
     return read
 
 
-def _read(request: Any) -> Any:
-    """The request, or a stream of requests that fails at the first that is none.
-
-    Raises:
-        Refused: the request is none.
-    """
-    if hasattr(request, "__aiter__"):
-        return _read_all(request)
-    if request is _MALFORMED:
-        raise Refused(_not_a_message().to_status())
-    return request
-
-
-async def _read_all(requests: Any) -> AsyncIterator[Any]:
+async def _well_formed(requests: Any) -> AsyncIterator[Any]:
     async for request in requests:
-        if request is _MALFORMED:
-            raise _not_a_message()
+        _refuse_malformed(request)
         yield request
 
 
-def _not_a_message() -> InvalidArgument:
-    return InvalidArgument(
-        "the bytes sent are not the message this method takes", reason="MALFORMED_MESSAGE"
-    )
+def _refuse_malformed(request: Any) -> None:
+    if request is _MALFORMED:
+        raise InvalidArgument(
+            "the bytes sent are not the message this method takes", reason="MALFORMED_MESSAGE"
+        )
 
 
 def _note(method: Method, call: Call, code: grpc.StatusCode, begun_s: float) -> None:

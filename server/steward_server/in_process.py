@@ -29,7 +29,12 @@ class InProcess:
         self, method: str, request: Any, *, metadata: Metadata, timeout_s: float | None = None
     ) -> Reply:
         found = self._find(method)
-        call = _call_with(metadata, timeout_s, None)
+        initial: list[tuple[str, str | bytes]] = []
+
+        async def keep(sent: Metadata) -> None:
+            initial.extend(sent)
+
+        call = _call_with(metadata, timeout_s, keep)
         try:
             async with asyncio.timeout(timeout_s):
                 response = await found.open(request, call)
@@ -37,7 +42,7 @@ class InProcess:
             raise _failure(Refused(DEADLINE), call) from None
         except Refused as refused:
             raise _failure(refused, call) from None
-        return Reply(response, (), tuple(call.trailing))
+        return Reply(response, tuple(initial), tuple(call.trailing))
 
     def stream(
         self,
@@ -78,12 +83,13 @@ class InProcessStream:
         self._requests = requests
         self._ends_at_s = None if timeout_s is None else loop.time() + timeout_s
         self._accepted: asyncio.Future[None] = loop.create_future()
+        self._initial: Metadata = ()
         self._call = _call_with(metadata, timeout_s, self._accept)
         self._responses: Any = None
         self._first: asyncio.Future[Message] | None = None
 
-    async def _accept(self, metadata: Any) -> None:
-        del metadata
+    async def _accept(self, metadata: Metadata) -> None:
+        self._initial = tuple(metadata)
         if not self._accepted.done():
             self._accepted.set_result(None)
 
@@ -105,7 +111,7 @@ class InProcessStream:
         await asyncio.wait((self._first, self._accepted), return_when=asyncio.FIRST_COMPLETED)
         if not self._accepted.done() and isinstance(error := self._first.exception(), RpcFailure):
             raise error
-        return ()
+        return self._initial
 
     def trailing_metadata(self) -> Metadata:
         return tuple(self._call.trailing)

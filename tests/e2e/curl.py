@@ -103,3 +103,8 @@ def error(
 def invalid(*fields: str) -> dict[str, Any]:
     """The shape of a refusal of these fields."""
     return error("VALIDATION_ERROR", fields=dict.fromkeys(fields, str))
+
+
+def conflict(reason: str, *details: str) -> dict[str, Any]:
+    """The shape of a refusal because of how things stand, with the facts of it."""
+    return error("CONFLICT", reason, details=dict.fromkeys(details, str))

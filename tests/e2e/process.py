@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -67,8 +68,9 @@ class Steward:
         """Stop it; its exit code, and what it wrote on standard output since `ready`."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        rest, _ = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, rest
+        assert self.process.stdout is not None
+        rest = self.process.stdout.read()
+        return self.process.wait(PATIENCE_S), rest
 
     def refuses_connections(self) -> bool:
         host, _, port = self.http_address.rpartition(":")
@@ -101,15 +103,32 @@ def steward(data_dir: Path, **settings: str) -> Iterator[Steward]:
             process.stdout.close()
 
 
-def refused_start(data_dir: Path, **settings: str) -> tuple[int, str, str]:
-    """Start a server that will not; its exit code, standard output and standard error."""
-    ended = subprocess.run(
-        START,
-        env=environment(data_dir, **settings),
-        cwd=data_dir.parent,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    return ended.returncode, ended.stdout, ended.stderr
+def refused_start(data_dir: Path, **settings: str) -> tuple[int | None, str, str]:
+    """Start a server that will not; its exit code, standard output and standard error.
+
+    The process is forked off one that has the modules loaded already, which takes a tenth of the
+    time of `python -m steward_server`.
+    """
+    out, err = (data_dir.with_name(f"{data_dir.name}.{name}") for name in ("out", "err"))
+    starting = multiprocessing.get_context("forkserver")
+    starting.set_forkserver_preload(["steward_server.__main__"])
+    process = starting.Process(target=_start, args=(environment(data_dir, **settings), out, err))
+    process.start()
+    process.join(PATIENCE_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    code = process.exitcode
+    process.close()
+    return code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
+
+
+def _start(variables: dict[str, str], out: Path, err: Path) -> None:
+    from steward_server.__main__ import serve
+
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(out.parent)
+    for number, file in ((1, out), (2, err)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), number)
+    serve.main(args=[], prog_name="steward serve")

@@ -30,11 +30,11 @@ def main() -> None:
         except openai.APIStatusError as error:
             if error.status_code != 402:
                 raise
-            print(f"call {number}: 402, {error.body}", flush=True)
+            print(f"agent: call {number} got 402: {error.body}", flush=True)
             return
         tokens += answer.usage.total_tokens if answer.usage else 0
         if number % 10 == 0:
-            print(f"call {number}: {tokens} tokens so far", flush=True)
+            print(f"agent: {tokens} tokens in {number} calls", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The Python client: `Runtime` runs agents on lent money, `Client` is the interface for people.
 
-Start reading at runtime.py. Names are imported when first used, because the server imports the
-pure modules (`prices`, `seal`) and needs nothing else.
+Start reading at async_runtime.py. Names are imported when first used: the server imports the pure
+modules (`prices`, `seal`) and needs nothing else.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from steward_client.async_runtime import AsyncRuntime
     from steward_client.client import AsyncClient, Client
     from steward_client.errors import StewardError
-    from steward_client.runtime import AsyncRuntime, Metrics, RunId, Runtime
+    from steward_client.runs import Metrics, RunId
+    from steward_client.runtime import Runtime
 
 __all__ = ["AsyncClient", "AsyncRuntime", "Client", "Metrics", "RunId", "Runtime", "StewardError"]
 
@@ -20,9 +22,9 @@ _HOME = {
     "AsyncClient": "client",
     "Client": "client",
     "StewardError": "errors",
-    "AsyncRuntime": "runtime",
-    "Metrics": "runtime",
-    "RunId": "runtime",
+    "AsyncRuntime": "async_runtime",
+    "Metrics": "runs",
+    "RunId": "runs",
     "Runtime": "runtime",
 }
 

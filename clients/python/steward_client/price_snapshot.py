@@ -80,8 +80,8 @@ def _names(provider: Provider, model: ModelInfo) -> list[str]:
     return sorted(
         name.lower()
         for name in names
-        # The first model that matches a name has it; a prefix cut short may match none.
-        if (provider.find_model(name) or model) is model
+        # The first model that matches a name has it. Fine-tuned ones match with more behind only.
+        if provider.find_model(name) is model or name.startswith("ft:")
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import orjson
 from aiohttp import web
+from multidict import CIMultiDict
 
 from steward_client.breaker import BreakerConfig, CircuitBreaker, CircuitOpen
 from steward_client.lent_key import LentKey
@@ -166,7 +167,10 @@ class MeteringProxy:
             ) from error
         body, ask = self._read(raw)
         tariff = await self._tariff(ask.model)
-        body, pii = self._look_through(raw, body, tally)
+        try:
+            body, pii = self._look_through(raw, body, tally)
+        except RecursionError as error:
+            raise Refused(400, "invalid_request", "the request is nested too deeply") from error
         try:
             ticket = self._breaker.admit()
         except CircuitOpen as error:
@@ -188,13 +192,17 @@ class MeteringProxy:
         except BaseException as error:
             self._breaker.forget(ticket)
             raise _refusal(error) from error
-        if pii is not None:
-            self._saw_pii(tally, replace(pii, request_id=hold.call_id))
-        self._meter.prepare(body, ask, output_tokens=hold.output_tokens)
-        headers = relayed_headers(request.headers)
-        headers["accept-encoding"] = "identity"
-        headers["content-type"] = "application/json"
-        self._key.authorize(headers)
+        try:
+            if pii is not None:
+                self._saw_pii(tally, replace(pii, request_id=hold.call_id))
+            self._meter.prepare(body, ask, output_tokens=hold.output_tokens)
+            payload = orjson.dumps(body)
+            headers = self._headers(request)
+            http = self._session
+        except BaseException:
+            self._breaker.forget(ticket)
+            self._purse.release(hold)
+            raise
         call = Call(
             request=request,
             meter=self._meter,
@@ -210,11 +218,18 @@ class MeteringProxy:
         )
         self._calls.add(call)
         try:
-            return await call.run(self._session, self._url, orjson.dumps(body), headers)
+            return await call.run(http, self._url, payload, headers)
         finally:
             self._calls.discard(call)
             if self._idle is not None and not self._calls:
                 self._idle.set()
+
+    def _headers(self, request: web.BaseRequest) -> CIMultiDict[str]:
+        headers = relayed_headers(request.headers)
+        headers["accept-encoding"] = "identity"
+        headers["content-type"] = "application/json"
+        self._key.authorize(headers)
+        return headers
 
     def _read(self, raw: bytes) -> tuple[dict[str, Any], Ask]:
         try:
@@ -227,6 +242,8 @@ class MeteringProxy:
             return body, self._meter.read(body, size_bytes=len(raw))
         except Unmetered as error:
             raise Refused(400, "not_metered", str(error)) from error
+        except RecursionError as error:
+            raise Refused(400, "invalid_request", "the request is nested too deeply") from error
 
     async def _tariff(self, model: str) -> Tariff:
         tariff = self.prices.find(self._key.kind, model)

@@ -13,9 +13,10 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -135,7 +136,6 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.agent_id = ""
-        self.connected = False
         self._stub = BudgetServiceStub(channel)
         self._ic_token = ic_token
         self._purse = purse
@@ -149,6 +149,8 @@ class Session:
         self._next_message = 0
         self._told: deque[tuple[str, Told]] = deque(maxlen=MAX_TOLD)
         self._work = asyncio.Event()
+        self._up = asyncio.Event()
+        """There is a stream, and the leases are taken up on it."""
         self._quiet = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._supervisor: asyncio.Task[None] | None = None
@@ -168,6 +170,7 @@ class Session:
         """
         self._opened = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(self._supervise(), name="steward-session")
+        self._supervisor.add_done_callback(lambda _: self._quiet.set())
         try:
             await asyncio.wait([self._opened, self._supervisor], return_when="FIRST_COMPLETED")
             if not self._opened.done():
@@ -196,12 +199,17 @@ class Session:
         self._work.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while any(not flow.lost for flow in self._flows) or self._told:
+                while self._owes_and_may_pay():
                     self._quiet.clear()
                     self._retire_settled()
                     await self._quiet.wait()
         await self._end()
         return not self._flows
+
+    def _owes_and_may_pay(self) -> bool:
+        if self._supervisor is None or self._supervisor.done():
+            return False  # the credential has ended: nothing more will be taken
+        return bool(self._told) or any(not flow.lost for flow in self._flows)
 
     async def _end(self) -> None:
         self._closing = True
@@ -227,41 +235,59 @@ class Session:
     # What the purse asks.
 
     async def refresh(self, requested_nanousd: int) -> bool:
-        flow = self._current()
-        if flow is None or flow.wallet is None or not flow.live:
-            return False
-        if requested_nanousd == 0:
-            return await self._attempt(self._resume(flow))
-        return await self._attempt(self._grow(flow, flow.wallet, requested_nanousd))
+        request_id = secrets.token_hex(8)
+
+        async def question() -> bool:
+            flow = self._current()
+            if flow is None or flow.wallet is None or flow.retiring:
+                return False
+            if requested_nanousd == 0:
+                return await self._resume(flow)
+            return await self._grow(flow, flow.wallet, requested_nanousd, request_id)
+
+        return await self._attempt(question)
 
     async def renew(self) -> bool:
-        if self._stream is None:
-            return False
-        return await self._attempt(self._handshake())
+        return await self._attempt(self._handshake)
 
     @property
     def has_nothing_left(self) -> bool:
         return self._has_nothing_left
 
-    async def _attempt(self, question: Any) -> bool:
-        try:
-            return bool(await question)
-        except AgentStopped as error:
-            self._stop(error.message)
-        except BudgetExceeded as error:
-            self._has_nothing_left = True
-            log.info("the server refused: %s", error.message)
-        except StewardError as error:
-            log.info("the server refused: %s", error.message)
-        return False
+    async def _attempt(self, question: Callable[[], Awaitable[bool]]) -> bool:
+        """Ask, over the next stream if this one is cut; False if the server refuses."""
+        deadline_s = self._clock() + self._config.answer_timeout_s
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, deadline_s - self._clock())):
+                    await self._up.wait()
+                return await question()
+            except (Unavailable, DeadlineExceeded):
+                if self._closing:
+                    return False
+            except TimeoutError:
+                return False
+            except StewardError as error:
+                self._refusal(error)
+                return False
 
-    async def _grow(self, flow: _Flow, wallet: Wallet, requested_nanousd: int) -> bool:
+    def _refusal(self, error: StewardError) -> None:
+        if isinstance(error, AgentStopped):
+            self._stop(error.message)
+            return
+        if isinstance(error, BudgetExceeded):
+            self._has_nothing_left = True
+        log.info("the server refused: %s", error.message)
+
+    async def _grow(
+        self, flow: _Flow, wallet: Wallet, requested_nanousd: int, request_id: str
+    ) -> bool:
         asked_at_s = self._clock()
         response = await self._ask(
             refresh=pb.RefreshRequest(
                 lease_id=flow.lease_id,
                 requested_budget_nanousd=requested_nanousd,
-                request_id=secrets.token_hex(8),
+                request_id=request_id,
             )
         )
         answer = response.refresh
@@ -270,13 +296,12 @@ class Session:
                 self._stop("the agent was asked to stop")
             return False
         # The ledger's own total: a grant whose answer was lost is in it.
-        granted_nanousd = answer.lease_granted_nanousd - wallet.granted_nanousd
         wallet.grow(
-            granted_nanousd=max(0, granted_nanousd),
+            granted_nanousd=max(0, answer.lease_granted_nanousd - wallet.granted_nanousd),
             duration_s=answer.lease_duration_ms / 1000,
             asked_at_s=asked_at_s,
         )
-        return granted_nanousd > 0
+        return True
 
     # One stream after the other.
 
@@ -318,7 +343,7 @@ class Session:
                 await keeper
         finally:
             self._stream = None
-            self.connected = False
+            self._up.clear()
             reader.cancel()
             keeper.cancel()
             call.cancel()
@@ -356,7 +381,7 @@ class Session:
             if isinstance(error, Unavailable | DeadlineExceeded):
                 return
             log.warning("a lease was not resumed: %s", error.message)
-        self.connected = True
+        self._up.set()
         if self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
         beats_at_s = self._next_beat_s()
@@ -423,6 +448,8 @@ class Session:
                     response = await answer
         finally:
             stream.answers.pop(message_id, None)
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # seen, even if writing failed first
             stream.batches.pop(message_id, None)
         if response.WhichOneof("message") == "refusal":
             raise error_of_status(response.refusal)
@@ -506,7 +533,7 @@ class Session:
     async def _resume_new(self) -> None:
         for flow in list(self._flows):
             if not flow.live and not flow.lost and self._stream is not None:
-                await self._attempt(self._resume(flow))
+                await self._attempt(partial(self._resume, flow))
         self._work.set()
 
     def _lease_ended(self, flow: _Flow) -> None:
@@ -653,7 +680,13 @@ def _as_steward_errors() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise error_of(error) from error
+        # Why the stream ended is the reader's to know; here it is just gone.
+        raise Unavailable("the stream to the server was cut") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Unavailable("the stream to the server was cut") from error  # the call, not the task
     except TimeoutError as error:
         raise DeadlineExceeded("the server did not answer in time") from error
     except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:

@@ -7,7 +7,6 @@ from steward_server.agents.agent import Agent
 from steward_server.db import Reader, Transaction
 from steward_server.errors import NotFound
 
-
 SEEN_INTERVAL_US = 5_000_000
 
 

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 
-from steward_client.price_snapshot import SOURCE, shipped_prices
 from steward_client.prices import ADMINISTRATOR, Price, PriceTable, Rates, TokenUsage
 from steward_server.db import Database, Row, Transaction
 from steward_server.errors import InvalidArgument
@@ -42,9 +42,13 @@ class PriceBook:
 
         async def seed(transaction: Transaction) -> None:
             known = await transaction.fetch_one(
-                "SELECT count(*) AS count FROM price WHERE source = ?", SOURCE
+                "SELECT count(*) AS count FROM price WHERE source = ?",
+                f"genai-prices {version('genai-prices')}",
             )
             if known is None or known["count"] == 0:
+                # Loading them takes a quarter of a second, and most starts need not.
+                from steward_client.price_snapshot import shipped_prices
+
                 shipped = shipped_prices(datetime.fromtimestamp(now_us / 1e6, UTC))
                 await transaction.execute_many(_INSERT, [_row(price, now_us) for price in shipped])
 

@@ -378,7 +378,8 @@ def _ack(
     newest: Booked | None = None
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, Booked):
-            if not outcome.is_repetition:
+            is_newer = newest is None or outcome.sequence > newest.sequence
+            if is_newer and not outcome.is_repetition:
                 newest = outcome
             ack.overrun_nanousd += outcome.overrun_nanousd
         else:

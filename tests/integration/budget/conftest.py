@@ -22,6 +22,7 @@ from steward.budget.v1.prices_pb2_grpc import PriceServiceStub
 from steward.tokens.v1 import tokens_pb2
 from steward.tokens.v1.tokens_pb2_grpc import TokenServiceStub
 from steward_server.budget.config import BudgetConfig
+from steward_server.in_process import InProcess
 from steward_server.settings import Settings
 from tests.books import Books, read_books, wrong_in
 from tests.integration.conftest import TurnedClock
@@ -131,6 +132,12 @@ class Bank:
         request = pb.ReturnRequest(lease_id=lease_id, **fields)
         return await self.budget.Return(request, metadata=agent.metadata)
 
+    def open_in_process(self, method: str, agent: Agent, requests: Any) -> Any:
+        """Open a stream of the budget service without a socket, as the gateway does."""
+        door = InProcess(self.live.running.dispatcher)
+        name = f"/steward.budget.v1.BudgetService/{method}"
+        return door.stream(name, requests, metadata=agent.metadata)
+
     # What the books say.
 
     def books(self) -> Books:
@@ -161,6 +168,11 @@ class Bank:
     @property
     def _tokens(self) -> Any:
         return TokenServiceStub(self.live.channel)
+
+
+def lease_is(lease_id: str, *states: str) -> Callable[[Books], bool]:
+    """Whether a lease is in one of these states, for `wait` and `pass_time`."""
+    return lambda books: books.lease(lease_id).state in states
 
 
 def usage_fields(**fields: Any) -> dict[str, Any]:

@@ -24,14 +24,6 @@ MAX_TOKENS = 10**12
 ALREADY_EXISTS = grpc.StatusCode.ALREADY_EXISTS
 
 
-async def lent(
-    bank: Bank, *, budget_usd: float = 10, lease_nanousd: int = USD
-) -> tuple[Agent, str]:
-    agent = await bank.agent(budget_usd)
-    granted = await bank.handshake(agent, lease_nanousd)
-    return agent, str(granted.lease_id)
-
-
 def money(books: Books, agent: Agent) -> tuple[int, int, int]:
     """Spent, leased, overrun."""
     account = books.account(agent.agent_id)

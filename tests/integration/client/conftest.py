@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import anthropic
 import openai
+import orjson
 import pytest
 
 from steward.budget.v1 import budget_pb2 as pb
@@ -116,9 +117,10 @@ class Answer:
 async def _post(url: str, body: Any, token: str, headers: dict[str, str]) -> Answer:
     sent = {"authorization": f"Bearer {token}"}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+    text = body if isinstance(body, bytes) else orjson.dumps(body)
     async with (
         aiohttp.ClientSession() as http,
-        http.post(url, json=body, headers=sent) as response,
+        http.post(url, data=text, headers=sent) as response,
     ):
         return Answer(response.status, await response.read(), response.headers.copy())
 

@@ -16,9 +16,8 @@ QUESTION = [{"role": "user", "content": "What is money?"}]
 
 
 async def read_all(stall: Stall, **members: Any) -> None:
-    answer = await stall.openai.chat.completions.create(
-        model="gpt-4o-mini", messages=QUESTION, **members
-    )
+    ask: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION} | members
+    answer = await stall.openai.chat.completions.create(**ask)
     async for _ in answer:
         pass
 

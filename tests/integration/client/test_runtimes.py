@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from steward.events.v1 import events_pb2
+from steward.events.v1.events_pb2_grpc import EventServiceStub
+from steward_client.async_runtime import AsyncRuntime
 from steward_client.errors import BudgetExceeded, Unauthorized, Unavailable
-from steward_client.runtime import AsyncRuntime, RunId, UnknownRun
+from steward_client.runs import RunId, UnknownRun
 from steward_client.standin import StandIn, StandInConfig
 from steward_server.budget.config import BudgetConfig
 from steward_server.settings import Settings
@@ -254,8 +257,7 @@ async def test_a_stopped_agent_starts_again_when_it_may(world: World) -> None:
 async def test_a_revoked_token_ends_the_script(tmp_path: Path) -> None:
     slow = StandInConfig(chunk_count=100_000, chunk_delay_s=0.002)
     async with open_world(tmp_path, standin=slow) as world:
-        runtime = world.runtime(close_timeout_s=0.5)
-        async with runtime:
+        async with world.runtime(close_timeout_s=60) as runtime:
             run_id = await runtime.start_agent(world.script, ["1", "90000", "stream"])
             await until(lambda: world.standin.running == 1)
             path = f"/api/tokens/{world.agent.token_id}"
@@ -264,6 +266,8 @@ async def test_a_revoked_token_ends_the_script(tmp_path: Path) -> None:
             await runtime.wait(run_id, timeout_s=10)
 
             assert (await runtime.get_metrics(run_id))["status"] == "stopped"
+            began_s = time.monotonic()
+        assert time.monotonic() - began_s < 10
 
 
 async def test_a_wrong_token_is_told_at_once(world: World) -> None:
@@ -283,6 +287,36 @@ async def test_a_handshake_for_an_agent_without_money_is_refused(tmp_path: Path)
     ):
         with pytest.raises(BudgetExceeded):
             await world.runtime("0.001").open()
+
+
+async def test_the_server_is_told_what_happens(world: World) -> None:
+    async with world.runtime() as runtime:
+        await runtime.wait(await runtime.start_agent(world.script, ["2", "4"]), timeout_s=20)
+    told = []
+    stream = EventServiceStub(world.live.channel).Subscribe(
+        events_pb2.SubscribeRequest(agent_id=world.agent.agent_id, since=0),
+        metadata=(("authorization", world.live.admin.headers["authorization"]),),
+    )
+    async with asyncio.timeout(10):
+        async for response in stream:
+            told.append(response.event)
+            seen = [event.WhichOneof("data") for event in told]
+            if "agent_stopped" in seen and seen.count("cost_update") == 2:
+                break
+    stream.cancel()
+    [started] = [event.agent_started for event in told if event.HasField("agent_started")]
+    [stopped] = [event.agent_stopped for event in told if event.HasField("agent_stopped")]
+    alerts = [event.pii_alert for event in told if event.HasField("pii_alert")]
+    costs = [event.cost_update for event in told if event.HasField("cost_update")]
+
+    assert started.script == "agent.py"
+    assert started.budget_nanousd == 500_000_000
+    assert stopped.exit_code == 0
+    assert [finding.kind for alert in alerts for finding in alert.findings] == [
+        events_pb2.PII_KIND_PHONE
+    ] * 2
+    assert {alert.request_id for alert in alerts} == {cost.request_id for cost in costs}
+    assert sum(cost.cost_nanousd for cost in costs) == world.standin.billed_nanousd
 
 
 async def test_a_run_nobody_knows_is_named(world: World) -> None:
@@ -368,7 +402,7 @@ async def test_what_a_killed_runtime_left_is_settled_by_the_next(tmp_path: Path)
         program = tmp_path / "doomed.py"
         program.write_text(
             "import asyncio, sys\n"
-            "from steward_client.runtime import AsyncRuntime\n"
+            "from steward_client.async_runtime import AsyncRuntime\n"
             "async def main():\n"
             f"    runtime = AsyncRuntime('0.5', server={world.live.running.grpc_address!r},\n"
             f"        token={world.agent.ic_token!r}, state_dir={str(tmp_path / 'state')!r})\n"

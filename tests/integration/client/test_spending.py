@@ -159,6 +159,21 @@ async def test_a_request_that_cannot_be_bounded_is_refused_and_says_why(
         assert stall.standin.bodies == []
 
 
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+async def test_a_request_nested_without_end_is_refused(stall_of: StallOf, kind: str) -> None:
+    path, model = {
+        "openai": ("/v1/chat/completions", MODEL),
+        "anthropic": ("/v1/messages", "claude-haiku-4-5"),
+    }[kind]
+    nested = "[" * 1_000 + '"call 555-123-4567"' + "]" * 1_000
+    body = f'{{"model":"{model}","max_tokens":5,"messages":[],"metadata":{{"a":{nested}}}}}'
+    async with stall_of(kind=kind) as stall:
+        answer = await stall.post(path, body.encode())
+
+        assert answer.status == 400
+        assert stall.purse.wallet.held_nanousd == 0
+
+
 async def test_a_stranger_is_refused(stall_of: StallOf) -> None:
     async with stall_of() as stall:
         answer = await stall.post("/v1/chat/completions", ASK, token="sk-standin")
@@ -170,22 +185,14 @@ async def test_a_stranger_is_refused(stall_of: StallOf) -> None:
 async def test_a_request_that_says_a_thing_twice_is_sent_as_it_was_bounded(
     stall_of: StallOf,
 ) -> None:
-    import aiohttp
-
     text = (
         b'{"max_tokens":1,"model":"gpt-4o-mini","messages":[{"role":"user","content":"x"}],'
         b'"max_tokens":5}'
     )
-    async with (
-        stall_of() as stall,
-        aiohttp.ClientSession() as http,
-        http.post(
-            f"{stall.url}/v1/chat/completions",
-            data=text,
-            headers={"authorization": "Bearer sk-steward-test"},
-        ) as response,
-    ):
-        assert response.status == 200
+    async with stall_of() as stall:
+        answer = await stall.post("/v1/chat/completions", text)
+
+        assert answer.status == 200
         assert stall.standin.bodies[0]["max_tokens"] == 5
 
 

@@ -59,6 +59,7 @@ class Workshop:
     """The compiled contract of the core."""
 
     def __init__(self, out: Path) -> None:
+        self.out = out
         bundled = Path(grpc_tools.__file__).parent / "_proto"
         root = HERE.parents[2] / "proto"
         descriptors = out / "descriptors.binpb"

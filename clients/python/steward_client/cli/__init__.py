@@ -78,10 +78,8 @@ for command in COMMANDS:
 def main() -> NoReturn:
     """Run a command; say in one sentence on standard error what went wrong."""
     try:
-        steward.main(standalone_mode=False)
+        code = steward.main(standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as ended:
-        sys.exit(ended.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -94,4 +92,4 @@ def main() -> NoReturn:
     except StewardError as error:
         click.echo(f"Error: {describe(error)}", err=True)
         sys.exit(exit_code(error))
-    sys.exit(0)
+    sys.exit(code)

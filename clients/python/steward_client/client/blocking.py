@@ -127,9 +127,12 @@ class Feed:
     ) -> Events:
         """Events of one agent, or of all the caller may see.
 
-        Returns when the stream stands, so that nothing which happens after is missed. `since` asks
-        for what came after that sequence first. A cut stream is opened again where it left off,
-        for up to `reconnect_s`; `on_cut` is told.
+        Returns when the server has let the caller in. `since` asks for what came after that
+        sequence first, 0 for all there is. A cut stream is opened again where it left off, for up
+        to `reconnect_s`; `on_cut` is told.
+
+        Raises:
+            StewardError: it is refused, here or by the first event asked for.
         """
         wanted = Wanted(agent_id, types, since)
         subscription = Subscription(

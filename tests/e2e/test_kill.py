@@ -1,0 +1,312 @@
+"""The server is killed without warning, again and again, while runtimes borrow and spend.
+
+Whatever was acknowledged is there afterwards, once; whoever asks again is told the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+import aiohttp
+import grpc
+import pytest
+from google.protobuf.message import Message
+
+from steward.budget.v1 import budget_pb2 as pb
+from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
+from tests.books import Books, read_books, wrong_in
+from tests.integration.conftest import refusal_of
+from tests.live import Agent, Api, ServerProcess, create_agent, create_provider
+
+RUNTIMES = 6
+CALLS_AT_ONCE = 4
+STREAMS = 2
+ASKED_AGAIN = 20
+"""Of what each runtime was told before, so much is asked again after each restart."""
+
+USD = 1_000_000_000
+GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+NOT_REPEATED = ("ip_token", "seal_salt", "seal_info", "lease_duration_ms")
+"""Sealed anew, or counted from now, each time."""
+
+
+@dataclass
+class Asked:
+    """One call; `answer` is None while nobody knows what became of it."""
+
+    method: str
+    request: Any
+    answer: Any = None
+    is_refused: bool = False
+
+
+@dataclass
+class Runtime:
+    """Borrows, reports, grows and returns, several calls at a time, and remembers every answer."""
+
+    agent: Agent
+    draw: random.Random
+    asked: list[Asked] = field(default_factory=list)
+    leases: list[str] = field(default_factory=list)
+    _numbers: Any = field(default_factory=count)
+
+    async def work(self, channel: grpc.aio.Channel) -> None:
+        """Until the server is gone."""
+        stub = BudgetServiceStub(channel)
+        await asyncio.gather(*(self._work(stub) for _ in range(CALLS_AT_ONCE)))
+
+    async def _work(self, stub: Any) -> None:
+        while True:
+            asked = Asked(*self._draw_call())
+            self.asked.append(asked)
+            if not await self._ask(stub, asked):
+                return
+
+    async def ask_again(self, channel: grpc.aio.Channel) -> None:
+        """Ask everything that is in doubt, and some of what is not."""
+        stub: Any = BudgetServiceStub(channel)
+        for asked in self.asked:
+            if asked.answer is None and not asked.is_refused:
+                assert await self._ask(stub, asked), asked
+        known = [each for each in self.asked if each.answer is not None and each.method != "Return"]
+        for asked in self.draw.sample(known, min(ASKED_AGAIN, len(known))):
+            call = getattr(stub, asked.method)(asked.request, metadata=self.agent.metadata)
+            assert lasting(await call) == lasting(asked.answer)
+
+    async def _ask(self, stub: Any, asked: Asked) -> bool:
+        """Whether the server was there."""
+        call = getattr(stub, asked.method)(asked.request, metadata=self.agent.metadata)
+        try:
+            asked.answer = await call
+        except grpc.aio.AioRpcError as error:
+            if error.code() in GONE:
+                return False
+            if refusal_of(error).reason != "LEASE_CLOSED":  # by another call of our own
+                raise
+            asked.is_refused = True
+            return True
+        if asked.method == "Handshake":
+            self.leases.append(asked.answer.lease_id)
+        if asked.method == "Return" and asked.request.lease_id in self.leases:
+            self.leases.remove(asked.request.lease_id)
+        return True
+
+    def _draw_call(self) -> tuple[str, Message]:
+        request_id = f"request-{next(self._numbers)}"
+        if len(self.leases) < 2 or self.draw.random() < 0.05:
+            wanted = self.draw.randrange(1, USD)
+            return "Handshake", pb.HandshakeRequest(
+                requested_budget_nanousd=wanted, request_id=request_id
+            )
+        lease = self.draw.choice(self.leases)
+        draw = self.draw.random()
+        if draw < 0.8:
+            return "Report", pb.ReportRequest(
+                lease_id=lease,
+                request_id=request_id,
+                model="gpt-4o",
+                cost_nanousd=self.draw.randrange(1_000),
+            )
+        if draw < 0.92:
+            wanted = self.draw.randrange(1, 1_000_000)
+            return "Refresh", pb.RefreshRequest(
+                lease_id=lease, requested_budget_nanousd=wanted, request_id=request_id
+            )
+        return "Return", pb.ReturnRequest(lease_id=lease)
+
+
+@dataclass
+class Streaming:
+    """Reports in batches over a session, far ahead of what is acknowledged."""
+
+    SIZE: ClassVar[int] = 10
+
+    agent: Agent
+    lease: str = ""
+    acknowledged: int = 0
+    resumed_with: list[tuple[int, int]] = field(default_factory=list)
+    """After each cut: what had been acknowledged, and what turned out to be durable."""
+
+    async def work(self, channel: grpc.aio.Channel) -> None:
+        """Until the server is gone; takes the lease up again first."""
+        call: Any = BudgetServiceStub(channel).Session(metadata=self.agent.metadata)
+        try:
+            await self._work(call)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the server is gone
+        finally:
+            call.cancel()
+
+    async def _work(self, call: Any) -> None:
+        if not self.lease:
+            wanted = pb.HandshakeRequest(requested_budget_nanousd=USD)
+            await call.write(pb.SessionRequest(message_id=1, handshake=wanted))
+            self.lease = (await call.read()).handshake.lease_id
+        resume = pb.ResumeLease(lease_id=self.lease)
+        await call.write(pb.SessionRequest(message_id=2, resume_lease=resume))
+        state = (await call.read()).lease_resumed
+        self.resumed_with.append((self.acknowledged, state.sequence))
+        sending = asyncio.create_task(self._send(call, state.sequence))
+        try:
+            while (response := await call.read()) is not grpc.aio.EOF:
+                assert not response.report_ack.refused, response
+                self.acknowledged = response.report_ack.sequence
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    async def _send(self, call: Any, after: int) -> None:
+        for first in count(after + 1, self.SIZE):
+            usages = [
+                pb.Usage(request_id=f"call-{n}", sequence=n, model="gpt-4o", cost_nanousd=n % 97)
+                for n in range(first, first + self.SIZE)
+            ]
+            batch = pb.ReportBatch(lease_id=self.lease, usages=usages)
+            await call.write(pb.SessionRequest(message_id=first + 2, report_batch=batch))
+
+
+def lasting(answer: Any) -> Any:
+    """The part of an answer that every repetition must have, too."""
+    kept = type(answer)()
+    kept.CopyFrom(answer)
+    for name in NOT_REPEATED:
+        if name in kept.DESCRIPTOR.fields_by_name:
+            kept.ClearField(name)
+    return kept
+
+
+@asynccontextmanager
+async def channels(server: ServerProcess, number: int) -> AsyncIterator[list[grpc.aio.Channel]]:
+    """Connections of their own, as different machines have them."""
+    opened = [
+        grpc.aio.insecure_channel(
+            server.grpc_address, options=[("grpc.use_local_subchannel_pool", 1)]
+        )
+        for _ in range(number)
+    ]
+    try:
+        yield opened
+    finally:
+        await asyncio.gather(*(channel.close() for channel in opened))
+
+
+@dataclass
+class House:
+    """A server that dies a lot, and those who use it."""
+
+    folder: Path
+    draw: random.Random
+    server: ServerProcess
+    runtimes: list[Runtime] = field(default_factory=list)
+    streams: list[Streaming] = field(default_factory=list)
+
+    async def open(self) -> None:
+        await self.server.start()
+        async with aiohttp.ClientSession() as session:
+            admin = await Api(f"http://{self.server.http_address}", session).sign_in()
+            await create_provider(admin)
+            agents = [await create_agent(admin, budget_usd=1_000_000) for _ in range(RUNTIMES)]
+        self.runtimes = [Runtime(agent, random.Random(self.draw.random())) for agent in agents]
+        self.streams = [Streaming(agent) for agent in agents[:STREAMS]]
+
+    async def work_until_killed(self) -> None:
+        """Put the server under load and kill it at some moment."""
+        users: list[Runtime | Streaming] = [*self.runtimes, *self.streams]
+        async with channels(self.server, len(users)) as opened:
+            working = [
+                asyncio.create_task(user.work(channel))
+                for user, channel in zip(users, opened, strict=True)
+            ]
+            await asyncio.sleep(self.draw.uniform(0.05, 0.35))
+            self.server.kill()
+            await asyncio.wait_for(asyncio.gather(*working), 10)
+
+    async def rise_again(self) -> Books:
+        """Start the server, prove its books, and have everybody ask again."""
+        await self.server.start()
+        books = read_books(self.folder)
+        assert wrong_in(books) == []
+        self._check_acknowledged(books)
+        async with channels(self.server, len(self.runtimes)) as opened:
+            await asyncio.gather(
+                *(
+                    runtime.ask_again(channel)
+                    for runtime, channel in zip(self.runtimes, opened, strict=True)
+                )
+            )
+        return books
+
+    def _check_acknowledged(self, books: Books) -> None:
+        rows = {row.lsn: row for row in books.entries}
+        used = Counter((row.subject, row.key) for row in books.of_kind("usage"))
+        assert set(used.values()) <= {1}
+        kinds = {
+            "Handshake": {"lease.opened"},
+            "Report": {"usage"},
+            "Refresh": {"lease.grown", "lease.denied"},
+            "Return": {"lease.ended"},
+        }
+        for runtime in self.runtimes:
+            for asked in runtime.asked:
+                if asked.answer is None:
+                    continue
+                row = rows[asked.answer.commit_number]
+                assert row.agent_id == runtime.agent.agent_id
+                assert row.kind in kinds[asked.method]
+                if asked.method == "Report":
+                    assert (row.subject, row.key) == (
+                        asked.request.lease_id,
+                        asked.request.request_id,
+                    )
+                    assert row.body["cost"] == asked.request.cost_nanousd
+        for stream in self.streams:
+            if stream.lease:
+                assert books.lease(stream.lease).sequence >= stream.acknowledged
+
+
+async def survive(folder: Path, *, kills: int, seed: int) -> House:
+    """Kill a server so many times; every time all that was acknowledged must be there again."""
+    house = House(folder, random.Random(seed), ServerProcess(folder))
+    try:
+        await house.open()
+        for _ in range(kills):
+            await house.work_until_killed()
+            await house.rise_again()
+    finally:
+        house.server.kill()
+    return house
+
+
+def acknowledged(house: House) -> Counter[str]:
+    """How many calls of each method were answered."""
+    return Counter(
+        asked.method
+        for runtime in house.runtimes
+        for asked in runtime.asked
+        if asked.answer is not None
+    )
+
+
+async def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
+    house = await survive(tmp_path, kills=5, seed=1)
+    answered = acknowledged(house)
+    assert answered["Report"] > 300
+    assert min(answered[method] for method in ("Handshake", "Refresh", "Return")) > 10
+    assert all(stream.acknowledged > 100 for stream in house.streams)
+    for stream in house.streams:
+        assert all(durable >= told for told, durable in stream.resumed_with)
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("seed", range(10))
+async def test_what_was_acknowledged_outlives_two_hundred_kills(tmp_path: Path, seed: int) -> None:
+    house = await survive(tmp_path, kills=20, seed=100 + seed)
+    assert acknowledged(house)["Report"] > 1_500

@@ -1,0 +1,20 @@
+"""People beside the administrator, put straight into the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+
+def add_person(data_dir: Path, username: str, role: str) -> str:
+    """Someone with the first administrator's password; their id."""
+    user_id = f"user_{username}"
+    connection = sqlite3.connect(data_dir / "steward.db")
+    with connection:
+        connection.execute(
+            "INSERT INTO app_user SELECT ?, ?, NULL, password_hash, ?, 'active', 0, 0, 1"
+            " FROM app_user WHERE username = 'admin'",
+            (user_id, username, role),
+        )
+    connection.close()
+    return user_id

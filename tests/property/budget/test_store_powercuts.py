@@ -1,0 +1,315 @@
+"""The desk's own SQL, committed in groups, on a disk whose power fails again and again.
+
+After each cut the very rows that were acknowledged are there, told by the hash of the last of
+them, and whoever asks again is told the same.
+"""
+
+import random
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, TypeVar
+
+import apsw
+import pytest
+
+from steward_server.budget import store
+from steward_server.budget.desk import Booked, Desk, Fact, Outcome
+from steward_server.budget.ledger import LeasePolicy, LedgerError
+from steward_server.budget.store import Terms
+from steward_server.db import Transaction
+from steward_server.errors import NotFound
+from steward_server.events.journal import JournalRow
+from steward_server.events.store import head
+from tests.books import Books, wrong_in
+from tests.property.budget.powercut import ApswTransaction, Disk
+
+T = TypeVar("T")
+Work = Callable[[Transaction], Coroutine[Any, Any, Any]]
+
+POLICY = LeasePolicy(
+    default_tranche_nanousd=500, maximum_tranche_nanousd=5_000, lease_ttl_ms=20, settle_grace_ms=5
+)
+CUTS_PER_DISK = 4
+ASKED_AGAIN = 12
+"""Acknowledged operations that are repeated after each cut; the chain vouches for all."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One operation; `is_known` by an id, under which it may be asked again."""
+
+    work: Work
+    is_known: bool
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """An operation that was answered after its commit, whose last row was `lsn`."""
+
+    asked: Asked
+    answer: Any
+    lsn: int
+    hash: bytes
+
+
+@dataclass
+class Findings:
+    cuts: int = 0
+    acknowledged: int = 0
+    lost: int = 0
+    refused: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+class Callers:
+    """What those outside know: what they asked for, and what was acknowledged."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self.acknowledged: list[Acknowledged] = []
+        self.reported: set[tuple[str, str]] = set()
+        self.agents: list[str] = []
+        self.leases: list[tuple[str, str]] = []
+        self._draw = draw
+        self._desk = Desk(POLICY)
+        self._now_us = 1_000_000
+
+    def draw_operation(self) -> Asked:
+        self._now_us += self._draw.randrange(1, 2_000)  # also what makes ids unique
+        if len(self.agents) < 2 or self._draw.random() < 0.03:
+            return self._open_account()
+        if not self.leases or self._draw.random() < 0.12:
+            return self._open_lease()
+        operations = (self._book, self._grow, self._close, self._sweep)
+        (operation,) = self._draw.choices(operations, weights=(60, 10, 10, 12))
+        return operation()
+
+    def _open_account(self) -> Asked:
+        agent, now_us = f"agent_{self._now_us}", self._now_us
+        self.agents.append(agent)
+        return Asked(
+            lambda transaction: self._desk.open_account(
+                transaction, agent_id=agent, allocated_nanousd=20_000, now_us=now_us
+            ),
+            is_known=False,
+        )
+
+    def _open_lease(self) -> Asked:
+        now_us = self._now_us
+        agent, lease = self._draw.choice(self.agents), f"lease_{now_us}"
+        requested = self._draw.choice((None, 1, 700))
+        terms = Terms("openai", "openai", "token", "runtime", f"request_{now_us}", b"", 0)
+        self.leases.append((lease, agent))
+
+        async def work(transaction: Transaction) -> Any:
+            lent = await self._desk.open_lease(
+                transaction,
+                lease_id=lease,
+                agent_id=agent,
+                requested_nanousd=requested,
+                minimum_nanousd=0,
+                terms=terms,
+                now_us=now_us,
+            )
+            return (lent.lease.lease_id, lent.granted_nanousd, lent.available_nanousd, lent.lsn)
+
+        return Asked(work, is_known=True)
+
+    def _book(self) -> Asked:
+        who = self._some_lease()
+        facts = [self._fact(number) for number in range(self._draw.randrange(1, 6))]
+        self.reported |= {(who["lease_id"], fact.request_id) for fact in facts}
+
+        async def work(transaction: Transaction) -> list[Outcome]:
+            outcomes = await self._desk.book(transaction, facts_of=lambda _: facts, **who)
+            # A refusal is not remembered: later the same report may be taken.
+            return [outcome for outcome in outcomes if isinstance(outcome, Booked)]
+
+        return Asked(work, is_known=True)
+
+    def _grow(self) -> Asked:
+        who, amount = self._some_lease(), self._draw.randrange(1, 400)
+        request_id = f"request_{self._now_us}"
+        return Asked(
+            lambda transaction: self._desk.grow_lease(
+                transaction, requested_nanousd=amount, request_id=request_id, **who
+            ),
+            is_known=True,
+        )
+
+    def _close(self) -> Asked:
+        who = self._some_lease()
+        return Asked(
+            lambda transaction: self._desk.close_lease(
+                transaction, believed_spent_nanousd=None, **who
+            ),
+            is_known=False,
+        )
+
+    def _sweep(self) -> Asked:
+        now_us = self._now_us
+        return Asked(lambda transaction: self._desk.sweep(transaction, now_us), is_known=False)
+
+    def _some_lease(self) -> dict[str, Any]:
+        lease, agent = self._draw.choice(self.leases[-8:])
+        return {"lease_id": lease, "agent_id": agent, "now_us": self._now_us}
+
+    def _fact(self, number: int) -> Fact:
+        return Fact(
+            request_id=f"request_{self._now_us}_{number}",
+            sequence=0,
+            provider="openai",
+            model="m",
+            input_tokens=1,
+            output_tokens=1,
+            cache_read_tokens=0,
+            cache_write_tokens=0,
+            cost_nanousd=self._draw.randrange(60),
+            price_version="1",
+            certainty="measured",
+            at_us=0,
+        )
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """The result of work that waits for nothing, as all work in a transaction does."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise AssertionError("work in a transaction waited for something else")
+
+
+def new_disk() -> Disk:
+    disk = Disk()
+    with disk.connected() as connection:
+        for room in ("events", "budget"):
+            folder = files(f"steward_server.{room}") / "migrations"
+            for script in sorted(folder.iterdir(), key=lambda script: script.name):
+                connection.execute(script.read_text())
+    return disk
+
+
+def work_until_the_power_fails(
+    disk: Disk, callers: Callers, draw: random.Random, findings: Findings, synchronous: str
+) -> Disk:
+    """Commit groups of operations and return what is found of the disk after a cut.
+
+    Mostly the power fails in the middle of something, else between two commits.
+    """
+    if draw.random() < 0.7:
+        disk.fail_after(draw.randrange(1, 120))
+    try:
+        with disk.connected(synchronous=synchronous) as connection:
+            connection.pragma("foreign_keys", True)
+            connection.wal_autocheckpoint(draw.choice((8, 40, 1_000)))
+            for _ in range(draw.randrange(1, 20)):
+                commit_together(connection, callers, draw, findings)
+            return disk.cut(draw)
+    except apsw.Error:
+        if not disk.is_dark:
+            raise
+        return disk.cut(draw)
+
+
+def commit_together(
+    connection: apsw.Connection, callers: Callers, draw: random.Random, findings: Findings
+) -> None:
+    """One commit for several operations, each in a savepoint of its own, as the server does it."""
+    transaction = ApswTransaction(connection)
+    answered: list[tuple[Asked, Any, int, bytes]] = []
+    with connection:
+        for _ in range(draw.randrange(1, 5)):
+            asked = callers.draw_operation()
+            try:
+                with connection:
+                    answer = finished(asked.work(transaction))
+            except (LedgerError, NotFound):
+                findings.refused += 1
+                continue
+            answered.append((asked, answer, *finished(head(transaction))))
+    callers.acknowledged += [Acknowledged(*each) for each in answered]
+
+
+def inspect(disk: Disk, callers: Callers, draw: random.Random, findings: Findings) -> None:
+    with disk.connected() as connection:
+        transaction = ApswTransaction(connection)
+        assert connection.pragma("integrity_check") == "ok"
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        books = read(transaction)
+        hashes = {row.lsn: row.hash for row in books.journal}
+        kept = [each for each in callers.acknowledged if hashes.get(each.lsn) == each.hash]
+        findings.cuts += 1
+        findings.acknowledged += len(callers.acknowledged)
+        findings.lost += len(callers.acknowledged) - len(kept)
+        findings.wrong += wrong_in(books)
+        used = {(row.subject, row.key or "") for row in books.of_kind("usage")}
+        findings.wrong += [f"nobody reported {each}" for each in used - callers.reported]
+        known = [each for each in kept if each.asked.is_known]
+        for each in draw.sample(known, min(ASKED_AGAIN, len(known))):
+            if (again := ask_again(connection, transaction, each)) != each.answer:
+                findings.wrong.append(f"told {each.answer} and then {again}")
+    # What was found is what counts from here on.
+    callers.acknowledged = kept
+    callers.agents = [str(account_id) for account_id in books.accounts]
+    callers.leases = [(str(lease.lease_id), str(lease.agent_id)) for lease in books.leases.values()]
+
+
+def read(transaction: ApswTransaction) -> Books:
+    accounts = map(store.account_of, finished(transaction.fetch_all("SELECT * FROM account")))
+    leases = map(store.lease_of, finished(transaction.fetch_all("SELECT * FROM lease")))
+    rows = finished(transaction.fetch_all("SELECT * FROM journal ORDER BY lsn"))
+    return Books(
+        {account.account_id: account for account in accounts},
+        {lease.lease_id: lease for lease in leases},
+        tuple(JournalRow(**row) for row in rows),
+    )
+
+
+class _Undo(Exception):
+    pass
+
+
+def ask_again(connection: apsw.Connection, transaction: ApswTransaction, each: Acknowledged) -> Any:
+    """The answer to a repetition; nothing it might do stays."""
+    answer = None
+    with suppress(_Undo), connection:
+        answer = finished(each.asked.work(transaction))
+        raise _Undo
+    return answer
+
+
+def cut_the_power(times: int, *, seed: int, synchronous: str) -> Findings:
+    """Some cuts in a row for each disk, the next life beginning on what was found."""
+    draw = random.Random(seed)
+    findings = Findings()
+    while findings.cuts < times and not findings.wrong:
+        disk, callers = new_disk(), Callers(draw)
+        for _ in range(CUTS_PER_DISK):
+            disk = work_until_the_power_fails(disk, callers, draw, findings, synchronous)
+            inspect(disk, callers, draw, findings)
+    return findings
+
+
+def test_what_the_desk_acknowledged_outlives_every_power_cut() -> None:
+    findings = cut_the_power(500, seed=1, synchronous="FULL")
+    assert findings.wrong == []
+    assert findings.lost == 0
+    assert findings.acknowledged > 5_000
+    assert findings.refused > 100
+
+
+@pytest.mark.proof
+def test_what_the_desk_acknowledged_outlives_ten_thousand_power_cuts() -> None:
+    findings = cut_the_power(10_000, seed=2, synchronous="FULL")
+    assert findings.wrong == []
+    assert findings.lost == 0
+    assert findings.acknowledged > 100_000
+
+
+def test_a_commit_that_does_not_wait_for_the_disk_is_caught_losing_what_it_acknowledged() -> None:
+    findings = cut_the_power(60, seed=1, synchronous="NORMAL")
+    assert findings.wrong == []  # it forgets, but what is left is in itself true
+    assert findings.lost > 50
