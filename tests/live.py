@@ -95,7 +95,7 @@ async def create_provider(
     assert answer.status == 201, answer
 
 
-async def create_agent(admin: Api, *, budget_usd: float | int = 10, name: str = "test") -> Agent:
+async def create_agent(admin: Api, *, budget_usd: float = 10, name: str = "test") -> Agent:
     body = {"name": name, "budget_usd": budget_usd}
     created = await admin.call("POST", "/api/v1/agents", body)
     assert created.status == 201, created
@@ -131,9 +131,7 @@ class Live:
 
 
 @asynccontextmanager
-async def live_server(
-    settings: Settings, clock: Callable[[], int] = now_us
-) -> AsyncIterator[Live]:
+async def live_server(settings: Settings, clock: Callable[[], int] = now_us) -> AsyncIterator[Live]:
     """Start a whole server on free ports, signed in to as the administrator."""
     async with (
         serving(settings, clock) as running,

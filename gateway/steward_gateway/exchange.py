@@ -22,9 +22,6 @@ _PLACE_HEADERS = {"Host": "x-steward-host", "Origin": "x-steward-origin"}
 # Only these headers reach the core, under their lower-case names.
 _CREDENTIAL_HEADERS = ("Authorization", "X-IC-Key", "X-API-Key")
 
-# What a browser says of the page that calls, and which server it means.
-_ADDRESSED_HEADERS = (("Host", "x-steward-host"), ("Origin", "x-steward-origin"))
-
 # Callers that cannot send headers put a credential into the query of a stream.
 _CREDENTIAL_PARAMETERS = {
     "token": ("authorization", "Bearer "),
@@ -63,10 +60,6 @@ def metadata_of(request: web.BaseRequest, request_id: str) -> list[tuple[str, st
         metadata.append(("user-agent", "".join(c if " " <= c <= "~" else "?" for c in plain)))
     if request.remote:
         metadata.append((PEER_KEY, request.remote))
-    for name, key in _ADDRESSED_HEADERS:
-        value = headers.get(name)
-        if value and _PLAIN.fullmatch(value):
-            metadata.append((key, value))
     for name, key in _PLACE_HEADERS.items():
         place = headers.get(name)
         if place is not None:

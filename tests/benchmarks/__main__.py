@@ -20,12 +20,12 @@ def main(names: list[str]) -> int:
             f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(there)}\n"
         )
         return 2
-    print("| figure | measured | must | aim | reached | of several rounds |")  # noqa: T201
-    print("|---|---|---|---|---|---|")  # noqa: T201
+    print("| figure | measured | must | aim | reached | of several rounds |")
+    print("|---|---|---|---|---|---|")
     for name in names or there:
         module = importlib.import_module(f"tests.benchmarks.bench_{name}")
         for figure in asyncio.run(module.measure()):
-            print(_row(figure), flush=True)  # noqa: T201
+            print(_row(figure), flush=True)
     return 0
 
 

@@ -95,7 +95,13 @@ def _figures(
     beside = f"the call itself {past_ms:.3g} ms, ratio {ratio:.3g}"
     return [
         Figure(
-            "proxy, added p50", added_ms("plain", 0.5), "ms", 1.0, 0.7, True, beside  # noqa: FBT003
+            "proxy, added p50",
+            added_ms("plain", 0.5),
+            "ms",
+            1.0,
+            0.7,
+            True,
+            beside,
         ),
         Figure("proxy, added p99", added_ms("plain", 0.99), "ms", 4.0, 2.0, lower_is_better=True),
         Figure(

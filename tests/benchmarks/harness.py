@@ -1,10 +1,9 @@
-"""What every benchmark needs: figures with goals, a server of its own, quantiles, processor time."""
+"""What every benchmark needs: figures with goals, a server of its own, processor time."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -136,13 +135,25 @@ class Load:
 
 
 async def closed_loop(
-    pid: int, callers: int, calls_each: int, call: Callable[[int, int], Awaitable[object]]
+    pid: int,
+    callers: int,
+    calls_each: int,
+    call: Callable[[int, int], Awaitable[object]],
+    *,
+    pause_s: float = 0,
 ) -> Load:
-    """`callers` tasks call one after the other; `call` is given its caller and its number."""
+    """`callers` tasks call one after the other; `call` is given its caller and its number.
+
+    With a pause a caller begins a call each `pause_s`, all callers spread over that time.
+    """
     latencies_s: list[float] = []
 
     async def one(caller: int) -> None:
+        due_s = time.perf_counter() + caller * pause_s / callers
         for number in range(calls_each):
+            if pause_s:
+                await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+                due_s += pause_s
             begun_s = time.perf_counter()
             await call(caller, number)
             latencies_s.append(time.perf_counter() - begun_s)
@@ -153,7 +164,3 @@ async def closed_loop(
             tasks.create_task(one(caller))
     wall_s = time.perf_counter() - begun_s
     return Load(callers * calls_each, wall_s, processor_s(pid) - used_s, latencies_s)
-
-
-def middle(values: Sequence[float]) -> float:
-    return statistics.median(values)

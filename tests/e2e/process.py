@@ -12,12 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.live import ADMIN_PASSWORD
 
 PATIENCE_S = 30
-START = [sys.executable, "-m", "steward_server"]
 
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
@@ -41,36 +41,105 @@ def until(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A process that was started, and the files it writes to."""
+
+    pid: int
+    has_ended: Callable[[], bool]
+    exit_code: Callable[[], int]
+    """Waits for it."""
+    out: Path
+    err: Path
+
+
+def command(data_dir: Path, **settings: str) -> Program:
+    """`python -m steward_server`, as it is typed."""
+    out, err = _files(data_dir)
+    with out.open("w") as out_file, err.open("w") as err_file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "steward_server"],
+            env=environment(data_dir, **settings),
+            cwd=data_dir.parent,
+            stdout=out_file,
+            stderr=err_file,
+        )
+    return Program(
+        process.pid,
+        lambda: process.poll() is not None,
+        lambda: process.wait(PATIENCE_S),
+        out,
+        err,
+    )
+
+
+def forked(data_dir: Path, **settings: str) -> Program:
+    """The same in a tenth of the time: forked off a process that has the modules loaded."""
+    out, err = _files(data_dir)
+    starting = multiprocessing.get_context("forkserver")
+    starting.set_forkserver_preload(["steward_server.__main__"])
+    process = starting.Process(target=_serve, args=(environment(data_dir, **settings), out, err))
+    process.start()
+
+    def exit_code() -> int:
+        process.join(PATIENCE_S)
+        assert process.exitcode is not None, "it does not end"
+        return process.exitcode
+
+    assert process.pid is not None
+    return Program(process.pid, lambda: not process.is_alive(), exit_code, out, err)
+
+
+def _files(data_dir: Path) -> tuple[Path, Path]:
+    out, err = (data_dir.with_name(f"{data_dir.name}.{name}") for name in ("out", "err"))
+    for file in (out, err):
+        file.write_bytes(b"")
+    return out, err
+
+
+def _serve(variables: dict[str, str], out: Path, err: Path) -> None:
+    from steward_server.__main__ import serve
+
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(out.parent)
+    for number, file in ((1, out), (2, err)):
+        os.dup2(os.open(file, os.O_WRONLY), number)
+    serve.main(args=[], prog_name="steward serve")
+
+
 class Steward:
     """A server that has said `ready`."""
 
-    def __init__(self, process: subprocess.Popen[str], log_file: Path) -> None:
-        self.process = process
-        self._log_file = log_file
-        assert process.stdout is not None
-        self.ready_line = process.stdout.readline()
-        found = re.fullmatch(r"ready grpc=(\S+) http=(https?)://(\S+)\n", self.ready_line)
-        assert found, f"it said {self.ready_line!r} instead of `ready`: {self.log}"
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        until(lambda: program.has_ended() or "\n" in self.said, "ready")
+        first_line = self.said.partition("\n")[0]
+        found = re.fullmatch(r"ready grpc=(\S+) http=(https?)://(\S+)", first_line)
+        assert found, f"it said {self.said!r} instead of `ready`: {self.log}"
         self.grpc_address, self.scheme, self.http_address = found.groups()
         self.url = f"{self.scheme}://{self.http_address}"
 
     @property
+    def said(self) -> str:
+        """Everything on standard output so far."""
+        return self._program.out.read_text(encoding="utf-8")
+
+    @property
     def log(self) -> str:
         """Everything on standard error so far."""
-        return self._log_file.read_text(encoding="utf-8")
+        return self._program.err.read_text(encoding="utf-8")
 
     def terminate(self) -> None:
         """Ask it to stop, and wait until it has begun to."""
-        self.process.send_signal(signal.SIGTERM)
+        os.kill(self._program.pid, signal.SIGTERM)
         until(lambda: "server.stopping" in self.log, "the server stops")
 
-    def stop(self) -> tuple[int, str]:
-        """Stop it; its exit code, and what it wrote on standard output since `ready`."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        assert self.process.stdout is not None
-        rest = self.process.stdout.read()
-        return self.process.wait(PATIENCE_S), rest
+    def stop(self) -> int:
+        """Stop it, if that was not asked for yet; its exit code."""
+        if not self._program.has_ended() and "server.stopping" not in self.log:
+            os.kill(self._program.pid, signal.SIGTERM)
+        return self._program.exit_code()
 
     def refuses_connections(self) -> bool:
         host, _, port = self.http_address.rpartition(":")
@@ -79,56 +148,16 @@ class Steward:
 
 
 @contextmanager
-def steward(data_dir: Path, **settings: str) -> Iterator[Steward]:
+def steward(
+    data_dir: Path, start: Callable[..., Program] = forked, **settings: str
+) -> Iterator[Steward]:
     """Start a server, and stop it at the end of the block."""
-    log_file = data_dir.with_name(data_dir.name + ".log")
-    with log_file.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            START,
-            env=environment(data_dir, **settings),
-            cwd=data_dir.parent,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
+    program = start(data_dir, **settings)
     try:
-        server = Steward(process, log_file)
+        server = Steward(program)
         yield server
         server.stop()
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(PATIENCE_S)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def refused_start(data_dir: Path, **settings: str) -> tuple[int | None, str, str]:
-    """Start a server that will not; its exit code, standard output and standard error.
-
-    The process is forked off one that has the modules loaded already, which takes a tenth of the
-    time of `python -m steward_server`.
-    """
-    out, err = (data_dir.with_name(f"{data_dir.name}.{name}") for name in ("out", "err"))
-    starting = multiprocessing.get_context("forkserver")
-    starting.set_forkserver_preload(["steward_server.__main__"])
-    process = starting.Process(target=_start, args=(environment(data_dir, **settings), out, err))
-    process.start()
-    process.join(PATIENCE_S)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    code = process.exitcode
-    process.close()
-    return code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
-
-
-def _start(variables: dict[str, str], out: Path, err: Path) -> None:
-    from steward_server.__main__ import serve
-
-    os.environ.clear()
-    os.environ.update(variables)
-    os.chdir(out.parent)
-    for number, file in ((1, out), (2, err)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), number)
-    serve.main(args=[], prog_name="steward serve")
+        if not program.has_ended():
+            os.kill(program.pid, signal.SIGKILL)
+            program.exit_code()

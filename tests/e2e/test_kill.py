@@ -34,8 +34,18 @@ ASKED_AGAIN = 20
 
 USD = 1_000_000_000
 GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-NOT_REPEATED = ("ip_token", "seal_salt", "seal_info", "lease_duration_ms")
-"""Sealed anew, or counted from now, each time."""
+NOT_REPEATED: dict[type[Message], set[str]] = {
+    pb.HandshakeResponse: {
+        "ip_token",
+        "seal_salt",
+        "seal_info",
+        "expires_at",
+        "lease_duration_ms",
+        "desired_state",
+    },
+    pb.RefreshResponse: {"lease_duration_ms"},
+}
+"""Sealed anew each time, counted from now, or how the lease stands by now."""
 
 
 @dataclass
@@ -56,6 +66,7 @@ class Runtime:
     draw: random.Random
     asked: list[Asked] = field(default_factory=list)
     leases: list[str] = field(default_factory=list)
+    answered: int = 0
     _numbers: Any = field(default_factory=count)
 
     async def work(self, channel: grpc.aio.Channel) -> None:
@@ -93,6 +104,7 @@ class Runtime:
                 raise
             asked.is_refused = True
             return True
+        self.answered += 1
         if asked.method == "Handshake":
             self.leases.append(asked.answer.lease_id)
         if asked.method == "Return" and asked.request.lease_id in self.leases:
@@ -177,9 +189,8 @@ def lasting(answer: Any) -> Any:
     """The part of an answer that every repetition must have, too."""
     kept = type(answer)()
     kept.CopyFrom(answer)
-    for name in NOT_REPEATED:
-        if name in kept.DESCRIPTOR.fields_by_name:
-            kept.ClearField(name)
+    for name in NOT_REPEATED.get(type(answer), ()):
+        kept.ClearField(name)
     return kept
 
 
@@ -219,15 +230,23 @@ class House:
 
     async def work_until_killed(self) -> None:
         """Put the server under load and kill it at some moment."""
+        answered_before = self._answered
         users: list[Runtime | Streaming] = [*self.runtimes, *self.streams]
         async with channels(self.server, len(users)) as opened:
             working = [
                 asyncio.create_task(user.work(channel))
                 for user, channel in zip(users, opened, strict=True)
             ]
-            await asyncio.sleep(self.draw.uniform(0.05, 0.35))
+            # Mostly in the middle of the work, sometimes before it has begun.
+            while self.draw.random() < 0.999 and self._answered == answered_before:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(self.draw.uniform(0.0, 0.25))
             self.server.kill()
             await asyncio.wait_for(asyncio.gather(*working), 10)
+
+    @property
+    def _answered(self) -> int:
+        return sum(runtime.answered for runtime in self.runtimes)
 
     async def rise_again(self) -> Books:
         """Start the server, prove its books, and have everybody ask again."""
@@ -298,8 +317,8 @@ def acknowledged(house: House) -> Counter[str]:
 async def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
     house = await survive(tmp_path, kills=5, seed=1)
     answered = acknowledged(house)
-    assert answered["Report"] > 300
-    assert min(answered[method] for method in ("Handshake", "Refresh", "Return")) > 10
+    assert answered["Report"] > 100
+    assert min(answered[method] for method in ("Handshake", "Refresh", "Return")) > 5
     assert all(stream.acknowledged > 100 for stream in house.streams)
     for stream in house.streams:
         assert all(durable >= told for told, durable in stream.resumed_with)
@@ -309,4 +328,4 @@ async def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(10))
 async def test_what_was_acknowledged_outlives_two_hundred_kills(tmp_path: Path, seed: int) -> None:
     house = await survive(tmp_path, kills=20, seed=100 + seed)
-    assert acknowledged(house)["Report"] > 1_500
+    assert acknowledged(house)["Report"] > 500

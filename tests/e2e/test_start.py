@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import re
+import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from steward.events.v1.events_pb2_grpc import EventServiceStub
 from steward.system.v1 import system_pb2
 from steward.system.v1.system_pb2_grpc import SystemServiceStub
 from tests.e2e.curl import curl
-from tests.e2e.process import Steward, refused_start, steward
+from tests.e2e.process import Program, Steward, command, forked, steward
 from tests.integration.conftest import refusal_of
 from tests.live import ADMIN_PASSWORD
 
@@ -35,11 +36,12 @@ def sign_in(server: Steward, password: str, username: str = "admin") -> Any:
 
 
 def test_it_says_ready_and_what_to_try(tmp_path: Path) -> None:
-    with steward(tmp_path / "data") as server:
+    with steward(tmp_path / "data", command) as server:
         assert curl(f"{server.url}/health").status == 200
-        code, said = server.stop()
+        code = server.stop()
     assert code == 0
-    assert said.splitlines() == [
+    assert server.said.splitlines() == [
+        f"ready grpc={server.grpc_address} http={server.url}",
         "",
         "Try:",
         f"  curl {server.url}/health",
@@ -50,27 +52,31 @@ def test_it_says_ready_and_what_to_try(tmp_path: Path) -> None:
 
 def test_a_generated_password_is_told_once_and_works(tmp_path: Path) -> None:
     with steward(tmp_path / "data", STEWARD_ADMIN_PASSWORD="", STEWARD_ADMIN_USER="ada") as first:
-        _, said = first.stop()
-    found = re.search(r"First administrator: ada   password: (\S{20,})   \(shown this once\)", said)
+        first.stop()
+    shown = r"First administrator: ada   password: (\S{20,})   \(shown this once\)"
+    found = re.search(shown, first.said)
     assert found
     with steward(tmp_path / "data", STEWARD_ADMIN_PASSWORD="") as second:
         assert sign_in(second, found[1], "ada").status == 200
-        _, said = second.stop()
-    assert "password" not in said
-    assert found[1] not in said + first.log + second.log
+        second.stop()
+    assert "password" not in second.said
+    assert found[1] not in second.said + first.log + second.log
 
 
 def test_a_start_that_failed_keeps_no_password_to_itself(tmp_path: Path) -> None:
     """Were the administrator made before the ports are open, nobody could ever sign in."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        code, _, _ = refused_start(
-            tmp_path / "data", STEWARD_ADMIN_PASSWORD="", STEWARD_HTTP_PORT=port
-        )
-    assert code == 1
+        start = forked(tmp_path / "data", STEWARD_ADMIN_PASSWORD="", STEWARD_HTTP_PORT=port)
+        assert_refused(start, "cannot listen")
     with steward(tmp_path / "data", STEWARD_ADMIN_PASSWORD="") as server:
-        _, said = server.stop()
-    assert "First administrator" in said
+        server.stop()
+    assert "First administrator" in server.said
+
+
+def test_the_command_refuses_as_it_should(tmp_path: Path) -> None:
+    start = command(tmp_path / "data", STEWARD_HOST="0.0.0.0")
+    assert_refused(start, "STEWARD_HOST is '0.0.0.0', which others can reach")
 
 
 REFUSED = [
@@ -100,13 +106,13 @@ REFUSED = [
 def test_a_bad_setting_refuses_to_start_with_one_sentence(
     tmp_path: Path, settings: dict[str, str], said: str
 ) -> None:
-    assert_refused(refused_start(tmp_path / "data", **settings), said)
+    assert_refused(forked(tmp_path / "data", **settings), said)
 
 
-def assert_refused(start: tuple[int | None, str, str], said: str) -> None:
-    code, out, err = start
+def assert_refused(program: Program, said: str) -> None:
+    code, err = program.exit_code(), program.err.read_text()
     sentences = [line for line in err.splitlines() if line.startswith("Error: ")]
-    assert (code, out) == (1, "")
+    assert (code, program.out.read_text()) == (1, "")
     assert len(sentences) == 1
     assert said in sentences[0]
     assert err.endswith(sentences[0] + "\n")
@@ -117,22 +123,30 @@ def assert_refused(start: tuple[int | None, str, str], said: str) -> None:
 def test_a_taken_port_refuses_to_start(tmp_path: Path, variable: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        start = refused_start(tmp_path / "data", **{variable: str(port)})
-    assert_refused(start, f"cannot listen on 127.0.0.1:{port}: it is taken, or not ours to use")
-    assert variable in start[2]
+        start = forked(tmp_path / "data", **{variable: str(port)})
+        said = f"cannot listen on 127.0.0.1:{port}: it is taken, or not ours to use"
+        assert_refused(start, f"{said}; see STEWARD_HOST and {variable}")
+
+
+@pytest.fixture(scope="module")
+def left_behind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of a server that ran before."""
+    data_dir = tmp_path_factory.mktemp("before") / "data"
+    with steward(data_dir):
+        pass
+    return data_dir
 
 
 @pytest.fixture
-def used(tmp_path: Path) -> Path:
-    """The data of a server that ran before."""
-    with steward(tmp_path / "data"):
-        pass
-    return tmp_path / "data"
+def used(left_behind: Path, tmp_path: Path) -> Path:
+    """The same, to be broken."""
+    return Path(shutil.copytree(left_behind, tmp_path / "data"))
 
 
 def test_a_second_server_on_the_same_data_refuses_to_start(tmp_path: Path) -> None:
     with steward(tmp_path / "data") as first:
-        assert_refused(refused_start(tmp_path / "data"), "another server has steward.db open")
+        second = forked(tmp_path / "second", STEWARD_DATA_DIR=str(tmp_path / "data"))
+        assert_refused(second, "another server has steward.db open")
         assert curl(f"{first.url}/health").status == 200
 
 
@@ -142,7 +156,7 @@ def test_a_newer_schema_refuses_to_start(used: Path) -> None:
         connection.execute("INSERT INTO schema_migration VALUES ('budget/9999_future.sql', '', 0)")
     connection.close()
     said = "written by a newer version (it has budget/9999_future.sql)"
-    assert_refused(refused_start(used), said)
+    assert_refused(forked(used), said)
 
 
 @pytest.mark.parametrize(
@@ -158,12 +172,12 @@ def test_a_master_key_that_cannot_be_read_refuses_to_start(
     used: Path, break_it: Any, said: str
 ) -> None:
     break_it(used / "master.key")
-    assert_refused(refused_start(used), said)
+    assert_refused(forked(used), said)
 
 
 def test_a_file_that_is_no_database_refuses_to_start(used: Path) -> None:
     (used / "steward.db").write_bytes(b"not a database, by any reading of it" * 100)
-    assert_refused(refused_start(used), "the database cannot be used")
+    assert_refused(forked(used), "the database cannot be used")
 
 
 # Callers on this machine.
@@ -241,7 +255,7 @@ def test_a_call_under_way_over_http_is_finished(tmp_path: Path) -> None:
         assert response.status == 200
         assert json.loads(response.read())["user"]["username"] == "admin"
         connection.close()
-        code, _ = server.stop()
+        code = server.stop()
         assert server.refuses_connections()
     assert code == 0
 
@@ -270,7 +284,7 @@ async def test_calls_under_way_over_grpc_are_finished_and_streams_ended(tmp_path
             answers = await asyncio.gather(*under_way)
             with pytest.raises(grpc.aio.AioRpcError) as ended:
                 await stream.read()
-        code, _ = await asyncio.to_thread(server.stop)
+        code = await asyncio.to_thread(server.stop)
     assert all(answer.access_token for answer in answers)
     assert refusal_of(ended.value).reason == "SERVER_STOPPING"
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -290,7 +304,7 @@ async def test_a_socket_is_told_that_the_server_goes_away(tmp_path: Path) -> Non
             assert (await socket_.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
             assert socket_.close_code == aiohttp.WSCloseCode.GOING_AWAY
         begun_s = asyncio.get_running_loop().time()
-        code, _ = await asyncio.to_thread(server.stop)
+        code = await asyncio.to_thread(server.stop)
         # With nothing left to wait for it does not use up the time it may take.
         assert asyncio.get_running_loop().time() - begun_s < 5
     assert code == 0

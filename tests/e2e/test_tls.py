@@ -14,7 +14,7 @@ from steward.system.v1 import system_pb2
 from steward.system.v1.system_pb2_grpc import SystemServiceStub
 from tests.certificates import Authority, Pair
 from tests.e2e.curl import curl
-from tests.e2e.process import Steward, refused_start, steward
+from tests.e2e.process import Steward, forked, steward
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +75,9 @@ def test_both_ports_speak_tls_to_those_who_know_the_authority(
         with pytest.raises(grpc.RpcError) as refused:
             health_over_grpc(server, trusting(stranger))
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        code, said = server.stop()
-    assert code == 0
-    assert f"  curl https://{server.http_address}/health" in said
-    assert f"  grpcurl {server.grpc_address} list" in said
+        assert server.stop() == 0
+    assert f"  curl https://{server.http_address}/health" in server.said
+    assert f"  grpcurl {server.grpc_address} list" in server.said
 
 
 def is_unanswered(*arguments: str) -> bool:
@@ -125,11 +124,12 @@ def test_files_that_do_not_fit_refuse_to_start(
         "no certificate": Pair(noise, certificate.key),
         "encrypted key": authority.sign("encrypted", password=b"secret"),
     }[broken]
-    code, _, err = refused_start(
+    program = forked(
         folder / "broken",
         STEWARD_TLS_CERT_FILE=str(pair.cert),
         STEWARD_TLS_KEY_FILE=str(pair.key),
     )
-    assert code == 1
-    assert f"Error: cannot use STEWARD_TLS_CERT_FILE {pair.cert} with" in err
-    assert "Traceback" not in err
+    assert program.exit_code() == 1
+    said = program.err.read_text()
+    assert f"Error: cannot use STEWARD_TLS_CERT_FILE {pair.cert} with" in said
+    assert "Traceback" not in said

@@ -213,9 +213,12 @@ class AsyncRuntime:
         )
         self._purse.attach(session)
         try:
+            # Before the stream, because a stream that is refused may end before it says why.
+            await self._fetch_prices()
             await session.open()
             self._session = session
-            await self._fetch_prices()
+            if self._prices.version != self._purse.price_version:
+                await self._fetch_prices()
             await self._serve()
         except BaseException:
             await self.close()

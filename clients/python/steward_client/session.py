@@ -67,6 +67,8 @@ class SessionConfig:
     answer_timeout_s: float = 10.0
     """How long the server may take to answer before the stream counts as cut."""
     heartbeat_s: float = 10.0
+    gather_s: float = 0.05
+    """Reports wait this long for others to be sent with; nobody waits for them."""
     backoff_s: float = 0.1
     """Before the first new attempt after a cut; doubled each time, up to `backoff_limit_s`."""
     backoff_limit_s: float = 5.0
@@ -393,6 +395,8 @@ class Session:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, beats_at_s - self._clock())):
                     await self._work.wait()
+                    if not self._closing and not any(flow.retiring for flow in self._flows):
+                        await asyncio.sleep(self._config.gather_s)
             self._work.clear()
             if self._clock() >= beats_at_s:
                 beats_at_s = self._next_beat_s()

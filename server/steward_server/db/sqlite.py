@@ -86,7 +86,7 @@ class Sqlite:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         # The writer connects first: readers are read-only and could not make the file.
         database = cls(path, _lock(path.with_name(path.name + ".lock")))
-        path.chmod(0o600)
+        path.chmod(0o600)  # noqa: ASYNC240 - once, before anything is served
         for _ in range(READERS):
             reader = await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
             reader.row_factory = sqlite3.Row

@@ -122,6 +122,7 @@ class EventService(EventServiceServicer):
         self, request: pb.SubscribeRequest, context: Context
     ) -> AsyncIterator[pb.SubscribeResponse]:
         selection = self._select(request, call_of(context).principal)
+        await context.send_initial_metadata(())
         async with aclosing(self._events(selection)) as events:
             async for event in events:
                 yield pb.SubscribeResponse(event=event)

@@ -57,8 +57,9 @@ class Authorization(AsyncServerInterceptor):
                 f"{_described(call.principal)}",
                 reason="ROLE_NOT_ALLOWED",
             )
-        if self._streams:
-            # A stream may stay silent for long: this is how its opener learns that it stands.
+        if self._streams and hasattr(request_or_iterator, "__aiter__"):
+            # It may stay silent for long: this is how its opener learns that it stands. A stream
+            # that answers one request says so itself, once it has found the request good.
             await call.send_initial_metadata()
         return await method(request_or_iterator, context)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,7 @@ async def test_everything_that_waits_shares_a_commit(database: Sqlite) -> None:
         commits += 1
 
     database.on_commit(count)
-    await asyncio.gather(*(database.run(lambda tx, n=n: write(tx, str(n))) for n in range(500)))
+    await asyncio.gather(*(database.run(partial(write, text=str(number))) for number in range(500)))
 
     assert commits < 250
 
@@ -124,10 +125,12 @@ async def test_a_full_disk_undoes_the_whole_group_and_the_next_one_works(
 ) -> None:
     pages = await database.run(lambda tx: tx.fetch_one("PRAGMA page_count"))
     assert pages is not None
-    await database.run(lambda tx: tx.fetch_one(f"PRAGMA max_page_count = {pages[0] + 2}"))
+    await database.run(
+        lambda tx: tx.fetch_one(f"PRAGMA max_page_count = {pages['page_count'] + 2}")
+    )
 
     results = await asyncio.gather(
-        *(database.run(lambda tx, n=n: write(tx, str(n) * 100_000)) for n in range(3)),
+        *(database.run(partial(write, text=str(number) * 100_000)) for number in range(3)),
         return_exceptions=True,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import orjson
 import pytest
 
 from steward.events.v1 import events_pb2 as pb
@@ -245,3 +246,31 @@ async def taken(stream: InProcessStream, count: int) -> AsyncIterator[pb.Event]:
     for _ in range(count):
         response: Any = await anext(stream)
         yield response.event
+
+
+async def test_events_over_plain_http_are_refused_before_they_begin(live: Live) -> None:
+    bad = await live.admin.call("GET", "/api/v1/events?type=Gossip")
+    nobody = await live.admin.call("GET", "/api/v1/events?agent_id=nobody")
+    assert (bad.status, nobody.status) == (400, 404)
+    assert bad.body["error"]["fields"].keys() == {"type"}
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type", "before"),
+    [
+        ("text/event-stream", "text/event-stream", b"data: "),
+        ("application/json", "application/x-ndjson", b""),
+    ],
+)
+async def test_events_over_plain_http(
+    live: Live, spender: Spender, accept: str, content_type: str, before: bytes
+) -> None:
+    headers = live.admin.headers | {"accept": accept}
+    url = f"{live.api.base_url}/api/v1/events?since=0&type=CostUpdate"
+    async with live.api.session.get(url, headers=headers) as response:
+        assert (response.status, response.content_type) == (200, content_type)
+        await spender.spend("call-1")
+        async with asyncio.timeout(PATIENCE_S):
+            line = await response.content.readline()
+    assert line.startswith(before)
+    assert orjson.loads(line.removeprefix(before))["cost_update"]["request_id"] == "call-1"

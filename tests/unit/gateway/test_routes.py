@@ -125,6 +125,8 @@ def test_options_of_the_method_reach_the_route(tmp_path: Path) -> None:
             "`opening` on a method without a request stream",
         ),
         (socket('path: "/w" response_body: "id"'), "response_body 'id' is no message"),
+        (socket('path: "/w" refusal: "nope"'), "refusal names 'nope'"),
+        (socket('path: "/w" refusal: "inner"'), "refusal 'inner' is no google.rpc.Status"),
         (
             socket(
                 'path: "/w" framing: FRAMING_TAGGED', types="(stream Inner) returns (stream Ask)"

@@ -1,0 +1,132 @@
+"""The real grpcurl against a fresh server: chosen by `-m proof`, since it has to be built first."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.certificates import Authority
+from tests.e2e.process import Steward, steward
+from tests.live import ADMIN_PASSWORD
+
+pytestmark = pytest.mark.proof
+
+GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
+
+
+@pytest.fixture(scope="module")
+def grpcurl(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program on the path, or one that Go builds."""
+    if found := shutil.which("grpcurl"):
+        return found
+    folder = tmp_path_factory.mktemp("go")
+    subprocess.run(
+        ["go", "install", GRPCURL],
+        env=os.environ | {"GOBIN": str(folder)},
+        check=True,
+        timeout=600,
+    )
+    return str(folder / "grpcurl")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Steward]:
+    with steward(tmp_path_factory.mktemp("grpcurl") / "data") as started:
+        yield started
+
+
+def run(*command: str, stdin: str = "") -> str:
+    ended = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_list_and_describe(grpcurl: str, server: Steward) -> None:
+    services = run(grpcurl, "-plaintext", server.grpc_address, "list").split()
+    assert "steward.budget.v1.BudgetService" in services
+    assert "grpc.health.v1.Health" in services
+    for service in services:
+        assert f"{service} is a service" in run(
+            grpcurl, "-plaintext", server.grpc_address, "describe", service
+        )
+    message = run(
+        *(grpcurl, "-plaintext", server.grpc_address),
+        *("describe", "steward.budget.v1.HandshakeRequest"),
+    )
+    assert "int64 requested_budget_nanousd = 1" in message
+
+
+def call(grpcurl: str, server: Steward, method: str, body: Any, *options: str) -> Any:
+    said = run(
+        *(grpcurl, "-plaintext", *options, "-d", json.dumps(body)),
+        *(server.grpc_address, method),
+    )
+    return json.loads(said) if said else None
+
+
+def test_any_method_takes_a_json_body(grpcurl: str, server: Steward) -> None:
+    login = {"username": "admin", "password": ADMIN_PASSWORD}
+    pair = call(grpcurl, server, "steward.auth.v1.AuthService/Login", login)
+    admin = ("-H", f"authorization: Bearer {pair['access_token']}")
+    agent = {"name": "scout", "budget_nanousd": 5_000_000_000}
+    made = call(grpcurl, server, "steward.agents.v1.AgentService/CreateAgent", agent, *admin)
+    agent_id = made["agent"]["id"]
+    token = call(
+        *(grpcurl, server, "steward.tokens.v1.TokenService/CreateToken"),
+        *({"agent_id": agent_id}, *admin),
+    )["ic_token"]["token"]
+    provider = {"name": "openai", "api_key": "sk-0123456789"}
+    call(grpcurl, server, "steward.providers.v1.ProviderService/CreateProvider", provider, *admin)
+    messages = [
+        {"message_id": 1, "handshake": {"requested_budget_nanousd": 1_000_000_000}},
+        {"message_id": 2, "heartbeat": {}},
+    ]
+    said = run(
+        *(grpcurl, "-plaintext", "-H", f"x-ic-key: {token}", "-d", "@"),
+        *(server.grpc_address, "steward.budget.v1.BudgetService/Session"),
+        stdin="\n".join(map(json.dumps, messages)),
+    )
+    answers = said.replace("}\n{", "}\n\x00{").split("\x00")
+    handshake, heartbeat = (json.loads(answer) for answer in answers)
+    assert handshake["handshake"]["budget_granted_nanousd"] == "1000000000"
+    assert heartbeat == {"in_reply_to": "2", "heartbeat": {}}
+
+
+def test_a_refusal_is_shown_with_its_reason(grpcurl: str, server: Steward) -> None:
+    ended = subprocess.run(
+        [grpcurl, "-plaintext", server.grpc_address, "steward.tokens.v1.TokenService/ListTokens"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "Code: Unauthenticated" in ended.stderr
+    assert '"reason": "CREDENTIAL_MISSING"' in ended.stderr
+
+
+def test_over_tls_and_with_channelz(grpcurl: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.sign("server")
+    with steward(
+        tmp_path / "data",
+        STEWARD_PROFILE="development",
+        STEWARD_TLS_CERT_FILE=str(pair.cert),
+        STEWARD_TLS_KEY_FILE=str(pair.key),
+    ) as server:
+        options = ("-cacert", str(authority.cert))
+        services = run(grpcurl, *options, server.grpc_address, "list").split()
+        assert "grpc.channelz.v1.Channelz" in services
+        said = run(
+            *(grpcurl, *options, server.grpc_address, "grpc.channelz.v1.Channelz/GetServers")
+        )
+        assert json.loads(said)["server"]
