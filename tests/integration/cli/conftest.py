@@ -67,15 +67,20 @@ class Shell:
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """A command that goes on until the test has seen enough."""
+    def running(
+        self, *arguments: str, terminal: int | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A command that goes on until the test has seen enough, perhaps at a terminal."""
+        nowhere = subprocess.DEVNULL if terminal is None else terminal
+        errors = subprocess.PIPE if terminal is None else terminal
         with subprocess.Popen(
             [COMMAND, *arguments],
             env=self.environment,
-            stdin=subprocess.DEVNULL,
+            stdin=nowhere,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,
             text=True,
+            start_new_session=True,
         ) as process:
             try:
                 yield process

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import stat
 from decimal import Decimal
 from pathlib import Path
@@ -247,3 +249,31 @@ async def test_a_session_file_that_is_damaged_means_not_signed_in(shell: Shell) 
     file.write_text(json.dumps({"access_token": 1}))
 
     assert (await shell("agents", "list")).code == 3
+
+
+async def test_the_password_is_asked_for_at_a_terminal_and_not_shown(stranger: Shell) -> None:
+    ours, theirs = os.openpty()
+    with stranger.running("login", "--user", "admin", terminal=theirs) as login:
+        os.close(theirs)
+        asked = b""
+        while b"Password" not in asked:
+            asked += await asyncio.to_thread(os.read, ours, 1_000)
+        os.write(ours, f"{ADMIN_PASSWORD}\n".encode())
+        out, _ = await asyncio.to_thread(login.communicate)
+        shown = await asyncio.to_thread(os.read, ours, 1_000)
+    os.close(ours)
+
+    assert login.returncode == 0
+    assert "admin" in out
+    assert ADMIN_PASSWORD.encode() not in asked + shown
+    assert (await stranger("agents", "list")).code == 0
+
+
+async def test_a_reader_that_goes_away_is_no_error(shell: Shell) -> None:
+    with shell.running("prices", "list", "--json") as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        listing.stdout.close()
+        told = await asyncio.to_thread(listing.stderr.read)
+
+    assert told == ""
