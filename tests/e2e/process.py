@@ -77,7 +77,7 @@ def forked(data_dir: Path, **settings: str) -> Program:
     """The same in a tenth of the time: forked off a process that has the modules loaded."""
     out, err = _files(data_dir)
     starting = multiprocessing.get_context("forkserver")
-    starting.set_forkserver_preload(["steward_server.__main__"])
+    starting.set_forkserver_preload(["steward_server.__main__", "steward_client.price_snapshot"])
     process = starting.Process(target=_serve, args=(environment(data_dir, **settings), out, err))
     process.start()
 

@@ -161,7 +161,10 @@ class StandIn:
         self.running += 1
         try:
             return await call.answer(request)
-        except (asyncio.CancelledError, ConnectionError, _Gone):
+        except ConnectionError:
+            call.aborted()
+            raise asyncio.CancelledError from None  # what aiohttp takes a caller's leaving for
+        except (asyncio.CancelledError, _Gone):
             call.aborted()
             raise
         finally:

@@ -351,6 +351,18 @@ async def test_another_body_under_the_same_id_is_a_conflict(bank: Bank) -> None:
     assert (await rest.call("POST", "/api/budget/handshake", body)).status == 409
 
 
+async def test_over_rest_the_id_may_be_a_header(bank: Bank) -> None:
+    agent = await bank.agent()
+    rest = bank.live.api.acting_as(x_ic_key=agent.ic_token)
+    path, body = "/api/budget/handshake", {"requested_budget_usd": 1}
+    first = await rest.call("POST", path, body, Idempotency_Key="once")
+    again = await rest.call("POST", path, body, Idempotency_Key="once")
+    other = await rest.call("POST", path, {"requested_budget_usd": 2}, Idempotency_Key="once")
+    assert first.status == again.status == 200
+    assert first.body["lease_id"] == again.body["lease_id"]
+    assert (other.status, other.body["error"]["reason"]) == (409, "REQUEST_ID_REUSED")
+
+
 async def test_request_ids_of_different_agents_have_nothing_to_do_with_each_other(
     bank: Bank,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,7 +110,16 @@ def stranger(server: ServerProcess, tmp_path: Path) -> Shell:
     return Shell(tmp_path / "home", server.grpc_address)
 
 
+@pytest.fixture(scope="module")
+def signed_in_home(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a sign-in leaves behind."""
+    home = tmp_path_factory.mktemp("signed-in") / "home"
+    asyncio.run(Shell(home, server.grpc_address).sign_in())
+    return home
+
+
 @pytest.fixture
-async def shell(stranger: Shell) -> Shell:
+def shell(stranger: Shell, signed_in_home: Path) -> Shell:
     """A shell of the administrator."""
-    return await stranger.sign_in()
+    shutil.copytree(signed_in_home, stranger.home)
+    return stranger

@@ -18,7 +18,8 @@ from tests.live import ADMIN_PASSWORD, ServerProcess
 KEY = "sk-live-canary-0123456789abcdef"
 
 
-async def test_a_sign_in_is_kept_in_a_file_only_its_owner_can_read(shell: Shell) -> None:
+async def test_a_sign_in_is_kept_in_a_file_only_its_owner_can_read(stranger: Shell) -> None:
+    shell = await stranger.sign_in()
     files = list(shell.home.iterdir())
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files}
 
@@ -66,7 +67,8 @@ async def test_who_has_not_signed_in_is_told_to(stranger: Shell) -> None:
     assert "steward login" in ended.err
 
 
-async def test_after_logout_the_sign_in_is_gone(shell: Shell) -> None:
+async def test_after_logout_the_sign_in_is_gone(stranger: Shell) -> None:
+    shell = await stranger.sign_in()
     out = await shell("logout")
     again = await shell("logout")
 
@@ -228,8 +230,7 @@ async def test_every_command_explains_itself(stranger: Shell) -> None:
     names = [line.split()[0] for line in shown.out.split("Commands:")[1].splitlines() if line]
 
     assert "serve" in names
-    for name in names:
-        ended = await stranger(name, "--help")
+    for ended in await asyncio.gather(*(stranger(name, "--help") for name in names)):
         assert ended.code == 0
         assert "Usage: steward" in ended.out
 
