@@ -1,832 +1,41 @@
 """Every Iron path by curl: what it answers when it is called well, and when it is not.
 
-A row is a name, curl's arguments, the status and the exact shape of the body. `$names` are made by
-the scene; a row with `$api` stands for two, `/api` and `/api/v1`.
+The rows stand in `iron/`. `$names` in them are made by the scene; a row with `$api` stands for two,
+`/api` and `/api/v1`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.curl import MONEY, TIME, conflict, curl, differences, error, invalid
+from steward.gateway.v1 import options_pb2 as options
+from steward_gateway.contracts import load_contracts
+from steward_gateway.routes import build_routes
+from tests.e2e.curl import TIME, conflict, curl, differences, error
+from tests.e2e.iron import agents, auth, budget, credentials, prices, providers, system, tokens
+from tests.e2e.iron.shapes import NO_AGENT, NO_BODY, NO_METHOD, Row
 from tests.e2e.process import steward, until
 from tests.e2e.scene import STATIC_TOKEN, Scene
 
-MAYBE_TIME = (TIME, None)
-
-PAIR = {
-    "access_token": str,
-    "refresh_token": str,
-    "token_type": "Bearer",
-    "expires_in": int,
-    "expires_at": TIME,
-    "user": {"id": str, "username": "admin", "email": "", "role": "admin"},
-}
-LOGIN = PAIR | {"token": str}
-TOKEN = {
-    "id": str,
-    "agent_id": str,
-    "name": str,
-    "status": str,
-    "prefix": str,
-    "scopes": [str],
-    "created_at": TIME,
-    "expires_at": MAYBE_TIME,
-    "last_used_at": MAYBE_TIME,
-    "rotated_at": MAYBE_TIME,
-    "revoked_at": MAYBE_TIME,
-}
-NEW_TOKEN = TOKEN | {"status": "active", "token": str}
-BUDGET = {
-    "limit_usd": MONEY,
-    "spent_usd": MONEY,
-    "reserved_usd": MONEY,
-    "available_usd": MONEY,
-    "overrun_usd": MONEY,
-    "percent_used": float,
-    "state": str,
-}
-AGENT = {
-    "id": str,
-    "name": str,
-    "owner_id": str,
-    "provider": str,
-    "status": str,
-    "desired_state": str,
-    "budget": BUDGET,
-    "created_at": TIME,
-    "updated_at": TIME,
-    "last_seen_at": MAYBE_TIME,
-}
-STATUS = {
-    "agent_id": str,
-    "name": str,
-    "status": str,
-    "desired_state": "running",
-    "budget": BUDGET,
-    "last_seen_at": MAYBE_TIME,
-    "started_at": MAYBE_TIME,
-    "stopped_at": MAYBE_TIME,
-    "exit_code": (int, None),
-    "open_leases": int,
-    "commit_number": int,
-}
-PROVIDER = {
-    "id": str,
-    "name": str,
-    "kind": str,
-    "base_url": str,
-    "masked_key": str,
-    "created_at": TIME,
-    "last_used_at": MAYBE_TIME,
-    "usable": True,
-}
-GRANT = {
-    "lease_id": str,
-    "ip_token": str,
-    "seal_format": "aes256",
-    "seal_salt": str,
-    "seal_info": str,
-    "budget_requested_usd": MONEY,
-    "budget_granted_usd": MONEY,
-    "partial": bool,
-    "budget_remaining_usd": MONEY,
-    "provider": "openai",
-    "provider_kind": "openai",
-    "base_url": "http://127.0.0.1:9",
-    "expires_at": TIME,
-    "lease_duration_ms": int,
-    "settle_grace_ms": int,
-    "desired_state": "running",
-    "agent_id": str,
-    "price_version": str,
-    "commit_number": int,
-}
-REPORT = {
-    "success": True,
-    "lease_spent_usd": MONEY,
-    "lease_remaining_usd": MONEY,
-    "budget_remaining_usd": MONEY,
-    "desired_state": "running",
-    "sequence": int,
-    "cost_usd": MONEY,
-    "overrun_usd": MONEY,
-    "lease_status": "active",
-    "commit_number": int,
-}
-RETURN = {
-    "success": True,
-    "returned_usd": MONEY,
-    "lease_status": "closed",
-    "lease_spent_usd": MONEY,
-    "budget_remaining_usd": MONEY,
-    "commit_number": int,
-}
-REFRESH = {
-    "status": "approved",
-    "reason": "",
-    "lease_id": str,
-    "budget_granted_usd": MONEY,
-    "partial": bool,
-    "budget_remaining_usd": MONEY,
-    "lease_granted_usd": MONEY,
-    "lease_spent_usd": MONEY,
-    "expires_at": TIME,
-    "lease_duration_ms": int,
-    "commit_number": int,
-}
-HEALTH = {
-    "status": "healthy",
-    "version": str,
-    "timestamp": TIME,
-    "ledger": {
-        "balanced": True,
-        "checked_at": TIME,
-        "commit_number": int,
-        "account_count": int,
-        "open_lease_count": int,
-        "overrun_usd": MONEY,
-    },
-    "notices": [str],
-}
-
-NO_CREDENTIAL = error("UNAUTHORIZED", "CREDENTIAL_MISSING")
-BAD_CREDENTIAL = error("UNAUTHORIZED", "INVALID_TOKEN")
-NOT_ALLOWED = error("FORBIDDEN", "ROLE_NOT_ALLOWED")
-NO_METHOD = error("METHOD_NOT_ALLOWED")
-NO_AGENT = error("NOT_FOUND", "AGENT_NOT_FOUND", details={"agent": str})
-NO_TOKEN = error("NOT_FOUND", "TOKEN_NOT_FOUND", details={"token": str})
-NO_LEASE = error("NOT_FOUND", "LEASE_NOT_FOUND", details={"lease": str})
-MALFORMED = error("VALIDATION_ERROR")
-NO_BODY = None
-NO_MONEY = {"scope": str, "agent_id": str, "requested_nanousd": str, "available_nanousd": "0"}
-
-Row = tuple[str, str, int, Any]
-
-AUTH: list[Row] = [
-    (
-        "login",
-        """-X POST $url$api/auth/login $json -d '{"username":"admin","password":"$password"}'""",
-        200,
-        LOGIN,
-    ),
-    (
-        "login with a wrong password",
-        """-X POST $url$api/auth/login $json -d '{"username":"admin","password":"wrong"}'""",
-        401,
-        error("UNAUTHORIZED", "INVALID_CREDENTIALS"),
-    ),
-    (
-        "login of nobody",
-        """-X POST $url$api/auth/login $json -d '{"email":"no@body","password":"$password"}'""",
-        401,
-        error("UNAUTHORIZED", "INVALID_CREDENTIALS"),
-    ),
-    (
-        "login without a password",
-        """-X POST $url$api/auth/login $json -d '{"username":"admin"}'""",
-        400,
-        invalid("password"),
-    ),
-    ("login without a body", "-X POST $url$api/auth/login", 400, invalid("username", "password")),
-    (
-        "login by name and address",
-        """-X POST $url/api/auth/login $json -d '{"username":"a","email":"b","password":"c"}'""",
-        400,
-        invalid("email"),
-    ),
-    (
-        "malformed JSON",
-        """-X POST $url/api/auth/login $json -d '{"username":'""",
-        400,
-        MALFORMED,
-    ),
-    ("a list for an object", "-X POST $url/api/auth/login $json -d '[]'", 400, MALFORMED),
-    (
-        "a number for a text",
-        """-X POST $url/api/auth/login $json -d '{"username":5,"password":"x"}'""",
-        400,
-        invalid("username"),
-    ),
-    (
-        "an unknown field",
-        """-X POST $url/api/auth/login $json -d '{"username":"a","password":"b","stay":true}'""",
-        400,
-        invalid("stay"),
-    ),
-    (
-        "a form",
-        "-X POST $url/api/auth/login -d 'username=admin&password=x'",
-        415,
-        error("UNSUPPORTED_MEDIA_TYPE"),
-    ),
-    (
-        "another charset",
-        "-X POST $url/api/auth/login -H 'Content-Type: application/json; charset=latin-1' -d '{}'",
-        415,
-        error("UNSUPPORTED_MEDIA_TYPE"),
-    ),
-    ("login by GET", "$url$api/auth/login", 405, NO_METHOD),
-    (
-        "refresh",
-        """-X POST $url$api/auth/refresh $json -d '{"refresh_token":"$new_refresh_token"}'""",
-        200,
-        PAIR,
-    ),
-    (
-        "refresh with a spent token",
-        """-X POST $url/api/auth/refresh $json -d '{"refresh_token":"$spent_refresh_token"}'""",
-        401,
-        error("UNAUTHORIZED", "REFRESH_TOKEN_REUSED"),
-    ),
-    (
-        "refresh with a made-up token",
-        """-X POST $url$api/auth/refresh $json -d '{"refresh_token":"rt_nonsense"}'""",
-        401,
-        BAD_CREDENTIAL,
-    ),
-    (
-        "refresh with nothing",
-        "-X POST $url/api/auth/refresh $json -d '{}'",
-        400,
-        invalid("refresh_token"),
-    ),
-    (
-        "logout",
-        "-X POST $url$api/auth/logout -H 'Authorization: Bearer $new_access_token'",
-        204,
-        NO_BODY,
-    ),
-    ("logout of nobody", "-X POST $url$api/auth/logout", 401, NO_CREDENTIAL),
-    (
-        "logout twice",
-        "-X POST $url/api/auth/logout $as_signed_out_admin",
-        401,
-        error("UNAUTHORIZED", "TOKEN_REVOKED"),
-    ),
-    ("logout of a runtime", "-X POST $url/api/auth/logout $as_runtime", 403, NOT_ALLOWED),
-]
-
-CREDENTIALS: list[Row] = [
-    ("no credential", "$url$api/tokens", 401, NO_CREDENTIAL),
-    ("a made-up JWT", "$url/api/tokens -H 'Authorization: Bearer a.b.c'", 401, BAD_CREDENTIAL),
-    (
-        "a JWT cut short",
-        "$url/api/tokens -H 'Authorization: Bearer ${new_access_token}x'",
-        401,
-        BAD_CREDENTIAL,
-    ),
-    ("another scheme", "$url/api/tokens -H 'Authorization: Basic YTpi'", 401, BAD_CREDENTIAL),
-    ("a scheme alone", "$url/api/tokens -H 'Authorization: Bearer'", 401, BAD_CREDENTIAL),
-    ("bytes for a JWT", "$url/api/tokens -H 'Authorization: Bearer \xff\xfe'", 401, NO_CREDENTIAL),
-    (
-        "a signed-out JWT",
-        "$url/api/tokens $as_signed_out_admin",
-        401,
-        error("UNAUTHORIZED", "TOKEN_REVOKED"),
-    ),
-    ("an unknown IC token", "$url/api/tokens -H 'X-IC-Key: ic_x_y'", 401, BAD_CREDENTIAL),
-    (
-        "a rotated IC token",
-        "-X POST $url/api/budget/handshake $as_rotated_runtime",
-        401,
-        BAD_CREDENTIAL,
-    ),
-    (
-        "a revoked IC token",
-        "-X POST $url/api/budget/handshake $as_revoked_runtime",
-        401,
-        error("UNAUTHORIZED", "TOKEN_REVOKED"),
-    ),
-    (
-        "an expired IC token",
-        "-X POST $url/api/budget/handshake $as_expired_runtime",
-        401,
-        error("UNAUTHORIZED", "TOKEN_EXPIRED"),
-    ),
-    ("a runtime for an administrator", "$url$api/tokens $as_runtime", 403, NOT_ALLOWED),
-    ("a viewer for an administrator", "$url/api/tokens $as_viewer", 403, NOT_ALLOWED),
-    ("the static token", "$url/api/tokens $as_client", 403, NOT_ALLOWED),
-    ("a person for a runtime", "-X POST $url/api/budget/handshake $as_admin", 403, NOT_ALLOWED),
-    (
-        "the static token for a runtime",
-        "-X POST $url/api/budget/handshake $as_client",
-        403,
-        NOT_ALLOWED,
-    ),
-]
-
-TOKENS: list[Row] = [
-    (
-        "list tokens",
-        "$url$api/tokens?agent_id=$agent $as_admin",
-        200,
-        {"tokens": [TOKEN], "total": int, "limit": 100, "offset": 0},
-    ),
-    (
-        "list a page of live tokens",
-        "'$url/api/tokens?limit=1&offset=1&status=active' $as_admin",
-        200,
-        {"tokens": [TOKEN], "total": int, "limit": 1, "offset": 1},
-    ),
-    ("list -1 tokens", "$url/api/tokens?limit=-1 $as_admin", 400, invalid("limit")),
-    ("list x tokens", "$url/api/tokens?limit=x $as_admin", 400, invalid("limit")),
-    ("list 2^40 tokens", "$url/api/tokens?limit=1099511627776 $as_admin", 400, invalid("limit")),
-    ("list dead tokens", "$url/api/tokens?status=dead $as_admin", 400, invalid("status")),
-    ("list by colour", "$url/api/tokens?colour=red $as_admin", 400, invalid("colour")),
-    ("put tokens", "-X PUT $url$api/tokens $as_admin $json -d '{}'", 405, NO_METHOD),
-    (
-        "create a token",
-        """-X POST $url$api/tokens $as_admin $json \
-           -d '{"agent_id":"$new_agent","name":"n","expires_in_days":30,"scopes":["budget"]}'""",
-        201,
-        NEW_TOKEN | {"expires_at": TIME, "name": "n"},
-    ),
-    (
-        "create a second token",
-        """-X POST $url$api/tokens $as_admin $json -d '{"agent_id":"$busy_agent"}'""",
-        409,
-        error("CONFLICT", "TOKEN_EXISTS", details={"token_id": str, "agent_id": str}),
-    ),
-    (
-        "create a token of no agent",
-        """-X POST $url/api/tokens $as_admin $json -d '{"agent_id":"nobody"}'""",
-        404,
-        NO_AGENT,
-    ),
-    (
-        "create a token for 0 days with a wrong scope",
-        """-X POST $url/api/tokens $as_admin $json \
-           -d '{"agent_id":"$agent","expires_in_days":0,"scopes":["everything"]}'""",
-        400,
-        invalid("expires_in_days", "scopes[0]"),
-    ),
-    (
-        "create a token as a user",
-        """-X POST $url/api/tokens $as_user $json -d '{"agent_id":"$agent"}'""",
-        403,
-        NOT_ALLOWED,
-    ),
-    ("get a token", "$url$api/tokens/$token_id $as_admin", 200, TOKEN),
-    ("get no token", "$url$api/tokens/nothing $as_admin", 404, NO_TOKEN),
-    ("get a token by a path", "$url/api/tokens/..%2F..%2Fetc $as_admin", 404, NO_TOKEN),
-    ("get a token by NUL", "$url/api/tokens/%00 $as_admin", 400, invalid("token_id")),
-    ("get a token by half an escape", "$url/api/tokens/%f $as_admin", 400, MALFORMED),
-    (
-        "rotate a token",
-        "-X POST $url$api/tokens/$new_token_id/rotate $as_admin",
-        200,
-        NEW_TOKEN | {"rotated_at": TIME},
-    ),
-    ("rotate no token", "-X POST $url$api/tokens/nothing/rotate $as_admin", 404, NO_TOKEN),
-    ("rotate by GET", "$url/api/tokens/$token_id/rotate $as_admin", 405, NO_METHOD),
-    ("revoke a token", "-X DELETE $url$api/tokens/$new_token_id $as_admin", 204, NO_BODY),
-    ("revoke no token", "-X DELETE $url$api/tokens/nothing $as_admin", 404, NO_TOKEN),
-]
-
-AGENTS: list[Row] = [
-    (
-        "create an agent",
-        """-X POST $url/api/v1/agents $as_admin $json -d '{"name":"a","budget_usd":0.1}'""",
-        201,
-        AGENT
-        | {
-            "name": "a",
-            "provider": "",
-            "status": "idle",
-            "desired_state": "running",
-            "budget": BUDGET
-            | {"limit_usd": 0.1, "spent_usd": 0, "available_usd": 0.1, "state": "active"},
-        },
-    ),
-    (
-        "create an agent with nine decimals, as text",
-        """-X POST $url/api/v1/agents $as_admin $json \
-           -d '{"name":"a","budget_usd":"0.000000001"}'""",
-        201,
-        AGENT | {"budget": BUDGET | {"limit_usd": 1e-09}},
-    ),
-    (
-        "create an agent of a provider",
-        """-X POST $url/api/v1/agents $as_admin $json \
-           -d '{"name":"a","budget_usd":1,"provider":"$provider"}'""",
-        201,
-        AGENT | {"provider": "openai"},
-    ),
-    *(
-        (
-            f"create an agent with {money}",
-            f"""-X POST $url/api/v1/agents $as_admin $json \
-                -d '{{"name":"a","budget_usd":{money}}}'""",
-            400,
-            shape,
-        )
-        for money, shape in {
-            "-1": invalid("budget_usd"),
-            "0": invalid("budget_usd"),
-            "0.0000000001": invalid("budget_usd"),
-            "1.00000000012345": invalid("budget_usd"),
-            "1000000.000000001": invalid("budget_usd"),
-            "9223372036.854775808": invalid("budget_usd"),
-            "1e300": invalid("budget_usd"),
-            "1e-400": invalid("budget_usd"),
-            '"NaN"': invalid("budget_usd"),
-            '"Infinity"': invalid("budget_usd"),
-            '"1,5"': invalid("budget_usd"),
-            '"0x10"': invalid("budget_usd"),
-            "true": invalid("budget_usd"),
-            "[1]": invalid("budget_usd"),
-            "1e400": MALFORMED,
-            "NaN": MALFORMED,
-            "Infinity": MALFORMED,
-            "-Infinity": MALFORMED,
-            "1.": MALFORMED,
-            ".5": MALFORMED,
-        }.items()
-    ),
-    (
-        "create an agent in nano-dollars",
-        """-X POST $url/api/v1/agents $as_admin $json -d '{"name":"a","budget_nanousd":5}'""",
-        400,
-        invalid("budget_nanousd"),
-    ),
-    (
-        "create an agent of nothing",
-        "-X POST $url/api/v1/agents $as_admin $json -d '{}'",
-        400,
-        invalid("name", "budget_usd"),
-    ),
-    (
-        "create an agent of no provider",
-        """-X POST $url/api/v1/agents $as_admin $json \
-           -d '{"name":"a","budget_usd":1,"provider":"none"}'""",
-        400,
-        invalid("provider"),
-    ),
-    (
-        "create an agent as a user",
-        """-X POST $url/api/v1/agents $as_user $json -d '{"name":"a","budget_usd":1}'""",
-        403,
-        NOT_ALLOWED,
-    ),
-    (
-        "list agents",
-        "$url/api/v1/agents?page_size=1 $as_admin",
-        200,
-        {"agents": [AGENT], "next_page_token": str},
-    ),
-    (
-        "list the agents of someone who has none",
-        "$url/api/v1/agents $as_user",
-        200,
-        {"agents": [], "next_page_token": ""},
-    ),
-    (
-        "list agents from nowhere",
-        "$url/api/v1/agents?page_token=nowhere $as_admin",
-        400,
-        invalid("page_token"),
-    ),
-    ("get an agent", "$url/api/v1/agents/$agent $as_admin", 200, AGENT),
-    ("get no agent", "$url/api/v1/agents/nobody $as_admin", 404, NO_AGENT),
-    ("get the agent of another", "$url/api/v1/agents/$agent $as_user", 404, NO_AGENT),
-    (
-        "change an agent",
-        """-X PATCH $url/api/v1/agents/$new_agent $as_admin $json \
-           -d '{"name":"b","budget_usd":20}'""",
-        200,
-        AGENT | {"name": "b", "budget": BUDGET | {"limit_usd": 20, "available_usd": 20}},
-    ),
-    (
-        "change nothing",
-        "-X PATCH $url/api/v1/agents/$agent $as_admin $json -d '{}'",
-        400,
-        error("VALIDATION_ERROR", "NO_FIELDS_PROVIDED"),
-    ),
-    (
-        "take back what is lent",
-        """-X PATCH $url/api/v1/agents/$busy_agent $as_admin $json -d '{"budget_usd":4.99}'""",
-        409,
-        conflict("BUDGET_BELOW_COMMITTED", "allocated_nanousd", "committed_nanousd", "account_id"),
-    ),
-    ("delete an agent", "-X DELETE $url/api/v1/agents/$new_agent $as_admin", 204, NO_BODY),
-    ("delete no agent", "-X DELETE $url/api/v1/agents/nobody $as_admin", 404, NO_AGENT),
-    (
-        "delete an agent with leases",
-        "-X DELETE $url/api/v1/agents/$busy_agent $as_admin",
-        409,
-        error("CONFLICT", "AGENT_HAS_LEASES", details={"agent_id": str, "open_leases": "1"}),
-    ),
-    ("post to an agent", "-X POST $url/api/v1/agents/$agent $as_admin", 405, NO_METHOD),
-    ("status", "$url$api/agents/$agent/status $as_admin", 200, STATUS),
-    ("status for a viewer", "$url/api/agents/$agent/status $as_viewer", 404, NO_AGENT),
-    ("status of nobody", "$url$api/agents/nobody/status $as_admin", 404, NO_AGENT),
-    ("status for a runtime", "$url/api/agents/$agent/status $as_runtime", 403, NOT_ALLOWED),
-    (
-        "stop",
-        """-X POST $url$api/agents/$new_agent/stop $as_admin $json -d '{"reason":"enough"}'""",
-        202,
-        {"agent_id": str, "status": "stopping"},
-    ),
-    (
-        "stop twice",
-        "-X POST $url$api/agents/$stopped_agent/stop $as_admin",
-        202,
-        {"agent_id": str, "status": "stopping"},
-    ),
-    ("stop nobody", "-X POST $url$api/agents/nobody/stop $as_admin", 404, NO_AGENT),
-    ("stop as a viewer", "-X POST $url/api/agents/$agent/stop $as_viewer", 403, NOT_ALLOWED),
-    ("stop the agent of another", "-X POST $url/api/agents/$agent/stop $as_user", 404, NO_AGENT),
-    ("stop by GET", "$url/api/agents/$agent/stop $as_admin", 405, NO_METHOD),
-]
-
-PROVIDERS: list[Row] = [
-    (
-        "create a provider",
-        """-X POST $url/api/v1/providers $as_admin $json \
-           -d '{"name":"$new_name","kind":"anthropic","api_key":"sk-ant-api-0123456789"}'""",
-        201,
-        PROVIDER | {"kind": "anthropic", "masked_key": "sk-a...789", "last_used_at": None},
-    ),
-    (
-        "create a provider twice",
-        """-X POST $url/api/v1/providers $as_admin $json \
-           -d '{"name":"$provider","api_key":"sk-0123456789"}'""",
-        409,
-        error("CONFLICT", "PROVIDER_EXISTS", details={"provider": "openai"}),
-    ),
-    (
-        "create a provider of no kind",
-        """-X POST $url/api/v1/providers $as_admin $json \
-           -d '{"name":"No Name","kind":"abacus","base_url":"ftp://x","api_key":""}'""",
-        400,
-        invalid("kind"),
-    ),
-    (
-        "create a provider with a bad name, address and key",
-        """-X POST $url/api/v1/providers $as_admin $json \
-           -d '{"name":"No Name","kind":"openai","base_url":"ftp://x","api_key":""}'""",
-        400,
-        invalid("name", "base_url", "api_key"),
-    ),
-    (
-        "create a provider as a user",
-        "-X POST $url/api/v1/providers $as_user $json -d '{}'",
-        403,
-        NOT_ALLOWED,
-    ),
-    (
-        "list providers",
-        "$url/api/v1/providers $as_admin",
-        200,
-        {"providers": [PROVIDER], "next_page_token": ""},
-    ),
-    ("list providers as a runtime", "$url/api/v1/providers $as_runtime", 403, NOT_ALLOWED),
-    (
-        "delete a provider",
-        "-X DELETE $url/api/v1/providers/$new_provider_id $as_admin",
-        204,
-        NO_BODY,
-    ),
-    (
-        "delete no provider",
-        "-X DELETE $url/api/v1/providers/none $as_admin",
-        404,
-        error("NOT_FOUND", "PROVIDER_NOT_FOUND", details={"provider": "none"}),
-    ),
-    (
-        "delete a provider in use",
-        "-X DELETE $url/api/v1/providers/$used_provider_id $as_admin",
-        409,
-        conflict("PROVIDER_IN_USE", "provider", "agent_count"),
-    ),
-    ("get a provider", "$url/api/v1/providers/none $as_admin", 405, NO_METHOD),
-]
-
-BUDGETS: list[Row] = [
-    (
-        "handshake",
-        """-X POST $url$api/budget/handshake $as_runtime $json \
-           -d '{"requested_budget_usd":0.5,"provider":"$provider","runtime_id":"r"}'""",
-        200,
-        GRANT | {"budget_requested_usd": 0.5, "budget_granted_usd": 0.5, "partial": False},
-    ),
-    (
-        "handshake with the token in the body",
-        """-X POST $url/api/budget/handshake $json \
-           -d '{"requested_budget_usd":1,"provider":"$provider","ic_token":"$ic_token"}'""",
-        200,
-        GRANT,
-    ),
-    (
-        "handshake with the token as Bearer",
-        """-X POST $url/api/budget/handshake $json -H 'Authorization: Bearer $ic_token' \
-           -d '{"requested_budget_usd":1,"provider":"$provider"}'""",
-        200,
-        GRANT,
-    ),
-    (
-        "handshake sealed to a key",
-        """-X POST $url/api/budget/handshake $as_runtime $json \
-           -d '{"requested_budget_usd":1,"provider":"$provider", \
-                "public_key":"jK1bd2YSEhF0XRmLFDZ2WQSIKS6Ppqd7s2lQ1cV9nCQ="}'""",
-        200,
-        GRANT | {"seal_format": "hpke", "seal_salt": ""},
-    ),
-    (
-        "handshake with half a key",
-        """-X POST $url/api/budget/handshake $as_runtime $json -d '{"public_key":"AAAA"}'""",
-        400,
-        invalid("public_key"),
-    ),
-    (
-        "handshake for nothing",
-        """-X POST $url$api/budget/handshake $as_runtime $json -d '{"requested_budget_usd":0}'""",
-        400,
-        invalid("requested_budget_usd"),
-    ),
-    (
-        "handshake without money",
-        """-X POST $url$api/budget/handshake $as_poor_runtime $json \
-           -d '{"requested_budget_usd":1,"provider":"$provider"}'""",
-        402,
-        error("BUDGET_EXCEEDED", details=NO_MONEY),
-    ),
-    (
-        "handshake of a stopped agent",
-        """-X POST $url/api/budget/handshake $as_stopped_runtime $json \
-           -d '{"provider":"$provider"}'""",
-        409,
-        error("CONFLICT", "AGENT_STOPPED", details={"agent_id": str}),
-    ),
-    (
-        "handshake for no provider",
-        """-X POST $url/api/budget/handshake $as_runtime $json -d '{"provider":"none"}'""",
-        404,
-        error("NOT_FOUND", "PROVIDER_NOT_FOUND", details={"provider": "none"}),
-    ),
-    ("handshake of nobody", "-X POST $url$api/budget/handshake", 401, NO_CREDENTIAL),
-    ("handshake by GET", "$url$api/budget/handshake $as_runtime", 405, NO_METHOD),
-    (
-        "report",
-        """-X POST $url$api/budget/report $as_runtime $json \
-           -d '{"lease_id":"$new_lease","request_id":"c1","model":"gpt-4o","provider":"openai", \
-                "input_tokens":1000,"output_tokens":500,"timestamp":"2026-11-21T09:30:00Z"}'""",
-        200,
-        REPORT | {"cost_usd": 0.0075, "lease_spent_usd": 0.0075, "lease_remaining_usd": 0.9925},
-    ),
-    (
-        "report a cost of nine decimals",
-        """-X POST $url/api/budget/report $as_runtime $json -d '{"lease_id":"$new_lease", \
-           "request_id":"c1","sequence":1,"model":"own","cost_usd":0.123456789}'""",
-        200,
-        REPORT | {"cost_usd": 0.123456789, "sequence": 1},
-    ),
-    (
-        "report ten decimals",
-        """-X POST $url/api/budget/report $as_runtime $json -d '{"lease_id":"$lease", \
-           "request_id":"c2","model":"own","cost_usd":0.1234567891}'""",
-        400,
-        invalid("cost_usd"),
-    ),
-    (
-        "report negative usage",
-        """-X POST $url$api/budget/report $as_runtime $json -d '{"lease_id":"$lease", \
-           "request_id":"c2","model":"m","input_tokens":-1,"cost_usd":-0.5}'""",
-        400,
-        invalid("input_tokens", "cost_usd"),
-    ),
-    (
-        "report more tokens than there are",
-        """-X POST $url/api/budget/report $as_runtime $json -d '{"lease_id":"$lease", \
-           "request_id":"c2","model":"m","input_tokens":9223372036854775808}'""",
-        400,
-        invalid("input_tokens"),
-    ),
-    (
-        "report half a token",
-        """-X POST $url/api/budget/report $as_runtime $json -d '{"lease_id":"$lease", \
-           "request_id":"c2","model":"m","input_tokens":0.5}'""",
-        400,
-        invalid("input_tokens"),
-    ),
-    (
-        "report without ids",
-        """-X POST $url/api/budget/report $as_runtime $json -d '{"lease_id":"$lease"}'""",
-        400,
-        invalid("request_id", "model"),
-    ),
-    (
-        "report at no time",
-        """-X POST $url/api/budget/report $as_runtime $json -d '{"lease_id":"$lease", \
-           "request_id":"c2","model":"m","cost_usd":0,"timestamp":"yesterday"}'""",
-        400,
-        invalid("timestamp"),
-    ),
-    (
-        "report a model without a price",
-        """-X POST $url/api/budget/report $as_runtime $json -d '{"lease_id":"$lease", \
-           "request_id":"c2","model":"abacus","input_tokens":1}'""",
-        400,
-        error("VALIDATION_ERROR", "PRICE_UNKNOWN", fields={"model": "has no price"}),
-    ),
-    (
-        "report on no lease",
-        """-X POST $url$api/budget/report $as_runtime $json -d '{"lease_id":"none", \
-           "request_id":"c2","model":"gpt-4o","input_tokens":1}'""",
-        404,
-        NO_LEASE,
-    ),
-    (
-        "report out of order",
-        """-X POST $url/api/budget/report $as_runtime $json -d '{"lease_id":"$lease", \
-           "request_id":"c2","model":"m","cost_usd":0,"sequence":7}'""",
-        409,
-        conflict("SEQUENCE_GAP", "got", "expected", "lease_id"),
-    ),
-    (
-        "refresh a lease",
-        """-X POST $url$api/budget/refresh $as_runtime $json \
-           -d '{"lease_id":"$new_lease","requested_budget_usd":0.25}'""",
-        200,
-        REFRESH | {"budget_granted_usd": 0.25, "lease_granted_usd": 1.25},
-    ),
-    (
-        "refresh a stopped lease",
-        """-X POST $url/api/budget/refresh $json -d '{"lease_id":"$stopped_lease_id"}' \
-           $as_its_runtime""",
-        200,
-        REFRESH | {"status": "denied", "reason": "agent_stopped", "budget_granted_usd": 0},
-    ),
-    (
-        "refresh no lease",
-        """-X POST $url$api/budget/refresh $as_runtime $json -d '{"lease_id":"none"}'""",
-        404,
-        NO_LEASE,
-    ),
-    (
-        "refresh by a negative amount",
-        """-X POST $url/api/budget/refresh $as_runtime $json \
-           -d '{"lease_id":"$lease","requested_budget_usd":-1}'""",
-        400,
-        invalid("requested_budget_usd"),
-    ),
-    (
-        "return",
-        """-X POST $url$api/budget/return $as_runtime $json \
-           -d '{"lease_id":"$new_lease","spent_usd":0}'""",
-        200,
-        RETURN | {"returned_usd": 1, "lease_spent_usd": 0},
-    ),
-    (
-        "return no lease",
-        """-X POST $url$api/budget/return $as_runtime $json -d '{"lease_id":"none"}'""",
-        404,
-        NO_LEASE,
-    ),
-    (
-        "return without a lease",
-        "-X POST $url/api/budget/return $as_runtime $json -d '{}'",
-        400,
-        invalid("lease_id"),
-    ),
-]
-
-SYSTEM: list[Row] = [
-    ("health", "$url/health", 200, HEALTH),
-    ("health with a bad credential", "$url/health -H 'Authorization: x'", 200, HEALTH),
-    ("health by POST", "-X POST $url/health", 405, NO_METHOD),
-    ("metrics by DELETE", "-X DELETE $url/metrics", 405, NO_METHOD),
-    ("events without an upgrade", "$url/ws $as_admin", 426, error("UPGRADE_REQUIRED")),
-    ("events by POST", "-X POST $url/ws $as_admin", 405, NO_METHOD),
-    (
-        "events without a credential",
-        """$url/ws -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
-           -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='""",
-        401,
-        NO_CREDENTIAL,
-    ),
-    ("no path", "$url/", 404, error("NOT_FOUND")),
-    ("another path", "$url/api/nothing/here $as_admin", 404, error("NOT_FOUND")),
-    ("a path too long", "$url/api/tokens/ $as_admin", 404, error("NOT_FOUND")),
-    ("a path above", "--path-as-is $url/api/../health", 404, error("NOT_FOUND")),
-]
+TABLES = (auth, credentials, tokens, agents, providers, budget, prices, system)
 
 
-def rows() -> Iterator[Any]:
-    for name, arguments, status, shape in [
-        *(*AUTH, *CREDENTIALS, *TOKENS, *AGENTS, *PROVIDERS, *BUDGETS, *SYSTEM)
-    ]:
+def rows() -> list[Row]:
+    """All of them, each prefix by itself."""
+    found: list[Row] = []
+    for name, arguments, status, shape in (row for table in TABLES for row in table.ROWS):
         if "$api" not in arguments:
-            yield pytest.param(arguments, status, shape, id=name)
+            found.append((name, arguments, status, shape))
             continue
         for prefix in ("/api", "/api/v1"):
             call = arguments.replace("$api", prefix)
-            yield pytest.param(call, status, shape, id=f"{name} under {prefix}")
+            found.append((f"{name} under {prefix}", call, status, shape))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -849,7 +58,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize(("arguments", "status", "shape"), list(rows()))
+@pytest.mark.parametrize(
+    ("arguments", "status", "shape"),
+    [pytest.param(*row[1:], id=row[0]) for row in rows()],
+)
 def test_a_path_answers(scene: Scene, arguments: str, status: int, shape: Any) -> None:
     answer = scene.run(arguments)
     assert answer.status == status, answer
@@ -1014,3 +226,37 @@ def test_too_many_attempts_to_sign_in_are_told_when_to_come_back(tmp_path: Path)
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     limited = error("RATE_LIMITED", details={"limit": "2"})
     assert list(differences(limited, refused.body)) == []
+
+
+def test_every_path_is_called_well_and_badly() -> None:
+    called = {(*_called(arguments), status < 400) for _, arguments, status, _ in rows()}
+    missing = {
+        (route.verb, route.template.text, "well" if well else "badly")
+        for route in build_routes(load_contracts())
+        if route.kind == "http"
+        and route.dialect == options.DIALECT_IRON
+        and not route.streams_responses
+        and route.template.text not in UNREFUSABLE
+        for well in (True, False)
+        if not any(
+            (verb, good) == (route.verb, well) and _fits(route.template.text, path)
+            for verb, path, good in called
+        )
+    }
+    assert missing == set()
+
+
+UNREFUSABLE = {"/health", "/metrics"}
+"""What anybody may call in any way."""
+
+
+def _called(arguments: str) -> tuple[str, str]:
+    """The method and path of a row."""
+    method = re.search(r"-X ([A-Z]+)", arguments)
+    path = re.search(r"\$url([^\s'?]*)", arguments)
+    assert path, arguments
+    return method[1] if method else "GET", path[1]
+
+
+def _fits(template: str, path: str) -> bool:
+    return re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path) is not None

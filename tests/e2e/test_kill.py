@@ -65,7 +65,7 @@ class Runtime:
     agent: Agent
     draw: random.Random
     asked: list[Asked] = field(default_factory=list)
-    leases: list[str] = field(default_factory=list)
+    leases: set[str] = field(default_factory=set)
     answered: int = 0
     _numbers: Any = field(default_factory=count)
 
@@ -87,10 +87,16 @@ class Runtime:
         for asked in self.asked:
             if asked.answer is None and not asked.is_refused:
                 assert await self._ask(stub, asked), asked
-        known = [each for each in self.asked if each.answer is not None and each.method != "Return"]
+        known = [each for each in self.asked if each.answer is not None and self._is_known(each)]
         for asked in self.draw.sample(known, min(ASKED_AGAIN, len(known))):
             call = getattr(stub, asked.method)(asked.request, metadata=self.agent.metadata)
             assert lasting(await call) == lasting(asked.answer)
+
+    def _is_known(self, asked: Asked) -> bool:
+        """Whether a repetition is told the same: a lease that ended is not handed over again."""
+        if asked.method == "Handshake":
+            return asked.answer.lease_id in self.leases
+        return asked.method != "Return"
 
     async def _ask(self, stub: Any, asked: Asked) -> bool:
         """Whether the server was there."""
@@ -103,12 +109,13 @@ class Runtime:
             if refusal_of(error).reason != "LEASE_CLOSED":  # by another call of our own
                 raise
             asked.is_refused = True
+            self.leases.discard(asked.request.lease_id)
             return True
         self.answered += 1
         if asked.method == "Handshake":
-            self.leases.append(asked.answer.lease_id)
-        if asked.method == "Return" and asked.request.lease_id in self.leases:
-            self.leases.remove(asked.request.lease_id)
+            self.leases.add(asked.answer.lease_id)
+        if asked.method == "Return":
+            self.leases.discard(asked.request.lease_id)
         return True
 
     def _draw_call(self) -> tuple[str, Message]:
@@ -118,7 +125,7 @@ class Runtime:
             return "Handshake", pb.HandshakeRequest(
                 requested_budget_nanousd=wanted, request_id=request_id
             )
-        lease = self.draw.choice(self.leases)
+        lease = self.draw.choice(sorted(self.leases))
         draw = self.draw.random()
         if draw < 0.8:
             return "Report", pb.ReportRequest(

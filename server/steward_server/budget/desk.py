@@ -38,6 +38,9 @@ REFRESHED = ("lease.grown", "lease.denied")
 """The journal's kinds of answers to a refresh."""
 
 
+Said = tuple[str, str, int, int, int, int, int | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One usage as it was reported, priced."""
@@ -58,9 +61,9 @@ class Fact:
     is_priced_here: bool = False
     """The runtime told no cost: it was computed, and might come out otherwise tomorrow."""
 
-    def digest(self) -> str:
+    def said(self) -> Said:
         """What makes a repetition the same report; not its number, which may be left out."""
-        parts = (
+        return (
             self.model,
             self.provider,
             self.input_tokens,
@@ -69,7 +72,6 @@ class Fact:
             self.cache_write_tokens,
             None if self.is_priced_here else self.cost_nanousd,
         )
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,7 @@ class Desk:
 
         Raises:
             AlreadyExists: the request id was used with another body.
+            ledger.LeaseClosed: the lease it opened has ended; nothing is to be handed over for it.
             ledger.BudgetExceeded: too little is left.
         """
         before = await store.path(transaction, agent_id)
@@ -244,6 +247,8 @@ class Desk:
                 lease, first = repeated
                 if first.request_digest != terms.request_digest:
                     raise _reused(terms.request_id, first.request_digest.hex())
+                if not lease.is_open:
+                    raise ledger.LeaseClosed(lease.lease_id, lease.state)
                 body = (await store.written_at(transaction, first.opened_lsn)).body
                 return Lent(lease, first, body["granted"], body["available"], first.opened_lsn)
         opening: Opening = ledger.open_lease(
@@ -299,22 +304,22 @@ class Desk:
         outcomes: list[Outcome] = []
         entries: list[NewEntry] = []
         bookings: list[tuple[int, int, dict[str, Any]]] = []
-        answers: dict[str, tuple[str, int]] = {}
+        slots: dict[str, int] = {}
         echoes: list[tuple[int, int]] = []
         for fact in facts:
             if isinstance(fact, StewardError):
                 outcomes.append(fact)
                 continue
-            digest = fact.digest()
             known = repeated.get(fact.request_id)
             if known is not None:
-                outcomes.append(_answer_again(fact, known, digest))
+                outcomes.append(_answer_again(fact, known))
                 continue
-            if fact.request_id in answers:
-                first_digest, slot = answers[fact.request_id]
-                if first_digest == digest:
+            if fact.request_id in slots:
+                slot = slots[fact.request_id]
+                first = next(body for at, _, body in bookings if at == slot)
+                if _said(first) == fact.said():
                     echoes.append((len(outcomes), slot))
-                outcomes.append(_reused(fact.request_id, first_digest))
+                outcomes.append(_reused(fact.request_id, _digest(_said(first))))
                 continue
             try:
                 booking = ledger.book(
@@ -328,8 +333,8 @@ class Desk:
                 outcomes.append(refusal)
                 continue
             before, path, lease = path[0], booking.path, booking.lease
-            answers[fact.request_id] = (digest, len(outcomes))
-            body = _usage_body(fact, digest, booking, path)
+            slots[fact.request_id] = len(outcomes)
+            body = _usage_body(fact, booking, path)
             bookings.append((len(outcomes), len(entries), body))
             outcomes.append(_UNNUMBERED)
             entries.append(NewEntry("usage", body, agent_id, lease_id, fact.request_id))
@@ -468,7 +473,7 @@ class Desk:
         return len(overdue)
 
 
-def _usage_body(fact: Fact, digest: str, booking: ledger.Booking, path: Path) -> dict[str, Any]:
+def _usage_body(fact: Fact, booking: ledger.Booking, path: Path) -> dict[str, Any]:
     lease = booking.lease
     return {
         "seq": booking.sequence,
@@ -481,9 +486,9 @@ def _usage_body(fact: Fact, digest: str, booking: ledger.Booking, path: Path) ->
         "cache_read": fact.cache_read_tokens,
         "cache_write": fact.cache_write_tokens,
         "price": fact.price_version,
+        "priced_here": fact.is_priced_here,
         "certainty": fact.certainty,
         "at_us": fact.at_us,
-        "digest": digest,
         "spent": path[0].used_nanousd,
         "available": ledger.tightest(path).available_nanousd,
         "lease_spent": lease.spent_nanousd,
@@ -506,9 +511,27 @@ def _booked(body: dict[str, Any], lsn: int, *, is_repetition: bool = False) -> B
     )
 
 
-def _answer_again(fact: Fact, known: store.Written, digest: str) -> Outcome:
-    if known.body["digest"] != digest:
-        return _reused(fact.request_id, known.body["digest"])
+def _said(body: dict[str, Any]) -> Said:
+    """`Fact.said`, as the journal has it."""
+    return (
+        body["model"],
+        body["provider"],
+        body["input"],
+        body["output"],
+        body["cache_read"],
+        body["cache_write"],
+        None if body["priced_here"] else body["cost"],
+    )
+
+
+def _digest(said: Said) -> str:
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
+
+
+def _answer_again(fact: Fact, known: store.Written) -> Outcome:
+    first = _said(known.body)
+    if first != fact.said():
+        return _reused(fact.request_id, _digest(first))
     return _booked(known.body, known.lsn, is_repetition=True)
 
 

@@ -482,10 +482,20 @@ def touch(lease: Lease, *, now_us: int, policy: LeasePolicy) -> Lease:
     if lease.state is not LeaseState.ACTIVE or now_us >= lease.expires_at_us:
         return lease
     expires_at_us = _renewed_us(lease, now_us, policy)
-    return (
-        lease
-        if expires_at_us == lease.expires_at_us
-        else replace(lease, expires_at_us=expires_at_us)
+    if expires_at_us == lease.expires_at_us:
+        return lease
+    return Lease(
+        lease.lease_id,
+        lease.account_id,
+        lease.agent_id,
+        lease.granted_nanousd,
+        lease.spent_nanousd,
+        lease.overrun_nanousd,
+        lease.sequence,
+        lease.state,
+        lease.ending,
+        expires_at_us,
+        lease.settle_until_us,
     )
 
 

@@ -305,17 +305,24 @@ async def test_a_repeated_handshake_gives_the_same_lease_sealed_anew(bank: Bank)
     assert bank.sound_books() == before
 
 
-async def test_the_first_answer_is_given_whatever_became_of_the_lease(bank: Bank) -> None:
+async def test_the_first_answer_is_given_although_the_lease_has_grown(bank: Bank) -> None:
     agent = await bank.agent()
     first = await bank.handshake(agent, 4 * USD, request_id="once")
     await bank.refresh(agent, first.lease_id, 3 * USD)
     grown = await bank.handshake(agent, 4 * USD, request_id="once")
-    await bank.give_back(agent, first.lease_id)
-    ended = await bank.handshake(agent, 4 * USD, request_id="once")
     assert _but_the_seal(grown) == _but_the_seal(first)
-    assert ended.lease_id == first.lease_id
-    assert ended.budget_granted_nanousd == 4 * USD
-    assert ended.desired_state == pb.DESIRED_STATE_STOPPED
+
+
+async def test_no_key_is_handed_over_for_a_lease_that_has_ended(bank: Bank) -> None:
+    agent = await bank.agent()
+    first = await bank.handshake(agent, 4 * USD, request_id="once")
+    await bank.give_back(agent, first.lease_id)
+    refused = await changes_nothing(bank, agent, amount_nanousd=4 * USD, request_id="once")
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "LEASE_CLOSED",
+    )
+    assert refused.facts["lease_id"] == first.lease_id
 
 
 async def test_the_lease_keeps_its_provider_when_the_agents_changes(tmp_path: Path) -> None:

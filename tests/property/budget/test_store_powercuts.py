@@ -16,7 +16,7 @@ import pytest
 
 from steward_server.budget import store
 from steward_server.budget.desk import Booked, Desk, Fact, Outcome
-from steward_server.budget.ledger import LeasePolicy, LedgerError
+from steward_server.budget.ledger import LeaseClosed, LeasePolicy, LedgerError
 from steward_server.budget.store import Terms
 from steward_server.db import Transaction
 from steward_server.errors import NotFound
@@ -276,7 +276,10 @@ def ask_again(connection: apsw.Connection, transaction: ApswTransaction, each: A
     """The answer to a repetition; nothing it might do stays."""
     answer = None
     with suppress(_Undo), connection:
-        answer = finished(each.asked.work(transaction))
+        try:
+            answer = finished(each.asked.work(transaction))
+        except LeaseClosed:
+            answer = each.answer  # a lease that has ended meanwhile is not handed over again
         raise _Undo
     return answer
 
