@@ -3,6 +3,7 @@
 .PHONY: help setup proto run demo test proof bench check format lock clean
 
 PYTHON ?= python3
+WORKERS ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -38,7 +39,7 @@ demo: $(READY) ## Watch an agent borrow, spend, run out of money and give the re
 	@exec $(BIN)/python clients/python/examples/demo.py $(DEMO)
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 proof: $(READY) ## Run the slow proofs at full size
 	$(BIN)/python -m pytest -m proof $(TESTS)

@@ -95,7 +95,9 @@ class ServerConfig:
         None, "Key that wraps the stored provider keys; unset: `master.key` in the data folder."
     )
     log_format: str = setting(
-        "json", "Log lines as JSON, or as text for people.", choices=("json", "text")
+        "auto",
+        "Log lines as JSON, or as text for people; `auto` is text at a terminal.",
+        choices=("auto", "json", "text"),
     )
     log_level: str = setting(
         "info", "Least severe level logged.", choices=("debug", "info", "warning", "error")

@@ -39,6 +39,7 @@ OUR_LOGGERS = ("steward_server", "steward_gateway")
 
 def configure(log_format: str, level: str) -> None:
     """Set up logging for the process, to standard error."""
+    is_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -48,13 +49,13 @@ def configure(log_format: str, level: str) -> None:
         conceal,
     ]
     renderer: Any = (
-        structlog.processors.JSONRenderer(serializer=_json)
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(
+        structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             # The usual one prints local variables, and those are what `conceal` cannot see.
             exception_formatter=structlog.dev.plain_traceback,
         )
+        if is_text
+        else structlog.processors.JSONRenderer(serializer=_json)
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
