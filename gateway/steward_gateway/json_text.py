@@ -11,7 +11,7 @@ import orjson
 # Every digit or point becomes "1" and every sign "-", so that a long number or a large exponent is
 # a plain substring: several times quicker than a regular expression.
 _SHAPE = bytes.maketrans(b"0123456789.eE+-", b"11111111111ee--")
-_LONG_NUMBER = b"1" * 17
+_LONG_NUMBER = b"1" * 16
 
 
 def _needs_decimals(text: bytes) -> bool:

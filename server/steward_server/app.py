@@ -137,18 +137,14 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
 
         login_window = logins(settings.auth.logins_per_minute)
 
-        def interceptors(
-            name: str,
-            rule: options.MethodRule,
-            streams_responses: bool,  # noqa: FBT001 - the shape of `Interceptors`
-        ) -> Sequence[AsyncServerInterceptor]:
+        def interceptors(name: str, rule: options.MethodRule) -> Sequence[AsyncServerInterceptor]:
             """The links of one method, outermost first."""
             links: list[AsyncServerInterceptor] = [
                 RequestId(),
                 Metrics(name, observation.rpcs, observation.rpc_latency, observation.open_streams),
                 Errors(),
                 Authentication(rule, credentials, streams),
-                Authorization(rule, streams=streams_responses),
+                Authorization(rule),
             ]
             if rule.rate_category == options.RATE_CATEGORY_LOGIN:
                 links.append(RateLimit(login_window, clock))

@@ -30,8 +30,8 @@ log = structlog.get_logger(__name__)
 Open = Callable[[Any, Call], Awaitable[Any]]
 """What a link calls next: gives the response, or an iterator of the responses."""
 
-Interceptors = Callable[[str, options.MethodRule, bool], Sequence[AsyncServerInterceptor]]
-"""Gives a method's links, outermost first, from its name, rule and whether it streams responses."""
+Interceptors = Callable[[str, options.MethodRule], Sequence[AsyncServerInterceptor]]
+"""Gives a method's links, outermost first, from its name and rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Dispatcher:
 
     def _compile(self, name: str, handler: Any, rule: options.MethodRule) -> Method:
         chain = _innermost(handler)
-        for interceptor in reversed(self._interceptors(name, rule, handler.response_streaming)):
+        for interceptor in reversed(self._interceptors(name, rule)):
             chain = _link(interceptor, chain, name)
         return Method(name, rule, handler.request_streaming, handler.response_streaming, chain)
 

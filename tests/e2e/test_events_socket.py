@@ -270,6 +270,15 @@ async def test_a_new_subscription_takes_the_place_of_the_old(live: Live, spender
         assert (await receive(socket))["type"] == "BudgetWarning"
 
 
+async def test_nothing_that_happens_after_the_upgrade_is_missed(
+    live: Live, spender: Spender
+) -> None:
+    for number in range(20):
+        async with listening(live) as socket:
+            await spender.spend(f"call-{number}")
+            assert (await receive(socket))["data"]["request_id"] == f"call-{number}"
+
+
 # Who may see what.
 
 

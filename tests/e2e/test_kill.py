@@ -142,6 +142,10 @@ class Runtime:
         return "Return", pb.ReturnRequest(lease_id=lease)
 
 
+STREAMED_PER_CYCLE = 30
+"""Reports each stream has acknowledged before the server is killed."""
+
+
 @dataclass
 class Streaming:
     """Reports in batches over a session, far ahead of what is acknowledged."""
@@ -238,14 +242,21 @@ class House:
     async def work_until_killed(self) -> None:
         """Put the server under load and kill it at some moment."""
         answered_before = self._answered
+        streamed_before = [stream.acknowledged for stream in self.streams]
         users: list[Runtime | Streaming] = [*self.runtimes, *self.streams]
         async with channels(self.server, len(users)) as opened:
             working = [
                 asyncio.create_task(user.work(channel))
                 for user, channel in zip(users, opened, strict=True)
             ]
-            # Mostly in the middle of the work, sometimes before it has begun.
-            while self.draw.random() < 0.999 and self._answered == answered_before:
+            # Mostly in the middle of everybody's work, sometimes before it has begun.
+            while self.draw.random() < 0.9995 and (
+                self._answered == answered_before
+                or any(
+                    stream.acknowledged < before + STREAMED_PER_CYCLE
+                    for stream, before in zip(self.streams, streamed_before, strict=True)
+                )
+            ):
                 await asyncio.sleep(0.001)
             await asyncio.sleep(self.draw.uniform(0.0, 0.25))
             self.server.kill()

@@ -331,17 +331,13 @@ async def server(
     login_window = logins(auth_config.logins_per_minute)
     observation = Observation()
 
-    def chain(
-        name: str,
-        rule: options.MethodRule,
-        streams_responses: bool,  # noqa: FBT001 - as the dispatcher passes it
-    ) -> list[AsyncServerInterceptor]:
+    def chain(name: str, rule: options.MethodRule) -> list[AsyncServerInterceptor]:
         links: list[AsyncServerInterceptor] = [
             RequestId(),
             Metrics(name, observation.rpcs, observation.rpc_latency, observation.open_streams),
             Errors(),
             Authentication(rule, credentials, streams),
-            Authorization(rule, streams=streams_responses),
+            Authorization(rule),
         ]
         if rule.rate_category == options.RATE_CATEGORY_LOGIN:
             links.append(RateLimit(login_window, clock))

@@ -304,7 +304,7 @@ class Desk:
         outcomes: list[Outcome] = []
         entries: list[NewEntry] = []
         bookings: list[tuple[int, int, dict[str, Any]]] = []
-        slots: dict[str, int] = {}
+        first_said: dict[str, tuple[int, Said]] = {}
         echoes: list[tuple[int, int]] = []
         for fact in facts:
             if isinstance(fact, StewardError):
@@ -314,12 +314,11 @@ class Desk:
             if known is not None:
                 outcomes.append(_answer_again(fact, known))
                 continue
-            if fact.request_id in slots:
-                slot = slots[fact.request_id]
-                first = next(body for at, _, body in bookings if at == slot)
-                if _said(first) == fact.said():
+            if fact.request_id in first_said:
+                slot, said = first_said[fact.request_id]
+                if said == fact.said():
                     echoes.append((len(outcomes), slot))
-                outcomes.append(_reused(fact.request_id, _digest(_said(first))))
+                outcomes.append(_reused(fact.request_id, _digest(said)))
                 continue
             try:
                 booking = ledger.book(
@@ -333,7 +332,7 @@ class Desk:
                 outcomes.append(refusal)
                 continue
             before, path, lease = path[0], booking.path, booking.lease
-            slots[fact.request_id] = len(outcomes)
+            first_said[fact.request_id] = (len(outcomes), fact.said())
             body = _usage_body(fact, booking, path)
             bookings.append((len(outcomes), len(entries), body))
             outcomes.append(_UNNUMBERED)

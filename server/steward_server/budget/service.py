@@ -35,6 +35,8 @@ class BudgetService(BudgetServiceServicer):
     async def Session(
         self, request_iterator: AsyncIterator[pb.SessionRequest], context: Context
     ) -> AsyncIterator[pb.SessionResponse]:
+        # It may stay silent for long: this is how its opener learns that it stands.
+        await context.send_initial_metadata(())
         async with aclosing(answer(self._room, call_of(context), request_iterator)) as responses:
             async for response in responses:
                 yield response

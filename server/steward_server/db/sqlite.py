@@ -14,6 +14,7 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 MAX_GROUP = 256
 """Pieces of work per commit: enough to hide the disk, few enough to let other things run."""
+
+MAX_GROUP_S = 0.005
+"""Nothing else runs while a group's statements do."""
 
 READERS = 4
 BUSY_TIMEOUT_MS = 5_000
@@ -134,24 +138,29 @@ class Sqlite:
     async def _commit_what_waits(self) -> None:
         try:
             while self._waiting:
-                size = min(len(self._waiting), MAX_GROUP)
-                group = [self._waiting.popleft() for _ in range(size)]
-                self._deliver(await self._commit_together(group))
+                self._deliver(await self._commit_together())
         finally:
             self._committing = None
 
-    async def _commit_together(self, group: list[Waiting]) -> list[Outcome]:
+    async def _commit_together(self) -> list[Outcome]:
+        group: list[Waiting] = []
         outcomes: list[Outcome] = []
+        until_s = time.monotonic() + MAX_GROUP_S  # the loop's own clock stands still meanwhile
         transaction = SqliteTransaction(self._connection)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for work, future in group:
+            while self._waiting and len(group) < MAX_GROUP and time.monotonic() < until_s:
+                work, future = self._waiting.popleft()
+                group.append((work, future))
                 if not future.cancelled():
                     outcomes.append((future, *self._run_one(work, transaction)))
             await self._loop.run_in_executor(self._committer, self._connection.execute, "COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            if not group:  # it could not even begin: nobody is left waiting for that
+                group = list(self._waiting)
+                self._waiting.clear()
             log.exception("database.commit_failed", work_count=len(group))
             refusal = Unavailable("the database cannot write now; nothing was changed")
             refusal.__cause__ = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from steward_server.calls import Call, Context, call_of
 from steward_server.db import Database, Transaction
 from steward_server.errors import InvalidArgument, NotFound, PermissionDenied
 from steward_server.events.config import EventsConfig
-from steward_server.events.hub import READ_AT_ONCE, Entry, Hub, Missed
+from steward_server.events.hub import READ_AT_ONCE, Entry, Hub, Missed, Subscription
 from steward_server.events.projection import Told, body_of, event_of, kinds_of
 from steward_server.events.store import NewEntry, append
 from steward_server.interceptors.errors import refusal
@@ -47,6 +47,9 @@ class Agents(Protocol):
 BUDGET_SCOPE = "budget"
 
 EXCHANGE = "/steward.events.v1.EventService/Exchange"
+
+OPENING_GRACE_S = 0.1
+"""How long the first message of an exchange is waited for; its sender may wait to be let in."""
 
 Outbox = asyncio.Queue[pb.ExchangeResponse | Exception | None]
 """What goes out next on an exchange; an error or None ends it."""
@@ -122,8 +125,9 @@ class EventService(EventServiceServicer):
         self, request: pb.SubscribeRequest, context: Context
     ) -> AsyncIterator[pb.SubscribeResponse]:
         selection = self._select(request, call_of(context).principal)
-        await context.send_initial_metadata(())
-        async with aclosing(self._events(selection)) as events:
+        async with self._subscribed(selection) as events:
+            # Let in only now: what happens from here on will not be missed.
+            await context.send_initial_metadata(())
             async for event in events:
                 yield pb.SubscribeResponse(event=event)
 
@@ -131,8 +135,15 @@ class EventService(EventServiceServicer):
         self, request_iterator: AsyncIterator[pb.ExchangeRequest], context: Context
     ) -> AsyncIterator[pb.ExchangeResponse]:
         outbox: Outbox = asyncio.Queue(1)
-        reading = asyncio.create_task(self._take_in(request_iterator, call_of(context), outbox))
+        opened = asyncio.Event()
+        taking_in = self._take_in(request_iterator, call_of(context), outbox, opened)
+        reading = asyncio.create_task(taking_in)
         try:
+            # Whoever subscribes first thing is let in when the subscription stands.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(OPENING_GRACE_S):
+                    await opened.wait()
+            await context.send_initial_metadata(())
             while (response := await outbox.get()) is not None:
                 if isinstance(response, Exception):
                     raise response
@@ -142,7 +153,11 @@ class EventService(EventServiceServicer):
             await asyncio.wait({reading})
 
     async def _take_in(
-        self, requests: AsyncIterator[pb.ExchangeRequest], call: Call, outbox: Outbox
+        self,
+        requests: AsyncIterator[pb.ExchangeRequest],
+        call: Call,
+        outbox: Outbox,
+        opened: asyncio.Event,
     ) -> None:
         handing_out: asyncio.Task[None] | None = None
         try:
@@ -151,13 +166,15 @@ class EventService(EventServiceServicer):
                     if request.WhichOneof("data") == "subscribe":
                         selection = self._select(request.subscribe, call.principal)
                         await _end(handing_out)
-                        events = self._events(selection)
-                        handing_out = asyncio.create_task(_pass_on(events, outbox))
+                        stands = asyncio.Event()
+                        handing_out = asyncio.create_task(self._hand_out(selection, outbox, stands))
+                        await stands.wait()
                     else:
                         await self._tell(request, call)
                 except Exception as error:  # noqa: BLE001 - told to the caller, or logged as a fault
                     status = refusal(error, call, EXCHANGE).status
                     await outbox.put(pb.ExchangeResponse(refusal=status))
+                opened.set()
             # The caller has no more to say, and may go on listening.
             if handing_out is not None:
                 await handing_out
@@ -165,7 +182,19 @@ class EventService(EventServiceServicer):
         except Exception as error:  # noqa: BLE001 - ends the stream with it
             await outbox.put(error)
         finally:
+            opened.set()
             await _end(handing_out)
+
+    async def _hand_out(self, selection: Selection, outbox: Outbox, stands: asyncio.Event) -> None:
+        try:
+            async with self._subscribed(selection) as events:
+                stands.set()
+                async for event in events:
+                    await outbox.put(pb.ExchangeResponse(event=event))
+        except Exception as error:  # noqa: BLE001 - ends the stream with it
+            await outbox.put(error)
+        finally:
+            stands.set()
 
     async def _tell(self, request: pb.ExchangeRequest, call: Call) -> None:
         principal = call.principal
@@ -223,34 +252,41 @@ class EventService(EventServiceServicer):
         owned = principal.subject
         return Selection(kinds, lambda name: self.agents.owner_of(name) == owned, "", since)
 
-    async def _events(self, selection: Selection) -> AsyncGenerator[pb.Event]:
+    @asynccontextmanager
+    async def _subscribed(self, selection: Selection) -> AsyncIterator[AsyncGenerator[pb.Event]]:
         subscription = await self.hub.subscribe(
             selection.kinds, selection.wants, capacity=self.config.queue_events
         )
         try:
-            if selection.since is not None:
-                async for entry in self._past(selection, subscription.start_lsn):
-                    yield event_of(entry)
-            while True:
-                try:
-                    async with asyncio.timeout(self.config.heartbeat_s):
-                        entry_or_missed = await subscription.next()
-                except TimeoutError:
-                    # One may have come with the alarm; a heartbeat would say that it was passed.
-                    if not subscription.has_waiting:
-                        passed_lsn = max(self.hub.lsn, subscription.start_lsn)
-                        yield self._own(pb.Event(heartbeat=pb.Heartbeat()), passed_lsn)
-                    continue
-                if isinstance(entry_or_missed, Missed):
-                    gap = pb.Gap(
-                        from_sequence=entry_or_missed.from_lsn,
-                        to_sequence=entry_or_missed.to_lsn,
-                    )
-                    yield self._own(pb.Event(gap=gap), entry_or_missed.to_lsn)
-                else:
-                    yield event_of(entry_or_missed)
+            async with aclosing(self._events(selection, subscription)) as events:
+                yield events
         finally:
             self.hub.unsubscribe(subscription)
+
+    async def _events(
+        self, selection: Selection, subscription: Subscription
+    ) -> AsyncGenerator[pb.Event]:
+        if selection.since is not None:
+            async for entry in self._past(selection, subscription.start_lsn):
+                yield event_of(entry)
+        while True:
+            try:
+                async with asyncio.timeout(self.config.heartbeat_s):
+                    entry_or_missed = await subscription.next()
+            except TimeoutError:
+                # One may have come with the alarm; a heartbeat would say that it was passed.
+                if not subscription.has_waiting:
+                    passed_lsn = max(self.hub.lsn, subscription.start_lsn)
+                    yield self._own(pb.Event(heartbeat=pb.Heartbeat()), passed_lsn)
+                continue
+            if isinstance(entry_or_missed, Missed):
+                gap = pb.Gap(
+                    from_sequence=entry_or_missed.from_lsn,
+                    to_sequence=entry_or_missed.to_lsn,
+                )
+                yield self._own(pb.Event(gap=gap), entry_or_missed.to_lsn)
+            else:
+                yield event_of(entry_or_missed)
 
     async def _past(self, selection: Selection, up_to_lsn: int) -> AsyncIterator[Entry]:
         after_lsn = selection.since or 0
@@ -267,15 +303,6 @@ class EventService(EventServiceServicer):
         event.sequence = lsn
         event.timestamp.FromMicroseconds(self.clock())
         return event
-
-
-async def _pass_on(events: AsyncGenerator[pb.Event], outbox: Outbox) -> None:
-    try:
-        async with aclosing(events):
-            async for event in events:
-                await outbox.put(pb.ExchangeResponse(event=event))
-    except Exception as error:  # noqa: BLE001 - ends the stream with it
-        await outbox.put(error)
 
 
 async def _end(handing_out: asyncio.Task[None] | None) -> None:

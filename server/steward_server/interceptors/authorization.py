@@ -40,12 +40,11 @@ def wanted(rule: options.MethodRule) -> str:
 
 
 class Authorization(AsyncServerInterceptor):
-    """Checks one method's rule, and tells a stream's opener that it was let in."""
+    """Checks one method's rule."""
 
-    def __init__(self, rule: options.MethodRule, *, streams: bool) -> None:
+    def __init__(self, rule: options.MethodRule) -> None:
         self._rule = rule
         self._wanted = wanted(rule)
-        self._streams = streams
 
     async def intercept(
         self, method: Any, request_or_iterator: Any, context: Any, method_name: str
@@ -57,10 +56,6 @@ class Authorization(AsyncServerInterceptor):
                 f"{_described(call.principal)}",
                 reason="ROLE_NOT_ALLOWED",
             )
-        if self._streams and hasattr(request_or_iterator, "__aiter__"):
-            # It may stay silent for long: this is how its opener learns that it stands. A stream
-            # that answers one request says so itself, once it has found the request good.
-            await call.send_initial_metadata()
         return await method(request_or_iterator, context)
 
 

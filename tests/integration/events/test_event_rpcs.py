@@ -274,3 +274,25 @@ async def test_events_over_plain_http(
             line = await response.content.readline()
     assert line.startswith(before)
     assert orjson.loads(line.removeprefix(before))["cost_update"]["request_id"] == "call-1"
+
+
+async def test_nothing_that_happens_after_a_stream_was_let_in_is_missed(
+    live: Live, spender: Spender
+) -> None:
+    for number in range(20):
+        reader = await Reader(live).opened()
+        await spender.spend(f"call-{number}")
+        assert (await reader.next()).cost_update.request_id == f"call-{number}"
+        reader.call.cancel()
+
+
+async def test_an_exchange_lets_in_whoever_waits_for_that_before_speaking(
+    live: Live, spender: Spender
+) -> None:
+    call: Any = EventServiceStub(live.channel).Exchange(metadata=admin_of(live))
+    async with asyncio.timeout(PATIENCE_S):
+        await call.initial_metadata()
+        await call.write(pb.ExchangeRequest(subscribe=pb.SubscribeRequest(since=0)))
+        await spender.spend("call-1")
+        assert (await call.read()).event.cost_update.request_id == "call-1"
+    call.cancel()

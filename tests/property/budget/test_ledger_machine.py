@@ -75,10 +75,13 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         return lease if answer["outcome"] == "granted" else multiple()
 
+    report_count = 0
+
     @rule(target=reports, lease=leases, cost=st.integers(-1, 60), skip=st.integers(-2, 2))
     def report(self, lease: str, cost: int, skip: int) -> dict[str, Any]:
         loan = self.model.loans[lease]
-        request = f"request_{self.bank.lsn}_{len(loan.answers)}"
+        self.report_count += 1
+        request = f"request_{self.report_count}"
         sequence = max(0, loan.sequence + 1 + skip)
         report = {"lease": lease, "request": request, "sequence": sequence, "cost": cost}
         self.do("report", **report)
