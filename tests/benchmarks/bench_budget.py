@@ -28,7 +28,7 @@ from tests.live import Agent
 
 IN_FLIGHT = 256
 HANDSHAKE_CALLERS = 32
-PACED_PER_S = 400
+PACED_PER_S = 800
 REST_CALLERS = 64
 
 

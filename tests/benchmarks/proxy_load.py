@@ -1,6 +1,7 @@
 """The agent of the proxy's benchmark: calls the provider through the proxy and past it, in turns.
 
-Takes the provider's own address as its argument and prints one JSON line with times in seconds.
+Takes the provider's own address and "plain" or "stream" as its arguments and prints one JSON line
+with times in seconds.
 """
 
 from __future__ import annotations
@@ -58,15 +59,13 @@ class Target:
         writer.close()
 
 
-async def main(provider_url: str) -> None:
+async def main(provider_url: str, kind: str) -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     proxy = Target(os.environ["OPENAI_BASE_URL"], os.environ["OPENAI_API_KEY"])
     provider = Target(provider_url, "sk-standin")
     for _ in range(ROUNDS):
         for target in (provider, proxy):
-            await target.calls()
-        for target in (provider, proxy):
-            await target.streams()
+            await (target.calls() if kind == "plain" else target.streams())
     report = {
         name: {"plain": each.plain_s, "stream": each.stream_s, "first": each.first_s}
         for name, each in (("proxy", proxy), ("provider", provider))
@@ -75,4 +74,4 @@ async def main(provider_url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))
