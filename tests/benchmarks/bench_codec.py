@@ -1,4 +1,4 @@
-"""The compiled codecs against json_format: `python tests/benchmarks/bench_codec.py`."""
+"""The compiled codecs against json_format."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from google.protobuf import json_format
 from steward.agents.v1 import agents_pb2
 from steward.system.v1 import system_pb2
 from steward_gateway.codec import Codecs, Style
+from tests.benchmarks.harness import Figure
 
 REPEATS = 15
 LOOPS = 2_000
-from tests.benchmarks.harness import Figure
 
 
 def small() -> Any:
