@@ -51,6 +51,7 @@ async def test_a_refusal_is_an_http_status(http: Http) -> None:
 async def test_a_reader_who_leaves_cancels_the_stream(http: Http, core: Any) -> None:
     response = await http.get("/v1/count?count=1&hold=true")
     await response.content.readline()
+    assert await asyncio.wait_for(core.started.get(), 5) == "holding"
     response.close()
     assert await asyncio.wait_for(core.cancelled.get(), 5) == "count"
 
@@ -90,6 +91,7 @@ async def test_the_gateway_stops_a_stream_with_a_last_line(
 ) -> None:
     async with http.get("/v1/count?count=1&hold=true") as response:
         await response.content.readline()
+        assert await asyncio.wait_for(core.started.get(), 5) == "holding"
         await gateway.stop()
         assert json.loads(await response.content.readline())["error"]["code"] == "UNAVAILABLE"
     assert await asyncio.wait_for(core.cancelled.get(), 5) == "count"

@@ -212,6 +212,7 @@ async def test_what_was_sent_before_closing_is_carried_out(http: Http, core: Any
 async def test_a_lost_connection_cancels_the_stream(http: Http, core: Any) -> None:
     socket = await http.ws_connect("/ws/count/1?hold=true")
     await receive(socket)
+    assert await asyncio.wait_for(core.started.get(), 5) == "holding"
     connection = socket._response.connection
     assert connection is not None
     assert connection.transport is not None
@@ -223,6 +224,7 @@ async def test_a_lost_connection_cancels_the_stream(http: Http, core: Any) -> No
 async def test_the_gateway_stops_with_1001(http: Http, gateway: RunningGateway, core: Any) -> None:
     async with http.ws_connect("/ws/count/1?hold=true") as socket:
         await receive(socket)
+        assert await asyncio.wait_for(core.started.get(), 5) == "holding"
         stopping = asyncio.create_task(gateway.stop())
         assert await closed(socket) == (1001, "the gateway is stopping")
         await stopping
