@@ -42,7 +42,12 @@ async def main(callers: int, calls: int) -> None:
             if body["stream"]:
                 status = await _stream(address, connection.request("POST", PATH, sent, body))
             else:
-                status, _ = await connection.send(connection.request("POST", PATH, sent, body))
+                request = connection.request("POST", PATH, sent, body)
+                try:
+                    status, _ = await connection.send(request)
+                except ConnectionError:  # a refusal may end its connection
+                    connection = await Connection.open(address)
+                    status, _ = await connection.send(request)
             outcomes[str(status)] += 1
         connection.close()
 

@@ -38,6 +38,8 @@ class Connection(asyncio.Protocol):
     async def send(self, request: bytes) -> tuple[int, bytes]:
         """Send and give status and body."""
         assert self._transport is not None
+        if self._transport.is_closing():
+            raise ConnectionResetError("the server hung up")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
@@ -64,5 +66,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_result((int(head[9:12]), rest[:length]))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._transport.abort()
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionResetError("the server hung up"))
