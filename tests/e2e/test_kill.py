@@ -163,7 +163,7 @@ class Streaming:
         call: Any = BudgetServiceStub(channel).Session(metadata=self.agent.metadata)
         try:
             await self._work(call)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, EOFError):
             return  # the server is gone
         finally:
             call.cancel()
@@ -172,14 +172,16 @@ class Streaming:
         if not self.lease:
             wanted = pb.HandshakeRequest(requested_budget_nanousd=USD)
             await call.write(pb.SessionRequest(message_id=1, handshake=wanted))
-            self.lease = (await call.read()).handshake.lease_id
+            self.lease = (await _answer(call)).handshake.lease_id
         resume = pb.ResumeLease(lease_id=self.lease)
         await call.write(pb.SessionRequest(message_id=2, resume_lease=resume))
-        state = (await call.read()).lease_resumed
+        state = (await _answer(call)).lease_resumed
         self.resumed_with.append((self.acknowledged, state.sequence))
         sending = asyncio.create_task(self._send(call, state.sequence))
         try:
-            while (response := await call.read()) is not grpc.aio.EOF:
+            while True:
+                response = await _answer(call)
+                assert response.WhichOneof("message") == "report_ack", response
                 assert not response.report_ack.refused, response
                 self.acknowledged = response.report_ack.sequence
         finally:
@@ -194,6 +196,19 @@ class Streaming:
             ]
             batch = pb.ReportBatch(lease_id=self.lease, usages=usages)
             await call.write(pb.SessionRequest(message_id=first + 2, report_batch=batch))
+
+
+async def _answer(call: Any) -> pb.SessionResponse:
+    """The next answer; what is pushed meanwhile, say that another lease of the agent ended, is not.
+
+    Raises:
+        EOFError: the stream has ended.
+    """
+    while (response := await call.read()) is not grpc.aio.EOF:
+        if response.in_reply_to:
+            answer: pb.SessionResponse = response
+            return answer
+    raise EOFError
 
 
 def lasting(answer: Any) -> Any:
