@@ -32,6 +32,7 @@ from steward_server.budget.pricing import PriceBook
 from steward_server.budget.room import BudgetRoom
 from steward_server.budget.service import BudgetService
 from steward_server.budget.tasks import Auditor, sweep_forever
+from steward_server.budget.teller import Teller
 from steward_server.calls import Call
 from steward_server.db import now_us
 from steward_server.db.migrate import migrate
@@ -121,7 +122,10 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         prices = PriceBook(database)
         await prices.start(clock())
         publisher = Publisher(database, directory, clock)
-        budget = BudgetRoom(database, desk, prices, provider_room, directory, publisher, hub, clock)
+        teller = Teller(database, directory, desk.policy, clock)
+        budget = BudgetRoom(
+            database, desk, teller, prices, provider_room, directory, publisher, hub, clock
+        )
         auditor = Auditor(database, clock, observation.registry)
         await auditor.audit()
         answers = Answers(

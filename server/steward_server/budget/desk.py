@@ -6,13 +6,12 @@ are handed the `Desk` where they need the money of an agent moved together with 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from steward_server.balance import Balance
-from steward_server.budget import ledger, store
+from steward_server.budget import entries, ledger, store
 from steward_server.budget.ledger import (
     Account,
     AccountId,
@@ -22,88 +21,18 @@ from steward_server.budget.ledger import (
     Lease,
     LeaseId,
     LeasePolicy,
-    LeaseState,
     Opening,
     Path,
 )
-from steward_server.budget.refusals import refused
+from steward_server.budget.refusals import refused, reused
 from steward_server.budget.store import Terms
 from steward_server.db import Reader, Transaction
-from steward_server.errors import AlreadyExists, StewardError
 from steward_server.events.store import NewEntry, append, head
 
 SWEEP_AT_ONCE = 200
 
 REFRESHED = ("lease.grown", "lease.denied")
 """The journal's kinds of answers to a refresh."""
-
-
-Said = tuple[str, str, int, int, int, int, int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One usage as it was reported, priced."""
-
-    request_id: str
-    sequence: int
-    provider: str
-    model: str
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    cost_nanousd: int
-    price_version: str
-    certainty: str
-    at_us: int
-    """When the call ended, by the runtime's clock; 0 if it did not say."""
-    is_priced_here: bool = False
-    """The runtime told no cost: it was computed, and might come out otherwise tomorrow."""
-
-    def said(self) -> Said:
-        """What makes a repetition the same report; not its number, which may be left out."""
-        return (
-            self.model,
-            self.provider,
-            self.input_tokens,
-            self.output_tokens,
-            self.cache_read_tokens,
-            self.cache_write_tokens,
-            None if self.is_priced_here else self.cost_nanousd,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Booked:
-    """The answer to one report: of now, or of when it was booked first."""
-
-    sequence: int
-    cost_nanousd: int
-    overrun_nanousd: int
-    lease_spent_nanousd: int
-    lease_remaining_nanousd: int
-    available_nanousd: int
-    lease_state: LeaseState
-    lsn: int
-    is_repetition: bool = field(default=False, compare=False)
-    """It was booked before, and how the lease stands now may differ."""
-
-
-_UNNUMBERED = Booked(0, 0, 0, 0, 0, 0, LeaseState.ACTIVE, 0)
-"""Holds the place of a booking until the journal has numbered it."""
-
-Outcome = Booked | StewardError | ledger.LedgerError
-FactsOf = Callable[[Terms], Sequence[Fact | StewardError]]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a lease stands, and what could be lent to its agent still, as of a commit."""
-
-    lease: Lease
-    available_nanousd: int
-    lsn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +106,13 @@ class Desk:
             after = ledger.reallocate(before, allocated_nanousd)
         except ledger.LedgerError as error:
             raise refused(error) from error
-        await store.save_path(transaction, after[:1])
+        await store.save_accounts(transaction, after[:1])
         body = {"allocated": allocated_nanousd, "previous": before[0].allocated_nanousd}
         await append(
             transaction,
             now_us,
             NewEntry("account.reallocated", body, agent_id, agent_id),
-            *_warnings(before[0], after[0]),
+            *entries.warnings(before[0], after[0]),
         )
 
     async def balances(self, reader: Reader, agent_ids: Sequence[str]) -> dict[str, Balance]:
@@ -215,8 +144,8 @@ class Desk:
         for lease in await store.open_leases(transaction, agent_id):
             revoked = ledger.revoke(lease, now_us, self.policy)
             if revoked is not lease:
-                await store.save_lease(transaction, revoked)
-                await append(transaction, now_us, _draining(revoked, why))
+                await store.save_leases(transaction, [revoked])
+                await append(transaction, now_us, entries.draining(revoked, why))
                 count += 1
         return count
 
@@ -246,7 +175,7 @@ class Desk:
             if repeated is not None:
                 lease, first = repeated
                 if first.request_digest != terms.request_digest:
-                    raise _reused(terms.request_id, first.request_digest.hex())
+                    raise reused(terms.request_id, first.request_digest.hex())
                 if not lease.is_open:
                     raise ledger.LeaseClosed(lease.lease_id, lease.state)
                 body = (await store.written_at(transaction, first.opened_lsn)).body
@@ -274,85 +203,10 @@ class Desk:
         }
         entry = NewEntry("lease.opened", body, agent_id, lease.lease_id, terms.request_id)
         lsn = await append(transaction, now_us, entry)
-        terms = replace(terms, opened_lsn=lsn, requested_nanousd=opening.requested_nanousd)
+        terms = terms._replace(opened_lsn=lsn, requested_nanousd=opening.requested_nanousd)
         await store.insert_lease(transaction, lease, terms, now_us)
-        await store.save_path(transaction, opening.path)
+        await store.save_accounts(transaction, opening.path)
         return Lent(lease, terms, lease.granted_nanousd, available_nanousd, lsn)
-
-    async def book(
-        self,
-        transaction: Transaction,
-        *,
-        lease_id: str,
-        agent_id: str,
-        facts_of: FactsOf,
-        now_us: int,
-    ) -> list[Outcome]:
-        """Book usages in order; each gets its answer or its refusal, and refusals change nothing.
-
-        `facts_of` prices what was reported by the lease's terms; it may refuse one by one.
-
-        Raises:
-            NotFound: the agent has no such lease.
-        """
-        lease, terms = await store.lease(transaction, lease_id, agent_id)
-        path = await store.path(transaction, lease.account_id)
-        facts = facts_of(terms)
-        request_ids = [fact.request_id for fact in facts if isinstance(fact, Fact)]
-        repeated = await store.written(transaction, lease_id, ("usage",), request_ids)
-        first_path, first_lease = path, lease
-        outcomes: list[Outcome] = []
-        entries: list[NewEntry] = []
-        bookings: list[tuple[int, int, dict[str, Any]]] = []
-        first_said: dict[str, tuple[int, Said]] = {}
-        echoes: list[tuple[int, int]] = []
-        for fact in facts:
-            if isinstance(fact, StewardError):
-                outcomes.append(fact)
-                continue
-            known = repeated.get(fact.request_id)
-            if known is not None:
-                outcomes.append(_answer_again(fact, known))
-                continue
-            if fact.request_id in first_said:
-                slot, said = first_said[fact.request_id]
-                if said == fact.said():
-                    echoes.append((len(outcomes), slot))
-                outcomes.append(_reused(fact.request_id, _digest(said)))
-                continue
-            try:
-                booking = ledger.book(
-                    path,
-                    lease,
-                    sequence=fact.sequence,
-                    cost_nanousd=fact.cost_nanousd,
-                    now_us=now_us,
-                )
-            except ledger.LedgerError as refusal:
-                outcomes.append(refusal)
-                continue
-            before, path, lease = path[0], booking.path, booking.lease
-            first_said[fact.request_id] = (len(outcomes), fact.said())
-            body = _usage_body(fact, booking, path)
-            bookings.append((len(outcomes), len(entries), body))
-            outcomes.append(_UNNUMBERED)
-            entries.append(NewEntry("usage", body, agent_id, lease_id, fact.request_id))
-            entries.extend(_warnings(before, path[0]))
-        if not entries:
-            return outcomes
-        if lease.state is not first_lease.state:
-            entries.append(_draining(lease, "overrun"))
-        lease = ledger.touch(lease, now_us=now_us, policy=self.policy)
-        last_lsn = await append(transaction, now_us, *entries)
-        await store.save_lease(transaction, lease)
-        if path is not first_path:
-            await store.save_path(transaction, path)
-        first_lsn = last_lsn - len(entries) + 1
-        for slot, at, body in bookings:
-            outcomes[slot] = _booked(body, first_lsn + at)
-        for slot, first_slot in echoes:
-            outcomes[slot] = outcomes[first_slot]
-        return outcomes
 
     async def grow_lease(
         self,
@@ -376,7 +230,7 @@ class Desk:
             found = await store.written(transaction, lease_id, REFRESHED, [request_id])
             if known := found.get(request_id):
                 if known.body["asked"] != requested_nanousd:
-                    raise _reused(request_id, str(known.body["asked"]))
+                    raise reused(request_id, str(known.body["asked"]))
                 return _grown(known.body, known.lsn)
         path = await store.path(transaction, lease.account_id)
         growth = ledger.grow(
@@ -396,8 +250,8 @@ class Desk:
             return _grown(body, await append(transaction, now_us, entry))
         entry = NewEntry("lease.grown", body, agent_id, lease_id, request_id)
         lsn = await append(transaction, now_us, entry)
-        await store.save_lease(transaction, growth.lease)
-        await store.save_path(transaction, growth.path)
+        await store.save_leases(transaction, [growth.lease])
+        await store.save_accounts(transaction, growth.path)
         return _grown(body, lsn)
 
     async def close_lease(
@@ -419,12 +273,12 @@ class Desk:
         path = await store.path(transaction, lease.account_id)
         closing = ledger.give_back(path, lease, now_us=now_us)
         differs = believed_spent_nanousd not in (None, lease.spent_nanousd)
-        entry = _ended(closing.lease, closing.returned_nanousd)
+        entry = entries.ended(closing.lease, closing.returned_nanousd)
         if differs:
             entry.body["believed_spent"] = believed_spent_nanousd
         lsn = await append(transaction, now_us, entry)
-        await store.save_lease(transaction, closing.lease)
-        await store.save_path(transaction, closing.path)
+        await store.save_leases(transaction, [closing.lease])
+        await store.save_accounts(transaction, closing.path)
         available_nanousd = ledger.tightest(closing.path).available_nanousd
         return Returned(closing.lease, closing.returned_nanousd, available_nanousd, lsn)
 
@@ -439,19 +293,8 @@ class Desk:
         lease, _ = await store.lease(transaction, lease_id, agent_id)
         touched = ledger.touch(lease, now_us=now_us, policy=self.policy)
         if touched is not lease:
-            await store.save_lease(transaction, touched)
+            await store.save_leases(transaction, [touched])
         return touched
-
-    async def standing(self, transaction: Transaction, *, lease_id: str, agent_id: str) -> Standing:
-        """How a lease stands now.
-
-        Raises:
-            NotFound: the agent has no such lease.
-        """
-        lease, _ = await store.lease(transaction, lease_id, agent_id)
-        path = await store.path(transaction, lease.account_id)
-        lsn, _ = await head(transaction)
-        return Standing(lease, ledger.tightest(path).available_nanousd, lsn)
 
     # For the clock.
 
@@ -461,77 +304,17 @@ class Desk:
         for lease in overdue:
             if lease.is_expiry_due(now_us):
                 draining = ledger.begin_expiry(lease, now_us, self.policy)
-                await store.save_lease(transaction, draining)
-                await append(transaction, now_us, _draining(draining, "expired"))
+                await store.save_leases(transaction, [draining])
+                await append(transaction, now_us, entries.draining(draining, "expired"))
                 continue
             path = await store.path(transaction, lease.account_id)
             closing = ledger.end_draining(path, lease, now_us)
-            await append(transaction, now_us, _ended(closing.lease, closing.returned_nanousd))
-            await store.save_lease(transaction, closing.lease)
-            await store.save_path(transaction, closing.path)
+            await append(
+                transaction, now_us, entries.ended(closing.lease, closing.returned_nanousd)
+            )
+            await store.save_leases(transaction, [closing.lease])
+            await store.save_accounts(transaction, closing.path)
         return len(overdue)
-
-
-def _usage_body(fact: Fact, booking: ledger.Booking, path: Path) -> dict[str, Any]:
-    lease = booking.lease
-    return {
-        "seq": booking.sequence,
-        "cost": fact.cost_nanousd,
-        "over": booking.overrun_nanousd,
-        "provider": fact.provider,
-        "model": fact.model,
-        "input": fact.input_tokens,
-        "output": fact.output_tokens,
-        "cache_read": fact.cache_read_tokens,
-        "cache_write": fact.cache_write_tokens,
-        "price": fact.price_version,
-        "priced_here": fact.is_priced_here,
-        "certainty": fact.certainty,
-        "at_us": fact.at_us,
-        "spent": path[0].used_nanousd,
-        "available": ledger.tightest(path).available_nanousd,
-        "lease_spent": lease.spent_nanousd,
-        "lease_left": lease.remaining_nanousd,
-        "lease_state": lease.state,
-    }
-
-
-def _booked(body: dict[str, Any], lsn: int, *, is_repetition: bool = False) -> Booked:
-    return Booked(
-        body["seq"],
-        body["cost"],
-        body["over"],
-        body["lease_spent"],
-        body["lease_left"],
-        body["available"],
-        LeaseState(body["lease_state"]),
-        lsn,
-        is_repetition,
-    )
-
-
-def _said(body: dict[str, Any]) -> Said:
-    """`Fact.said`, as the journal has it."""
-    return (
-        body["model"],
-        body["provider"],
-        body["input"],
-        body["output"],
-        body["cache_read"],
-        body["cache_write"],
-        None if body["priced_here"] else body["cost"],
-    )
-
-
-def _digest(said: Said) -> str:
-    return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
-
-
-def _answer_again(fact: Fact, known: store.Written) -> Outcome:
-    first = _said(known.body)
-    if first != fact.said():
-        return _reused(fact.request_id, _digest(first))
-    return _booked(known.body, known.lsn, is_repetition=True)
 
 
 def _growth_body(
@@ -563,42 +346,4 @@ def _grown(body: dict[str, Any], lsn: int) -> Grown:
         body["available"],
         body["expires_at_us"],
         lsn,
-    )
-
-
-def _warnings(before: Account, after: Account) -> list[NewEntry]:
-    return [
-        NewEntry(
-            "budget.warning",
-            {
-                "threshold": percent,
-                "spent": after.used_nanousd,
-                "limit": after.allocated_nanousd,
-            },
-            after.account_id,
-            after.account_id,
-        )
-        for percent in ledger.thresholds_crossed(before, after, frozenset())
-    ]
-
-
-def _draining(lease: Lease, why: str) -> NewEntry:
-    body = {
-        "ending": lease.ending,
-        "settle_until_us": lease.settle_until_us,
-        "why": why,
-    }
-    return NewEntry("lease.draining", body, lease.agent_id, lease.lease_id)
-
-
-def _ended(lease: Lease, returned_nanousd: int) -> NewEntry:
-    body = {"state": lease.state, "returned": returned_nanousd}
-    return NewEntry("lease.ended", body, lease.agent_id, lease.lease_id)
-
-
-def _reused(request_id: str, first: str) -> AlreadyExists:
-    return AlreadyExists(
-        f"request id {request_id!r} was used before with another body; use a new id",
-        reason="REQUEST_ID_REUSED",
-        facts={"request_id": request_id, "first_digest": first},
     )

@@ -4,9 +4,9 @@ Money is free, leased or spent, in nano-dollars. A path is an account and its pa
 every rule moves the whole path or nothing. A rule returns new values and leaves its arguments be.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, NewType
+from typing import ClassVar, NamedTuple, NewType
 
 AgentId = NewType("AgentId", str)
 LeaseId = NewType("LeaseId", str)
@@ -149,8 +149,7 @@ class IllegalTransition(LedgerError):
         self.to = to
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """The money of one scope: an agent, or something above agents."""
 
     account_id: AccountId
@@ -185,8 +184,7 @@ Path = tuple[Account, ...]
 """An account and its parents, leaf first, root last; never empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """Money lent to one runtime. Times are microseconds since 1970 by the server's clock."""
 
     lease_id: LeaseId
@@ -263,8 +261,7 @@ class Opening:
     partial: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Booking:
+class Booking(NamedTuple):
     """A usage was booked: leased money became spent, and the rest overrun."""
 
     path: Path
@@ -460,8 +457,7 @@ def grow(
     added_nanousd = min(wanted_nanousd, tightest(path).available_nanousd)
     if added_nanousd == 0:
         return Denial("insufficient_budget")
-    grown = replace(
-        lease,
+    grown = lease._replace(
         granted_nanousd=lease.granted_nanousd + added_nanousd,
         expires_at_us=_renewed_us(lease, now_us, policy),
     )
@@ -520,8 +516,7 @@ def begin_expiry(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
     """
     if not lease.is_expiry_due(now_us):
         return lease
-    return replace(
-        lease,
+    return lease._replace(
         state=_next(lease, LeaseState.DRAINING),
         ending=LeaseState.EXPIRED,
         settle_until_us=now_us + policy.settle_grace_ms * 1_000,
@@ -537,8 +532,7 @@ def revoke(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
         return lease
     settle_until_us = now_us + policy.settle_grace_ms * 1_000
     if lease.state is LeaseState.ACTIVE:
-        return replace(
-            lease,
+        return lease._replace(
             state=_next(lease, LeaseState.DRAINING),
             ending=LeaseState.REVOKED,
             settle_until_us=settle_until_us,
@@ -546,7 +540,7 @@ def revoke(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
     settle_until_us = min(lease.settle_until_us, settle_until_us)
     if lease.ending is LeaseState.REVOKED and settle_until_us == lease.settle_until_us:
         return lease
-    return replace(lease, ending=LeaseState.REVOKED, settle_until_us=settle_until_us)
+    return lease._replace(ending=LeaseState.REVOKED, settle_until_us=settle_until_us)
 
 
 def end_draining(path: Path, lease: Lease, now_us: int) -> Closing:
@@ -648,7 +642,7 @@ def _end(path: Path, lease: Lease, to: LeaseState, now_us: int) -> Closing:
     returned_nanousd = lease.remaining_nanousd
     return Closing(
         _lend(path, -returned_nanousd),
-        replace(lease, state=state, ending=None),
+        lease._replace(state=state, ending=None),
         returned_nanousd,
         now_us,
     )

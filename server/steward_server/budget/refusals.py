@@ -37,3 +37,12 @@ def refused(error: ledger.LedgerError) -> StewardError:
     kind = REFUSALS[type(error)]
     fields = {FIELDS[error.field]: str(error)} if isinstance(error, ledger.InvalidAmount) else None
     return kind(str(error), reason=error.reason, facts=error.facts(), fields=fields)
+
+
+def reused(request_id: str, first: str) -> AlreadyExists:
+    """A caller's id for a request came again with another body; `first` tells the first body."""
+    return AlreadyExists(
+        f"request id {request_id!r} was used before with another body; use a new id",
+        reason="REQUEST_ID_REUSED",
+        facts={"request_id": request_id, "first_digest": first},
+    )

@@ -10,7 +10,7 @@ from google.rpc import status_pb2
 from steward.budget.v1 import budget_pb2 as pb
 from steward_client.prices import TokenUsage
 from steward_server.budget import ledger
-from steward_server.budget.desk import Booked, Fact, Outcome
+from steward_server.budget.bookings import Booked, Fact, Outcome
 from steward_server.budget.ledger import MAX_COST_NANOUSD, LeaseState
 from steward_server.budget.pricing import PriceBook
 from steward_server.budget.refusals import refused

@@ -12,7 +12,8 @@ from typing import Protocol
 from steward.budget.v1 import budget_pb2 as pb
 from steward.events.v1.events_pb2 import AgentStarted, AgentStopped, PiiAlert
 from steward_server.budget import ledger
-from steward_server.budget.desk import Desk, Grown, Lent, Outcome, Returned
+from steward_server.budget.bookings import Batch
+from steward_server.budget.desk import Desk, Grown, Lent, Returned
 from steward_server.budget.ledger import LeaseState
 from steward_server.budget.pricing import PriceBook
 from steward_server.budget.refusals import refused
@@ -26,11 +27,12 @@ from steward_server.budget.requests import (
 )
 from steward_server.budget.sealing import Sealed, Sealer
 from steward_server.budget.store import Terms
+from steward_server.budget.teller import Teller
 from steward_server.calls import Call
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
 from steward_server.db import Database, Reader, T, Transaction
-from steward_server.errors import FailedPrecondition
+from steward_server.errors import FailedPrecondition, NotFound
 from steward_server.events.hub import Hub
 from steward_server.ids import new_id
 
@@ -53,7 +55,7 @@ class LentKey(Protocol):
 class Providers(Protocol):
     """The part of the providers room that a handshake needs."""
 
-    async def key_for_handshake(self, wanted: str) -> LentKey:
+    async def key_for(self, reader: Reader, wanted: str) -> LentKey:
         """The provider of this name, or the only one there is.
 
         Raises:
@@ -107,6 +109,7 @@ class BudgetRoom:
 
     database: Database
     desk: Desk
+    teller: Teller
     prices: PriceBook
     providers: Providers
     agents: Agents
@@ -118,37 +121,31 @@ class BudgetRoom:
         """Open a lease for the caller and seal the provider's key to it."""
         check_handshake(request)
         agent_id = call.principal.subject
-        record = await self.agents.record(self.database, agent_id)
-        wanted = request.provider or record.provider
-        if record.provider and wanted != record.provider:
-            raise FailedPrecondition(
-                f"agent {agent_id!r} may use provider {record.provider!r}, not {wanted!r}",
-                reason="PROVIDER_NOT_ALLOWED",
-                facts={"allowed": record.provider},
-            )
-        key = await self.providers.key_for_handshake(wanted)
-        terms = Terms(
-            provider=key.name,
-            provider_kind=key.kind,
-            token_id=call.principal.credential,
-            runtime_id=request.runtime_id,
-            request_id=request.request_id or None,
-            request_digest=handshake_digest(request),
-            requested_nanousd=0,
-        )
+        ic_token = call.ic_token or request.ic_token
         lease_id = new_id("lease")
         now_us = self.clock()
-        # Sealed before lending: a key that cannot be sealed to must not cost money.
-        sealer = Sealer(key.api_key, request.public_key, call.ic_token or request.ic_token)
-        expires_at_us = now_us + self.desk.policy.lease_ttl_ms * 1_000
-        sealed = sealer.seal(lease_id, agent_id, expires_at_us)
 
-        async def lend(transaction: Transaction) -> Lent:
-            stopped = (await self.agents.record(transaction, agent_id)).stop_wanted
-            if stopped:
+        async def lend(transaction: Transaction) -> tuple[LentKey, Lent, Sealed]:
+            # All in one transaction: reads of their own would each be handed to another thread.
+            agent = await self.agents.record(transaction, agent_id)
+            if agent.stop_wanted:
                 raise _stopped(agent_id)
+            key = await self.providers.key_for(transaction, _provider_of(request, agent_id, agent))
+            # Sealed before lending: a key that cannot be sealed to must not cost money.
+            sealer = Sealer(key.api_key, request.public_key, ic_token)
+            expires_at_us = now_us + self.desk.policy.lease_ttl_ms * 1_000
+            sealed = sealer.seal(lease_id, agent_id, expires_at_us)
             await self.agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
-            return await self.desk.open_lease(
+            terms = Terms(
+                provider=key.name,
+                provider_kind=key.kind,
+                token_id=call.principal.credential,
+                runtime_id=request.runtime_id,
+                request_id=request.request_id or None,
+                request_digest=handshake_digest(request),
+                requested_nanousd=0,
+            )
+            lent = await self.desk.open_lease(
                 transaction,
                 lease_id=lease_id,
                 agent_id=agent_id,
@@ -157,14 +154,14 @@ class BudgetRoom:
                 terms=terms,
                 now_us=now_us,
             )
+            if lent.lease.lease_id != lease_id:
+                # A repetition: the lease goes on with the provider it was opened for.
+                key = await self.providers.key_for(transaction, lent.terms.provider)
+                sealer = replace(sealer, secret=key.api_key)
+                sealed = sealer.seal(lent.lease.lease_id, agent_id, lent.lease.expires_at_us)
+            return key, lent, sealed
 
-        lent = await self.run(lend)
-        if lent.lease.lease_id != lease_id:
-            # A repetition: the lease goes on with the provider it was opened for.
-            key = await self.providers.key_for_handshake(lent.terms.provider)
-            sealer = replace(sealer, secret=key.api_key)
-            sealed = sealer.seal(lent.lease.lease_id, agent_id, lent.lease.expires_at_us)
-        return self._granted(key, lent, sealed, now_us)
+        return self._granted(*await self.run(lend), now_us)
 
     def _granted(
         self,
@@ -200,21 +197,15 @@ class BudgetRoom:
         """Book one usage and say how the money stands."""
         with Checks() as checks:
             checks.text("lease_id", request.lease_id, 1, 100)
-        agent_id = call.principal.subject
-        now_us = self.clock()
-
-        async def write(transaction: Transaction) -> Outcome:
-            (outcome,) = await self.desk.book(
-                transaction,
-                lease_id=request.lease_id,
-                agent_id=agent_id,
-                facts_of=lambda terms: facts_of([request], terms, self.prices),
-                now_us=now_us,
-            )
-            await self.agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
-            return outcome
-
-        booked = booked_or_raise(await self.run(write))
+        batch = Batch(
+            request.lease_id,
+            call.principal.subject,
+            lambda terms: facts_of([request], terms, self.prices),
+        )
+        (answer,) = await self.teller.book([batch])
+        if isinstance(answer, NotFound):
+            raise answer
+        booked = booked_or_raise(answer.outcomes[0])
         return pb.ReportResponse(
             success=True,
             lease_spent_nanousd=booked.lease_spent_nanousd,
@@ -303,6 +294,17 @@ def desired(state: LeaseState, *, stop_wanted: bool) -> pb.DesiredState.ValueTyp
     """What is wanted of a runtime whose lease stands like this."""
     goes_on = state is LeaseState.ACTIVE and not stop_wanted
     return pb.DESIRED_STATE_RUNNING if goes_on else pb.DESIRED_STATE_STOPPED
+
+
+def _provider_of(request: pb.HandshakeRequest, agent_id: str, agent: AgentRecord) -> str:
+    """The name of the provider an agent may and wants to use; empty leaves it open."""
+    if agent.provider and request.provider not in ("", agent.provider):
+        raise FailedPrecondition(
+            f"agent {agent_id!r} may use provider {agent.provider!r}, not {request.provider!r}",
+            reason="PROVIDER_NOT_ALLOWED",
+            facts={"allowed": agent.provider},
+        )
+    return request.provider or agent.provider
 
 
 def _optional(request: pb.HandshakeRequest) -> int | None:

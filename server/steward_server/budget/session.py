@@ -8,14 +8,15 @@ on with them over another stream.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
+from itertools import groupby
 
 import structlog
 from google.rpc import status_pb2
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward_server.budget import ledger, store
-from steward_server.budget.desk import Booked, Outcome, Standing
+from steward_server.budget.bookings import Answer, Batch, Booked, Outcome
 from steward_server.budget.inbox import Inbox, Incoming
 from steward_server.budget.refusals import refused
 from steward_server.budget.requests import LEASE_STATES, facts_of, status_of
@@ -23,7 +24,7 @@ from steward_server.budget.room import BudgetRoom, desired
 from steward_server.calls import Call, Refused
 from steward_server.checks import Checks
 from steward_server.db import Transaction
-from steward_server.errors import InvalidArgument, StewardError
+from steward_server.errors import InvalidArgument, NotFound
 from steward_server.events.hub import Entry, Subscription
 from steward_server.interceptors.errors import refusal
 
@@ -40,9 +41,6 @@ MAX_UNREAD = 32
 CONTROL_KINDS = frozenset(
     {"agent.stopping", "agent.starting", "lease.draining", "lease.ended", "account.reallocated"}
 )
-
-_Answered = tuple[pb.SessionRequest, list[Outcome]]
-"""What became of the usages that are answered together, in reply to this request."""
 
 
 async def answer(
@@ -213,62 +211,28 @@ class _Session:
     # Reports.
 
     async def _book(self, group: list[pb.SessionRequest]) -> list[pb.SessionResponse]:
-        """Book a run of batches in one commit, each answered by itself."""
-        now_us = self._room.clock()
-        runs: list[list[pb.SessionRequest]] = []
-        for request in group:
-            lease_id = request.report_batch.lease_id
-            if runs and runs[-1][0].report_batch.lease_id == lease_id:
-                runs[-1].append(request)
-            else:
-                runs.append([request])
-
-        async def write(transaction: Transaction) -> list[list[pb.SessionResponse]]:
-            await self._room.agents.mark_seen(transaction, agent_id=self._agent_id, now_us=now_us)
-            return [await self._book_run(transaction, run, now_us) for run in runs]
-
+        """Book batches; neighbours of one lease are answered once if all of them went in."""
+        runs = [list(run) for _, run in groupby(group, lambda each: each.report_batch.lease_id)]
         try:
-            answers = await self._room.run(write)
+            answers = await self._room.teller.book([self._batch(run) for run in runs])
         except Exception as error:  # noqa: BLE001 - told to the runtime, or logged as a fault
-            status = self._status(error)
-            return [
-                pb.SessionResponse(in_reply_to=request.message_id, refusal=status)
-                for request in group
-            ]
-        return [response for run in answers for response in run]
+            return _refuse(group, self._status(error))
+        responses: list[pb.SessionResponse] = []
+        for run, answer in zip(runs, answers, strict=True):
+            if isinstance(answer, NotFound):
+                responses += _refuse(run, answer.to_status())
+            else:
+                responses += _acknowledge(run, answer)
+        return responses
 
-    async def _book_run(
-        self, transaction: Transaction, run: list[pb.SessionRequest], now_us: int
-    ) -> list[pb.SessionResponse]:
-        """Book the batches of one lease; the answers count once the transaction is durable."""
-        lease_id = run[0].report_batch.lease_id
+    def _batch(self, run: list[pb.SessionRequest]) -> Batch:
+        prices = self._room.prices
         usages = [usage for request in run for usage in request.report_batch.usages]
-        desk = self._room.desk
-        try:
-            outcomes = await desk.book(
-                transaction,
-                lease_id=lease_id,
-                agent_id=self._agent_id,
-                facts_of=lambda terms: facts_of(usages, terms, self._room.prices),
-                now_us=now_us,
-            )
-        except StewardError as error:  # the lease is not there: nothing was written
-            status = error.to_status()
-            return [
-                pb.SessionResponse(in_reply_to=request.message_id, refusal=status)
-                for request in run
-            ]
-        together = _answered_together(run, outcomes)
-        standing: Standing | None = None
-        if not all(any(map(_is_new, of_request)) for _, of_request in together):
-            standing = await desk.standing(transaction, lease_id=lease_id, agent_id=self._agent_id)
-        return [
-            pb.SessionResponse(
-                in_reply_to=request.message_id,
-                report_ack=_ack(request.report_batch, of_request, standing),
-            )
-            for request, of_request in together
-        ]
+        return Batch(
+            run[0].report_batch.lease_id,
+            self._agent_id,
+            lambda terms: facts_of(usages, terms, prices),
+        )
 
     # What is pushed.
 
@@ -353,59 +317,47 @@ def _is_bookable(request: pb.SessionRequest) -> bool:
     return 1 <= len(batch.usages) <= MAX_USAGES_PER_BATCH and 1 <= len(batch.lease_id) <= 100
 
 
-def _answered_together(run: list[pb.SessionRequest], outcomes: list[Outcome]) -> list[_Answered]:
-    """All of a run that was booked wholly is answered once; else each batch by itself."""
+def _refuse(run: list[pb.SessionRequest], status: status_pb2.Status) -> list[pb.SessionResponse]:
+    return [pb.SessionResponse(in_reply_to=each.message_id, refusal=status) for each in run]
+
+
+def _acknowledge(run: list[pb.SessionRequest], answer: Answer) -> list[pb.SessionResponse]:
+    """One answer to all batches if everything was booked; else each is told what was refused."""
+    outcomes = answer.outcomes
     if all(isinstance(outcome, Booked) for outcome in outcomes):
-        return [(run[-1], outcomes)]
-    answered: list[_Answered] = []
+        ack = _ack(run[-1].report_batch, outcomes, answer)
+        return [pb.SessionResponse(in_reply_to=run[-1].message_id, report_ack=ack)]
+    responses: list[pb.SessionResponse] = []
     at = 0
     for request in run:
-        size = len(request.report_batch.usages)
-        answered.append((request, outcomes[at : at + size]))
+        batch = request.report_batch
+        size = len(batch.usages)
+        ack = _ack(batch, outcomes[at : at + size], answer)
+        responses.append(pb.SessionResponse(in_reply_to=request.message_id, report_ack=ack))
         at += size
-    return answered
+    return responses
 
 
-def _is_new(outcome: Outcome) -> bool:
-    return isinstance(outcome, Booked) and not outcome.is_repetition
-
-
-def _ack(
-    batch: pb.ReportBatch, outcomes: Sequence[Outcome], standing: Standing | None
-) -> pb.ReportAck:
-    """What became of usages of a lease; where none of them is new, how the lease stands."""
-    ack = pb.ReportAck(lease_id=batch.lease_id)
-    newest: Booked | None = None
-    for index, outcome in enumerate(outcomes):
-        if isinstance(outcome, Booked):
-            is_newer = newest is None or outcome.sequence > newest.sequence
-            if is_newer and not outcome.is_repetition:
-                newest = outcome
-            ack.overrun_nanousd += outcome.overrun_nanousd
-        else:
-            ack.refused.append(
-                pb.RefusedUsage(
-                    index=index,
-                    request_id=batch.usages[index].request_id[:100],
-                    status=status_of(outcome),
-                )
+def _ack(batch: pb.ReportBatch, outcomes: list[Outcome], answer: Answer) -> pb.ReportAck:
+    """What became of usages, and how their lease stands now."""
+    lease = answer.lease
+    return pb.ReportAck(
+        lease_id=batch.lease_id,
+        sequence=lease.sequence,
+        overrun_nanousd=sum(each.overrun_nanousd for each in outcomes if isinstance(each, Booked)),
+        lease_spent_nanousd=lease.spent_nanousd,
+        lease_remaining_nanousd=lease.remaining_nanousd,
+        budget_remaining_nanousd=answer.available_nanousd,
+        desired_state=desired(lease.state, stop_wanted=False),
+        lease_status=LEASE_STATES[lease.state],
+        refused=[
+            pb.RefusedUsage(
+                index=index,
+                request_id=batch.usages[index].request_id[:100],
+                status=status_of(outcome),
             )
-    if newest is None:
-        assert standing is not None  # noqa: S101 - loaded for every batch without news
-        lease = standing.lease
-        ack.sequence = lease.sequence
-        ack.lease_spent_nanousd = lease.spent_nanousd
-        ack.lease_remaining_nanousd = lease.remaining_nanousd
-        ack.budget_remaining_nanousd = standing.available_nanousd
-        ack.desired_state = desired(lease.state, stop_wanted=False)
-        ack.lease_status = LEASE_STATES[lease.state]
-        ack.commit_number = standing.lsn
-    else:
-        ack.sequence = newest.sequence
-        ack.lease_spent_nanousd = newest.lease_spent_nanousd
-        ack.lease_remaining_nanousd = newest.lease_remaining_nanousd
-        ack.budget_remaining_nanousd = newest.available_nanousd
-        ack.desired_state = desired(newest.lease_state, stop_wanted=False)
-        ack.lease_status = LEASE_STATES[newest.lease_state]
-        ack.commit_number = newest.lsn
-    return ack
+            for index, outcome in enumerate(outcomes)
+            if not isinstance(outcome, Booked)
+        ],
+        commit_number=answer.lsn,
+    )

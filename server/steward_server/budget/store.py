@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,6 +23,8 @@ from steward_server.errors import NotFound
 IS_OPEN = "state IN ('active', 'draining')"
 """Word for word what the index of open leases says: with parameters it would not be used."""
 
+STATES = {state.value: state for state in LeaseState}
+
 LEASE_COLUMNS = (
     "lease_id, account_id, agent_id, granted_nanousd, spent_nanousd, overrun_nanousd, sequence,"
     " state, ending, expires_at_us, settle_until_us, provider, provider_kind, token_id, runtime_id,"
@@ -30,8 +32,7 @@ LEASE_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """What a lease was opened for; of no concern to the rules."""
 
     provider: str
@@ -42,6 +43,23 @@ class Terms:
     request_digest: bytes
     requested_nanousd: int
     opened_lsn: int = 0
+
+
+async def accounts(reader: Reader, account_ids: Iterable[str]) -> dict[str, Account]:
+    """These accounts and all their parents, by id."""
+    found: dict[str, Account] = {}
+    wanted = list(dict.fromkeys(account_ids))
+    while wanted:
+        rows = await reader.fetch_all(
+            "SELECT account_id, parent_id, allocated_nanousd, spent_nanousd, leased_nanousd,"
+            f" overrun_nanousd FROM account WHERE account_id IN ({_marks(wanted)})",
+            *wanted,
+        )
+        level = [account_of(row) for row in rows]
+        found.update((account.account_id, account) for account in level)
+        parents = {account.parent_id for account in level if account.parent_id is not None}
+        wanted = sorted(parents - found.keys())
+    return found
 
 
 async def path(reader: Reader, account_id: str) -> Path:
@@ -91,17 +109,21 @@ async def insert_account(transaction: Transaction, account: Account) -> None:
     )
 
 
-async def save_path(transaction: Transaction, accounts: Iterable[Account]) -> None:
-    for account in accounts:
-        await transaction.execute(
-            "UPDATE account SET allocated_nanousd = ?, spent_nanousd = ?, leased_nanousd = ?,"
-            " overrun_nanousd = ? WHERE account_id = ?",
-            account.allocated_nanousd,
-            account.spent_nanousd,
-            account.leased_nanousd,
-            account.overrun_nanousd,
-            account.account_id,
-        )
+async def save_accounts(transaction: Transaction, changed: Iterable[Account]) -> None:
+    await transaction.execute_many(
+        "UPDATE account SET allocated_nanousd = ?, spent_nanousd = ?, leased_nanousd = ?,"
+        " overrun_nanousd = ? WHERE account_id = ?",
+        [
+            (
+                account.allocated_nanousd,
+                account.spent_nanousd,
+                account.leased_nanousd,
+                account.overrun_nanousd,
+                account.account_id,
+            )
+            for account in changed
+        ],
+    )
 
 
 async def lease(reader: Reader, lease_id: str, agent_id: str) -> tuple[Lease, Terms]:
@@ -118,6 +140,15 @@ async def lease(reader: Reader, lease_id: str, agent_id: str) -> tuple[Lease, Te
     if row is None:
         raise NotFound.of("lease", lease_id)
     return lease_of(row), _terms(row)
+
+
+async def leases(reader: Reader, lease_ids: Iterable[str]) -> dict[str, tuple[Lease, Terms]]:
+    """Those of these leases that exist, whoever's they are, by id."""
+    wanted = list(dict.fromkeys(lease_ids))
+    rows = await reader.fetch_all(
+        f"SELECT {LEASE_COLUMNS} FROM lease WHERE lease_id IN ({_marks(wanted)})", *wanted
+    )
+    return {row["lease_id"]: (lease_of(row), _terms(row)) for row in rows}
 
 
 async def lease_by_request(
@@ -183,20 +214,25 @@ async def insert_lease(transaction: Transaction, opened: Lease, terms: Terms, no
     )
 
 
-async def save_lease(transaction: Transaction, changed: Lease) -> None:
-    await transaction.execute(
+async def save_leases(transaction: Transaction, changed: Iterable[Lease]) -> None:
+    await transaction.execute_many(
         "UPDATE lease SET granted_nanousd = ?, spent_nanousd = ?, overrun_nanousd = ?,"
         " sequence = ?, state = ?, ending = ?, expires_at_us = ?, settle_until_us = ?"
         " WHERE lease_id = ?",
-        changed.granted_nanousd,
-        changed.spent_nanousd,
-        changed.overrun_nanousd,
-        changed.sequence,
-        changed.state,
-        changed.ending,
-        changed.expires_at_us,
-        changed.settle_until_us,
-        changed.lease_id,
+        [
+            (
+                lease.granted_nanousd,
+                lease.spent_nanousd,
+                lease.overrun_nanousd,
+                lease.sequence,
+                lease.state,
+                lease.ending,
+                lease.expires_at_us,
+                lease.settle_until_us,
+                lease.lease_id,
+            )
+            for lease in changed
+        ],
     )
 
 
@@ -232,6 +268,25 @@ async def written(
     return {row["key"]: Written(row["lsn"], orjson.loads(row["body"])) for row in rows}
 
 
+async def usages(
+    reader: Reader, asked: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Written]:
+    """The usages that are written down already, of these pairs of a lease and a request id."""
+    if not asked:
+        return {}
+    # A join, because an `IN` over pairs would read the whole index.
+    rows = await reader.fetch_all(
+        f"WITH asked (subject, key) AS (VALUES {', '.join(['(?, ?)'] * len(asked))})"
+        " SELECT journal.lsn, journal.subject, journal.key, journal.body FROM asked JOIN journal"
+        " ON journal.subject = asked.subject AND journal.key = asked.key"
+        " AND journal.kind = 'usage'",
+        *[part for pair in asked for part in pair],
+    )
+    return {
+        (row["subject"], row["key"]): Written(row["lsn"], orjson.loads(row["body"])) for row in rows
+    }
+
+
 def _marks(values: Sequence[str]) -> str:
     return ", ".join("?" * len(values))
 
@@ -247,8 +302,8 @@ def lease_of(row: Row) -> Lease:
         row["spent_nanousd"],
         row["overrun_nanousd"],
         row["sequence"],
-        LeaseState(row["state"]),
-        LeaseState(ending) if ending else None,
+        STATES[row["state"]],
+        STATES[ending] if ending else None,
         row["expires_at_us"],
         row["settle_until_us"],
     )

@@ -183,10 +183,6 @@ class Providers:
         self.last_use.note(provider.provider_id, self._clock())
         return ProviderKey(provider.name, provider.kind.value, provider.base_url, api_key)
 
-    async def key_for_handshake(self, wanted: str) -> ProviderKey:
-        """The same as `key_for`, of what is committed."""
-        return await self.key_for(self._database, wanted)
-
     async def unusable_names(self) -> list[str]:
         """Providers whose keys cannot be decrypted: for a notice at the start and in the health."""
         names: list[str] = []

@@ -13,7 +13,8 @@ import structlog
 from steward.auth.v1 import auth_pb2
 from steward.providers.v1 import providers_pb2
 from steward.tokens.v1 import tokens_pb2
-from tests.integration.conftest import ADMIN_PASSWORD, Server, bearer, ic_key, refusal
+from tests.integration.conftest import Server, bearer, ic_key, refusal
+from tests.live import ADMIN_PASSWORD
 
 PROVIDER_KEY = "sk-canary-4f1c9b7a-do-not-leak"
 WRONG_PASSWORD = "a wrong but telling password"
@@ -41,7 +42,7 @@ async def test_no_secret_is_found_where_it_does_not_belong(
         providers_pb2.CreateProviderRequest(name="openai", api_key=PROVIDER_KEY),
         metadata=server.admin,
     )
-    await server.providers.key_for_handshake("openai")
+    await server.providers.key_for(server.database, "openai")
     agent = await server.create_agent()
     made = await server.create_token(agent.id, request_id="once")
     await server.knock(ic_key(made.token))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 from steward_server.budget.ledger import Account
 from steward_server.events.journal import JournalEntry
+from tests.changed import replace
 from tests.property.budget.history import Call
 
 

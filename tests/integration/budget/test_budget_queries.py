@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest_asyncio
 
-from steward_server.budget.desk import Desk, Fact
+from steward_server.budget.bookings import Batch, Fact, book
+from steward_server.budget.desk import Desk
 from steward_server.budget.ledger import LeasePolicy
 from steward_server.budget.store import Terms
 from steward_server.db import Row, Transaction
@@ -16,8 +17,9 @@ from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
 
 POLICY = LeasePolicy(lease_ttl_ms=1_000, settle_grace_ms=1_000)
-SMALL = "SCAN lease USING INDEX lease_open"
-"""The index of open leases holds those that are open now, and is made to be read through."""
+SMALL = ("SCAN lease USING INDEX lease_open", "SCAN CONSTANT ROW", "SCAN asked")
+"""The index of open leases holds those that are open now, and is made to be read through; what is
+asked for is read through, too."""
 
 
 class Explained:
@@ -68,11 +70,11 @@ async def everything(transaction: Transaction) -> None:
         )
     facts = [Fact("call", 0, "openai", "m", 1, 1, 0, 0, 5, "1", "measured", 0)]
     for _ in range(2):
-        await desk.book(transaction, facts_of=lambda _: facts, **who)
+        batch = Batch("lease", "agent", lambda _: facts)
+        await book(transaction, [batch], policy=POLICY, now_us=2)
     for _ in range(2):
         await desk.grow_lease(transaction, requested_nanousd=5, request_id="grow", **who)
     await desk.touch_lease(transaction, **who)
-    await desk.standing(transaction, lease_id="lease", agent_id="agent")
     await desk.balances(transaction, ["agent", "other"])
     await desk.drain(transaction, agent_id="agent", why="test", now_us=3)
     await desk.sweep(transaction, 10**9)

@@ -60,7 +60,7 @@ async def test_the_kind_decides_the_address_where_only_the_kind_is_given(server:
 
 async def test_the_key_comes_out_whole_for_a_handshake_only(server: Server) -> None:
     await create(server, base_url="http://127.0.0.1:9/v1/")
-    lent = await server.providers.key_for_handshake("openai")
+    lent = await server.providers.key_for(server.database, "openai")
     assert (lent.name, lent.kind, lent.base_url, lent.api_key) == (
         "openai",
         "openai",
@@ -80,16 +80,16 @@ async def test_the_key_comes_out_whole_for_a_handshake_only(server: Server) -> N
 
 async def test_no_name_means_the_only_one(server: Server) -> None:
     with pytest.raises(NotFound):
-        await server.providers.key_for_handshake("")
+        await server.providers.key_for(server.database, "")
     await create(server)
-    assert (await server.providers.key_for_handshake("")).name == "openai"
+    assert (await server.providers.key_for(server.database, "")).name == "openai"
     await create(server, name="anthropic")
     with pytest.raises(InvalidArgument) as caught:
-        await server.providers.key_for_handshake("")
+        await server.providers.key_for(server.database, "")
     assert caught.value.reason == "PROVIDER_AMBIGUOUS"
     assert "anthropic" in caught.value.message
     with pytest.raises(NotFound):
-        await server.providers.key_for_handshake("other")
+        await server.providers.key_for(server.database, "other")
 
 
 async def test_a_key_sealed_with_a_lost_master_key_shows_as_unusable(server: Server) -> None:
@@ -101,7 +101,7 @@ async def test_a_key_sealed_with_a_lost_master_key_shows_as_unusable(server: Ser
     assert await providers.unusable_names() == ["openai"]
     assert await server.providers.unusable_names() == []
     with pytest.raises(Unavailable) as caught:
-        await providers.key_for_handshake("openai")
+        await providers.key_for(server.database, "openai")
     assert caught.value.reason == "PROVIDER_UNUSABLE"
 
 

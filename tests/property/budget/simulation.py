@@ -7,12 +7,13 @@ that just fit, reports over by one, times a microsecond around an expiry.
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from steward_server.budget.audit import EMPTY, Balances, JournalContradiction, check, replay
 from steward_server.budget.ledger import AccountId, Lease, LeaseId, LeasePolicy, LeaseState
+from tests.changed import replace
 from tests.property.budget.bank import LEDGER, Bank, Rules
 from tests.property.budget.model import Model
 

@@ -1,6 +1,5 @@
 """The audit by itself: it must see what is wrong, or its silence in other tests means nothing."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from steward_server.budget.ledger import (
     LeaseState,
 )
 from steward_server.events.journal import JournalEntry
+from tests.changed import replace
 
 ORG = Account(AccountId("org"), None, 1_000, 30, 70, 0)
 AGENT = Account(AccountId("agent"), ORG.account_id, 500, 30, 70, 0)

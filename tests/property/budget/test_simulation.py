@@ -1,7 +1,6 @@
 """Long random runs of the ledger, and proof that they would notice if it were wrong."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from steward_server.budget.ledger import (
     Opening,
     Path,
 )
+from tests.changed import replace
 from tests.property.budget.bank import LEDGER, Rules
 from tests.property.budget.simulation import Counterexample, Stats, run
 

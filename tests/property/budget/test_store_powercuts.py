@@ -15,7 +15,8 @@ import apsw
 import pytest
 
 from steward_server.budget import store
-from steward_server.budget.desk import Booked, Desk, Fact, Outcome
+from steward_server.budget.bookings import Answer, Batch, Booked, Fact, Outcome, book
+from steward_server.budget.desk import Desk
 from steward_server.budget.ledger import LeaseClosed, LeasePolicy, LedgerError
 from steward_server.budget.store import Terms
 from steward_server.db import Transaction
@@ -122,9 +123,11 @@ class Callers:
         self.reported |= {(who["lease_id"], fact.request_id) for fact in facts}
 
         async def work(transaction: Transaction) -> list[Outcome]:
-            outcomes = await self._desk.book(transaction, facts_of=lambda _: facts, **who)
+            batch = Batch(who["lease_id"], who["agent_id"], lambda _: facts)
+            (answer,) = await book(transaction, [batch], policy=POLICY, now_us=who["now_us"])
+            assert isinstance(answer, Answer)
             # A refusal is not remembered: later the same report may be taken.
-            return [outcome for outcome in outcomes if isinstance(outcome, Booked)]
+            return [outcome for outcome in answer.outcomes if isinstance(outcome, Booked)]
 
         return Asked(work, is_known=True)
 

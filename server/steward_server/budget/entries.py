@@ -1,0 +1,40 @@
+"""What the budget room writes into the journal."""
+
+from __future__ import annotations
+
+from steward_server.budget import ledger
+from steward_server.budget.ledger import Account, Lease
+from steward_server.events.store import NewEntry
+
+
+def warnings(before: Account, after: Account) -> list[NewEntry]:
+    """One for each threshold that the use of an account has reached by this change."""
+    return [
+        NewEntry(
+            "budget.warning",
+            {
+                "threshold": percent,
+                "spent": after.used_nanousd,
+                "limit": after.allocated_nanousd,
+            },
+            after.account_id,
+            after.account_id,
+        )
+        for percent in ledger.thresholds_crossed(before, after, frozenset())
+    ]
+
+
+def draining(lease: Lease, why: str) -> NewEntry:
+    """A lease settles what is under way and starts nothing more."""
+    body = {
+        "ending": lease.ending,
+        "settle_until_us": lease.settle_until_us,
+        "why": why,
+    }
+    return NewEntry("lease.draining", body, lease.agent_id, lease.lease_id)
+
+
+def ended(lease: Lease, returned_nanousd: int) -> NewEntry:
+    """A lease is over."""
+    body = {"state": lease.state, "returned": returned_nanousd}
+    return NewEntry("lease.ended", body, lease.agent_id, lease.lease_id)
