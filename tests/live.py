@@ -27,6 +27,19 @@ PROVIDER_KEY = "sk-live-canary-0123456789abcdef"
 START_TIMEOUT_S = 30
 
 
+class TurnedClock:
+    """Microseconds since 1970, from the time it was made; moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now_us = now_us()
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def advance(self, seconds: float) -> None:
+        self.now_us += round(seconds * 1e6)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP answer, read to its end."""

@@ -6,15 +6,15 @@ import sqlite3
 from pathlib import Path
 
 
-def add_person(data_dir: Path, username: str, role: str) -> str:
+def add_person(data_dir: Path, username: str, role: str, *, email: str | None = None) -> str:
     """Someone with the first administrator's password; their id."""
     user_id = f"user_{username}"
     connection = sqlite3.connect(data_dir / "steward.db")
     with connection:
         connection.execute(
-            "INSERT INTO app_user SELECT ?, ?, NULL, password_hash, ?, 'active', 0, 0, 1"
+            "INSERT INTO app_user SELECT ?, ?, ?, password_hash, ?, 'active', 0, 0, 1"
             " FROM app_user WHERE username = 'admin'",
-            (user_id, username, role),
+            (user_id, username, email, role),
         )
     connection.close()
     return user_id

@@ -15,8 +15,15 @@ from steward_server.budget.audit import replay
 from steward_server.budget.config import BudgetConfig
 from steward_server.settings import Settings
 from tests.books import DATABASE, read_books, wrong_in
-from tests.integration.conftest import TurnedClock
-from tests.live import Api, Live, create_agent, create_provider, live_server, live_settings
+from tests.live import (
+    Api,
+    Live,
+    TurnedClock,
+    create_agent,
+    create_provider,
+    live_server,
+    live_settings,
+)
 
 TTL_S, GRACE_S = 30, 5
 

@@ -1,17 +1,16 @@
-"""A real server on a free port over a real database file, with a clock the tests turn."""
+"""A whole server with a clock the tests turn, and the parts it is made of to look into."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2
-from grpc_interceptor.server import AsyncServerInterceptor
 from grpc_status import rpc_status
 
 from steward.agents.v1 import agents_pb2
@@ -19,69 +18,28 @@ from steward.agents.v1.agents_pb2_grpc import AgentServiceStub
 from steward.auth.v1 import auth_pb2
 from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
 from steward.budget.v1 import budget_pb2
-from steward.budget.v1.budget_pb2_grpc import (
-    BudgetServiceServicer,
-    BudgetServiceStub,
-    add_BudgetServiceServicer_to_server,
-)
+from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
 from steward.events.v1 import events_pb2
-from steward.events.v1.events_pb2_grpc import (
-    EventServiceServicer,
-    EventServiceStub,
-    add_EventServiceServicer_to_server,
-)
-from steward.gateway.v1 import options_pb2 as options
+from steward.events.v1.events_pb2_grpc import EventServiceStub
 from steward.providers.v1.providers_pb2_grpc import ProviderServiceStub
 from steward.tokens.v1 import tokens_pb2
 from steward.tokens.v1.tokens_pb2_grpc import TokenServiceStub
-from steward_server import agents, auth, providers, tokens
-from steward_server.agents.config import AgentsConfig
+from steward_server import agents, auth
 from steward_server.agents.directory import Directory
-from steward_server.auth import store as auth_store
-from steward_server.auth.accounts import Attempts, Role, User, UserState
-from steward_server.auth.administrator import ensure_first_administrator
-from steward_server.auth.authenticator import Credentials
-from steward_server.auth.config import AuthConfig
+from steward_server.auth.accounts import Role
 from steward_server.auth.passwords import Passwords
-from steward_server.auth.people import People
+from steward_server.auth.sessions import Sessions
 from steward_server.budget.config import BudgetConfig
 from steward_server.budget.desk import Desk
 from steward_server.budget.store import Terms
-from steward_server.db import now_us
-from steward_server.db.migrate import migrate
-from steward_server.db.sqlite import Sqlite
-from steward_server.dispatch import Dispatcher
-from steward_server.idempotency.answers import Answers
-from steward_server.ids import new_id
-from steward_server.interceptors.authentication import Authentication, LiveStreams
-from steward_server.interceptors.authorization import Authorization
-from steward_server.interceptors.errors import Errors
-from steward_server.interceptors.idempotency import Idempotency, applies
-from steward_server.interceptors.metrics import Metrics
-from steward_server.interceptors.rate_limit import RateLimit, logins
-from steward_server.interceptors.request_id import RequestId
-from steward_server.observation import Observation
+from steward_server.db import Database
 from steward_server.providers.room import Providers
+from steward_server.settings import Settings
 from steward_server.tokens.room import Tokens
-from steward_server.vault import Vault
+from tests.live import ADMIN_PASSWORD, TurnedClock, live_server, live_settings
+from tests.people import add_person
 
 Metadata = Sequence[tuple[str, str]]
-
-ADMIN_PASSWORD = "a long walk in the rain"
-ROOMS = ["events", "budget", "auth", "tokens", "agents", "providers", "idempotency"]
-
-
-class TurnedClock:
-    """Microseconds since 1970, from the time it was made; moves only when told to."""
-
-    def __init__(self) -> None:
-        self.now_us = now_us()
-
-    def __call__(self) -> int:
-        return self.now_us
-
-    def advance(self, seconds: float) -> None:
-        self.now_us += round(seconds * 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,50 +87,22 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     )
 
 
-class SilentEvents(EventServiceServicer):
-    """A stream that says nothing until it is ended."""
-
-    def __init__(self) -> None:
-        self.opened = asyncio.Event()
-
-    async def Subscribe(  # noqa: N802 - the proto's name
-        self, request: Any, context: Any
-    ) -> AsyncIterator[Any]:
-        self.opened.set()
-        await asyncio.Event().wait()
-        yield events_pb2.SubscribeResponse()
-
-
-class OpenHouse(BudgetServiceServicer):
-    """Answers every runtime that is let in."""
-
-    async def Return(  # noqa: N802 - the proto's name
-        self, request: Any, context: Any
-    ) -> Any:
-        return budget_pb2.ReturnResponse(success=True)
-
-
 @dataclass
 class Server:
     """What the tests of the rooms stand on."""
 
-    port: int
     channel: grpc.aio.Channel
     clock: TurnedClock
-    database: Sqlite
     folder: Path
-    vault: Vault
-    streams: LiveStreams
-    passwords: Passwords
-    desk: Desk
+    admin: Metadata
+    # What it is made of: the very objects, for what cannot be seen from outside.
+    database: Database
     directory: Directory
-    tokens: Any
-    providers: Any
-    sessions: Any
-    answers: Answers
-    silent: SilentEvents
-    admin: Metadata = ()
-    _channels: list[grpc.aio.Channel] = field(default_factory=list)
+    desk: Desk
+    tokens: Tokens
+    providers: Providers
+    sessions: Sessions
+    passwords: Passwords
 
     @property
     def auth(self) -> Any:
@@ -202,27 +132,14 @@ class Server:
         request = auth_pb2.LoginRequest(username=username, password=password)
         return await self.auth.Login(request)
 
-    async def add_user(self, username: str, role: Role, *, email: str | None = None) -> User:
-        """Someone else, with the same password."""
-        administrator = await auth_store.first_administrator(self.database)
-        assert administrator is not None
-        user = User(
-            new_id("user"),
-            username,
-            email,
-            administrator.password_hash,
-            role,
-            UserState.ACTIVE,
-            Attempts(),
-            self.clock(),
-        )
-        await self.database.run(lambda transaction: auth_store.insert_user(transaction, user))
-        return user
+    def add_user(self, username: str, role: Role, *, email: str | None = None) -> str:
+        """Someone else, with the same password; their id."""
+        return add_person(self.folder, username, role.value, email=email)
 
-    async def enter(self, username: str, role: Role) -> tuple[User, Metadata]:
-        """Someone else, signed in."""
-        user = await self.add_user(username, role)
-        return user, bearer((await self.sign_in(username)).access_token)
+    async def enter(self, username: str, role: Role) -> tuple[str, Metadata]:
+        """Someone else, signed in: their id and credential."""
+        user_id = self.add_user(username, role)
+        return user_id, bearer((await self.sign_in(username)).access_token)
 
     async def create_agent(self, **fields: Any) -> Any:
         wanted: dict[str, Any] = {"name": "scout", "budget_nanousd": 5_000_000_000} | fields
@@ -233,10 +150,26 @@ class Server:
         request = tokens_pb2.CreateTokenRequest(agent_id=agent_id, **fields)
         return (await self.token_service.CreateToken(request, metadata=self.admin)).ic_token
 
-    async def knock(self, metadata: Metadata = (), ic_token: str = "") -> Any:
-        """Call something that is open to every IC token with the scope "budget"."""
-        request = budget_pb2.ReturnRequest(lease_id="lease_1", ic_token=ic_token)
-        return await self.budget.Return(request, metadata=metadata)
+    async def knock(self, metadata: Metadata = (), ic_token: str = "") -> None:
+        """Ask for what is open to every IC token with the scope "budget"; fails if it is not.
+
+        Whoever is let in is told that there is no such lease.
+        """
+        request = budget_pb2.ReturnRequest(lease_id="lease_none", ic_token=ic_token)
+        try:
+            await self.budget.Return(request, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            if refusal_of(error).reason != "LEASE_NOT_FOUND":
+                raise
+            return
+        raise AssertionError("a lease that nobody has was returned")
+
+    async def listen(self, metadata: Metadata) -> asyncio.Future[Any]:
+        """Open a stream of events; once it stands, gives what will be read from it first."""
+        call = self.events.Subscribe(events_pb2.SubscribeRequest(), metadata=metadata)
+        await asyncio.wait_for(call.initial_metadata(), 5)
+        reading: asyncio.Future[Any] = asyncio.ensure_future(call.read())
+        return reading
 
     async def lend(self, agent_id: str, lease_id: str, amount_nanousd: int) -> None:
         """Lend money to an agent as a handshake does, straight from the desk."""
@@ -298,105 +231,42 @@ def settings() -> dict[str, Any]:
 
 
 @pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the next server hands its rooms as it is put together, by name: the objects in use."""
+    parts: dict[str, Any] = {}
+    for room in (auth, agents):
+
+        def register(
+            methods: Any, database: Database, *, served: Any = room.register, **named: Any
+        ) -> None:
+            parts.update(named, database=database)
+            served(methods, database, **named)
+
+        monkeypatch.setattr(room, "register", register)
+    return parts
+
+
+@pytest.fixture
 async def server(
-    tmp_path: Path, clock: TurnedClock, settings: dict[str, Any]
+    tmp_path: Path, clock: TurnedClock, settings: dict[str, Any], noted: dict[str, Any]
 ) -> AsyncIterator[Server]:
-    database = await Sqlite.open(tmp_path / "steward.db")
-    await migrate(database, [f"steward_server.{room}" for room in ROOMS])
-    vault = Vault.open(tmp_path / "master.key", create=True)
-    auth_config: AuthConfig = settings.get("auth", AuthConfig())
-    streams = LiveStreams()
-    passwords = Passwords(workers=2, queue=32)
-    await ensure_first_administrator(
-        database,
-        passwords,
-        username="admin",
-        password=ADMIN_PASSWORD,
-        development=False,
-        clock=clock,
-    )
-    sessions = await auth.open_sessions(database, vault, streams, auth_config, clock)
-    desk = Desk(BudgetConfig().policy())
-    directory = await Directory.load(database)
-    ic_tokens = Tokens(database, streams, directory, desk, clock)
-    model_providers = Providers(database, vault, directory, clock)
-    credentials = Credentials(
-        sessions=sessions,
-        tokens=ic_tokens,
-        people=database,
-        static_token=settings.get("static_token"),
-        local_single_user=settings.get("local_single_user", False),
-    )
-    answers = Answers(database, vault, kept_us=86_400 * 1_000_000, clock=clock)
-    login_window = logins(auth_config.logins_per_minute)
-    observation = Observation()
-
-    def chain(name: str, rule: options.MethodRule) -> list[AsyncServerInterceptor]:
-        links: list[AsyncServerInterceptor] = [
-            RequestId(),
-            Metrics(name, observation.rpcs, observation.rpc_latency, observation.open_streams),
-            Errors(),
-            Authentication(rule, credentials, streams),
-            Authorization(rule),
-        ]
-        if rule.rate_category == options.RATE_CATEGORY_LOGIN:
-            links.append(RateLimit(login_window, clock))
-        if applies(rule):
-            links.append(Idempotency(name, rule, answers))
-        return links
-
-    methods: Any = Dispatcher(chain)
-    auth.register(
-        methods,
-        database,
-        sessions=sessions,
-        passwords=passwords,
-        config=auth_config,
-        clock=clock,
-    )
-    tokens.register(methods, tokens=ic_tokens, clock=clock)
-    providers.register(methods, providers=model_providers, development=False)
-    agents.register(
-        methods,
-        database,
-        directory=directory,
-        purse=desk,
-        tokens=ic_tokens,
-        providers=model_providers,
-        people=People(),
-        config=AgentsConfig(),
-        clock=clock,
-    )
-    # What these two leave out answers UNIMPLEMENTED, as the generated code has it.
-    silent = SilentEvents()  # type: ignore[abstract]
-    add_EventServiceServicer_to_server(silent, methods)
-    open_house = OpenHouse()  # type: ignore[abstract]
-    add_BudgetServiceServicer_to_server(open_house, methods)
-    grpc_server = grpc.aio.server()
-    methods.bind(grpc_server)
-    port = grpc_server.add_insecure_port("127.0.0.1:0")
-    await grpc_server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        made = Server(
-            port=port,
-            channel=channel,
-            clock=clock,
-            database=database,
-            folder=tmp_path,
-            vault=vault,
-            streams=streams,
-            passwords=passwords,
-            desk=desk,
-            directory=directory,
-            tokens=ic_tokens,
-            providers=model_providers,
-            sessions=sessions,
-            answers=answers,
-            silent=silent,
+    """A whole server that does nothing by itself while a test looks."""
+    rooms = {"auth": settings["auth"]} if "auth" in settings else {}
+    still = BudgetConfig(sweep_interval_s=3_600)
+    served = {name: value for name, value in settings.items() if name != "auth"}
+    folder = tmp_path / "data"
+    configured = live_settings(folder, Settings(budget=still, **rooms), **served)
+    async with live_server(configured, clock) as live:
+        yield Server(
+            live.channel,
+            clock,
+            folder,
+            tuple(live.admin.headers.items()),
+            database=noted["database"],
+            directory=noted["directory"],
+            desk=noted["purse"],
+            tokens=noted["tokens"],
+            providers=noted["providers"],
+            sessions=noted["sessions"],
+            passwords=noted["passwords"],
         )
-        if not settings.get("local_single_user"):
-            made.admin = bearer((await made.sign_in("admin")).access_token)
-        yield made
-    await grpc_server.stop(None)
-    passwords.close()
-    await database.close()

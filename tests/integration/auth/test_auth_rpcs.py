@@ -14,18 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from steward.agents.v1 import agents_pb2
 from steward.auth.v1 import auth_pb2 as pb
-from steward.events.v1 import events_pb2
 from steward.gateway.v1 import options_pb2
 from steward_server.auth.accounts import Role
 from steward_server.auth.config import AuthConfig
-from tests.integration.conftest import (
-    ADMIN_PASSWORD,
-    Server,
-    bearer,
-    ic_key,
-    refusal,
-    refusal_of,
-)
+from tests.integration.conftest import Server, bearer, ic_key, refusal, refusal_of
+from tests.live import ADMIN_PASSWORD
 
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 MANY_LOGINS = AuthConfig(logins_per_minute=1_000)
@@ -60,7 +53,7 @@ async def test_the_right_password_opens_a_session(server: Server) -> None:
 
 
 async def test_an_email_is_as_good_as_a_name_in_any_case(server: Server) -> None:
-    await server.add_user("ann", Role.USER, email="ann@example.com")
+    server.add_user("ann", Role.USER, email="ann@example.com")
     request = pb.LoginRequest(email="Ann@Example.COM", password=ADMIN_PASSWORD)
     assert (await server.auth.Login(request)).user.email == "ann@example.com"
 
@@ -180,8 +173,8 @@ async def test_guesses_at_the_same_time_cannot_outrun_the_lock(server: Server) -
 
 
 async def test_a_suspended_person_cannot_sign_in_and_is_not_told_why(server: Server) -> None:
-    user = await server.add_user("ann", Role.USER)
-    await suspend(server, user.user_id)
+    user_id = server.add_user("ann", Role.USER)
+    await suspend(server, user_id)
     assert (await refusal(server.sign_in("ann"))).reason == "INVALID_CREDENTIALS"
 
 
@@ -294,8 +287,8 @@ async def test_a_refresh_token_is_no_access_token_nor_the_reverse(server: Server
 
 
 async def test_a_suspended_person_loses_access_at_the_next_look(server: Server) -> None:
-    user, metadata = await server.enter("ann", Role.USER)
-    await suspend(server, user.user_id)
+    user_id, metadata = await server.enter("ann", Role.USER)
+    await suspend(server, user_id)
     refused = await refusal(list_agents(server, metadata))
     assert (refused.code, refused.reason) == (UNAUTHENTICATED, "TOKEN_REVOKED")
 
@@ -370,9 +363,9 @@ async def test_an_unknown_refresh_token_is_refused(server: Server, token: str) -
 
 
 async def test_a_suspended_person_cannot_refresh(server: Server) -> None:
-    user = await server.add_user("ann", Role.USER)
+    user_id = server.add_user("ann", Role.USER)
     token = (await server.sign_in("ann")).refresh_token
-    await suspend(server, user.user_id)
+    await suspend(server, user_id)
     assert (await refusal(refresh(server, token))).reason == "TOKEN_REVOKED"
 
 
@@ -406,9 +399,7 @@ async def test_a_second_logout_is_refused_as_any_call_is(server: Server) -> None
 
 async def test_logout_ends_open_streams(server: Server) -> None:
     metadata = bearer((await server.sign_in("admin")).access_token)
-    call = server.events.Subscribe(events_pb2.SubscribeRequest(), metadata=metadata)
-    reading = asyncio.ensure_future(call.read())
-    await asyncio.wait_for(server.silent.opened.wait(), 5)
+    reading = await server.listen(metadata)
     await server.auth.Logout(pb.LogoutRequest(), metadata=metadata)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await asyncio.wait_for(reading, 5)

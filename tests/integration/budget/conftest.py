@@ -25,8 +25,15 @@ from steward_server.budget.config import BudgetConfig
 from steward_server.in_process import InProcess
 from steward_server.settings import Settings
 from tests.books import Books, read_books, wrong_in
-from tests.integration.conftest import TurnedClock
-from tests.live import Agent, Live, create_agent, create_provider, live_server, live_settings
+from tests.live import (
+    Agent,
+    Live,
+    TurnedClock,
+    create_agent,
+    create_provider,
+    live_server,
+    live_settings,
+)
 
 USD = 1_000_000_000
 WAIT_S = 5.0

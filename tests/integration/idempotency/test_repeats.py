@@ -38,6 +38,11 @@ async def agent_count(server: Server) -> int:
     return int(row["agents"])
 
 
+def answers_of(server: Server, vault: Vault) -> Answers:
+    """What a server that starts again over the same data remembers."""
+    return Answers(server.database, vault, kept_us=DAY_S * 1_000_000, clock=server.clock)
+
+
 async def test_a_repeat_is_told_the_first_answer_the_secret_included(server: Server) -> None:
     agent = await server.create_agent()
     first = await create_token(server, agent.id, "once")
@@ -153,7 +158,7 @@ async def test_answers_outlive_the_process(server: Server) -> None:
         raise AssertionError("the work was done again")
 
     vault = Vault.open(server.folder / "master.key", create=False)
-    restarted = Answers(server.database, vault, kept_us=DAY_S * 1_000_000, clock=server.clock)
+    restarted = answers_of(server, vault)
     key = Key(row["subject"], row["method"], row["request_id"])
     answer = await restarted.once(key, row["request_digest"], again)
     assert agents_pb2.CreateAgentResponse.FromString(answer) == first
@@ -178,7 +183,7 @@ async def test_an_answer_that_no_key_opens_is_not_made_anew(server: Server) -> N
         raise AssertionError("the work was done again")
 
     stranger = Vault.open(server.folder / "other.key", create=True)
-    restarted = Answers(server.database, stranger, kept_us=DAY_S * 1_000_000, clock=server.clock)
+    restarted = answers_of(server, stranger)
     key = Key(row["subject"], row["method"], row["request_id"])
     with pytest.raises(FailedPrecondition) as caught:
         await restarted.once(key, row["request_digest"], again)
@@ -199,7 +204,8 @@ async def test_old_answers_are_swept(server: Server) -> None:
     server.clock.advance(DAY_S + 1)
     server.admin = bearer((await server.sign_in("admin")).access_token)
     await create_agent(server, "new")
-    assert await server.answers.sweep() == 1
+    answers = answers_of(server, Vault.open(server.folder / "master.key", create=False))
+    assert await answers.sweep() == 1
     rows = await server.database.fetch_all("SELECT request_id FROM remembered_answer")
     assert [row["request_id"] for row in rows] == ["new"]
 

@@ -10,8 +10,6 @@ from typing import Any
 import grpc
 import pytest
 
-from steward.budget.v1 import budget_pb2
-from steward.events.v1 import events_pb2
 from steward.tokens.v1 import tokens_pb2 as pb
 from steward_server.auth.accounts import Role
 from steward_server.ids import digest
@@ -220,7 +218,7 @@ async def test_of_rotations_at_the_same_time_one_text_is_good(server: Server) ->
 
 async def test_rotation_ends_streams_opened_with_the_old_text(server: Server) -> None:
     made = await server.create_token((await server.create_agent()).id)
-    reading = await open_stream(server, made.token)
+    reading = await server.listen(ic_key(made.token))
     await rotate(server, made.id)
     await ends_unauthenticated(reading)
 
@@ -228,7 +226,7 @@ async def test_rotation_ends_streams_opened_with_the_old_text(server: Server) ->
 async def test_revocation_refuses_the_token_and_ends_its_streams_at_once(server: Server) -> None:
     made = await server.create_token((await server.create_agent()).id)
     await server.knock(ic_key(made.token))
-    reading = await open_stream(server, made.token)
+    reading = await server.listen(ic_key(made.token))
     await revoke(server, made.id)
     refused = await refusal(server.knock(ic_key(made.token)))
     assert (refused.code, refused.reason) == (UNAUTHENTICATED, "TOKEN_REVOKED")
@@ -236,13 +234,6 @@ async def test_revocation_refuses_the_token_and_ends_its_streams_at_once(server:
     shown = await get(server, made.id)
     assert shown.status == pb.TOKEN_STATUS_REVOKED
     assert shown.revoked_at.ToMicroseconds() == server.clock()
-
-
-async def open_stream(server: Server, token: str) -> asyncio.Future[Any]:
-    call = server.events.Subscribe(events_pb2.SubscribeRequest(), metadata=ic_key(token))
-    reading: asyncio.Future[Any] = asyncio.ensure_future(call.read())
-    await asyncio.wait_for(server.silent.opened.wait(), 5)
-    return reading
 
 
 async def ends_unauthenticated(reading: asyncio.Future[Any]) -> None:
@@ -445,6 +436,4 @@ async def test_a_call_of_an_agent_whose_token_dies_meanwhile_is_refused_the_next
         refused = await refusal(server.knock(ic_key(made.token)))
         assert refused.code is UNAUTHENTICATED
         made = rotated
-    await server.budget.Return(
-        budget_pb2.ReturnRequest(lease_id="lease_1"), metadata=ic_key(made.token)
-    )
+    await server.knock(ic_key(made.token))
