@@ -17,12 +17,12 @@ from pathlib import Path
 import aiohttp
 import orjson
 
-from tests.benchmarks.harness import Figure
+from tests.benchmarks.harness import Figure, quantile
 from tests.live import Api, ServerProcess, create_agent, create_provider
 
 CALLERS = 64
 CALLS = int(os.environ.get("STEWARD_BENCH_CALLS", "100000"))
-BUDGET_PER_CALL_USD = 0.000013
+BUDGET_PER_CALL_USD = 0.0000135
 """About nine tenths of what a call costs on average."""
 
 RUNTIME = """
@@ -74,11 +74,17 @@ async def measure() -> list[Figure]:
             standin.wait()
     budget = status.body["budget"]
     limit, spent = (round(budget[name] * 1e9) for name in ("limit_usd", "spent_usd"))
-    outcomes = next(orjson.loads(line) for line in output.splitlines() if line.startswith("{"))
-    shown = ", ".join(f"{count:,} {name}" for name, count in sorted(outcomes.items()))
+    told = next(orjson.loads(line) for line in output.splitlines() if line.startswith("{"))
+    shown = ", ".join(f"{count:,} {name}" for name, count in sorted(told["outcomes"].items()))
+    assert told["refused"], "the money did not run out, so nothing is shown"
+    begun, refused_s = zip(*sorted(told["refused"]), strict=True)
+    p50_ms, p99_ms, max_ms = (quantile(refused_s, share) * 1e3 for share in (0.5, 0.99, 1))
     assert health.body["ledger"]["balanced"], health.body
     return [
         Figure("calls, 64 callers", CALLS, "", note=f"{shown}; {CALLS / took_s:,.0f}/s"),
+        # Much earlier, and the run would show how calls are refused, not how they spend.
+        Figure("begun before the first refusal", 100 * begun[0] / CALLS, "%", 80),
+        Figure("a refusal, p50", p50_ms, "ms", note=f"p99 {p99_ms:,.0f} ms, max {max_ms:,.0f} ms"),
         Figure("billed beyond the budget", max(0, billed - limit), "nUSD", 0, lower_is_better=True),
         Figure("billed and not booked", max(0, billed - spent), "nUSD", 0, lower_is_better=True),
         Figure(
