@@ -13,8 +13,9 @@ import argparse
 import asyncio
 import contextlib
 import hmac
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Self
@@ -81,8 +82,6 @@ class Account:
     input_tokens: int = 0
     output_tokens: int = 0
     aborted: int = 0
-    requests: list[str] = field(default_factory=list)
-    """What each billed call cost, as `<model> <nano-dollars>`."""
 
 
 class _Gone(Exception):
@@ -98,8 +97,7 @@ class StandIn:
         self.url = ""
         self.running = 0
         """Answers being written now."""
-        self.bodies: list[dict[str, Any]] = []
-        """The newest requests, as they arrived; at most 1,000."""
+        self._bodies: deque[dict[str, Any]] = deque(maxlen=1_000)
         self._prices = prices
         self._listener = Listener(self.handler, cancels=True)
 
@@ -117,6 +115,11 @@ class StandIn:
 
     async def stop(self) -> None:
         await self._listener.stop()
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """The newest requests, as they arrived; at most 1,000."""
+        return list(self._bodies)
 
     @property
     def billed_nanousd(self) -> int:
@@ -146,7 +149,7 @@ class StandIn:
         ):
             return _error(404, "not_found", f"no route {request.path}", anthropic=anthropic)
         body = orjson.loads(await request.read())
-        self.bodies = [*self.bodies[-999:], body]
+        self._bodies.append(body)
         kind = "anthropic" if anthropic else "openai"
         model, _, suffix = str(body.get("model", "")).partition("+")
         tariff = self._prices.find(kind, model)
@@ -284,12 +287,10 @@ class _Call:
         if self._billed:
             return
         self._billed = True
-        cost_nanousd = self._tariff.cost_nanousd(usage)
         self._account.calls += 1
-        self._account.billed_nanousd += cost_nanousd
+        self._account.billed_nanousd += self._tariff.cost_nanousd(usage)
         self._account.input_tokens += usage.input_total
         self._account.output_tokens += usage.output
-        self._account.requests.append(f"{self._tariff.model} {cost_nanousd}")
 
     def _word(self, number: int) -> str:
         words = self._config.words
