@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
@@ -76,7 +77,9 @@ class Gateway:
             path.removesuffix("*"): page for path, page in pages.items() if path.endswith("/*")
         }
         self._stopping = asyncio.Event()
-        self._requests: set[asyncio.Future[None]] = set()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        """Set once no request is under way, after someone began to wait for that."""
         self._streams: set[asyncio.Task[Any]] = set()
         self._sessions: set[asyncio.Task[None]] = set()
         self._rest: Trie[RestRoute] = Trie()
@@ -95,8 +98,7 @@ class Gateway:
         begun_s = time.perf_counter()  # a loop's own clock may count in milliseconds
         seen = _Seen(request_id_of(request.headers))
         status = errors.CLIENT_CLOSED_REQUEST
-        ended = asyncio.get_running_loop().create_future()
-        self._requests.add(ended)
+        self._under_way += 1
         try:
             response = await self._answer(request, seen)
             status = response.status
@@ -104,8 +106,9 @@ class Gateway:
                 response.headers.setdefault(REQUEST_ID, seen.request_id)
             return response
         finally:
-            self._requests.discard(ended)
-            ended.cancel()
+            self._under_way -= 1
+            if self._stopping.is_set() and not self._under_way:
+                self._idle.set()
             self._done(request, seen, status, time.perf_counter() - begun_s)
 
     async def _answer(self, request: web.BaseRequest, seen: _Seen) -> web.StreamResponse:
@@ -248,8 +251,10 @@ class Gateway:
 
     async def finish_requests(self) -> None:
         """Wait for the requests under way, as long as they may still take."""
-        if self._requests:
-            await asyncio.wait(self._requests, timeout=self.config.drain_grace_s)
+        if self._under_way:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.config.drain_grace_s):
+                    await self._idle.wait()
 
 
 def _target(found: Found[RestRoute] | None, method: str) -> RestRoute | None:

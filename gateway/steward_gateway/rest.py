@@ -260,7 +260,10 @@ async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) 
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         if request.content.is_eof():  # small bodies arrive with their head
-            return await request.read()
+            body = request.content.read_nowait()
+            if len(body) > max_bytes:
+                raise web.HTTPRequestEntityTooLarge(max_bytes, len(body))
+            return body
         async with asyncio.timeout(timeout_s):
             return await request.read()
     except TimeoutError:

@@ -222,6 +222,8 @@ class Trie(Generic[Target]):
     def __init__(self) -> None:
         self._root: _Node[Target] = _Node()
         self._verbs: set[str] = set()
+        self._plain: dict[str, Found[Target]] = {}
+        """What templates of literals alone lead to, by the path they are most often sent as."""
 
     def add(self, template: Template, method: str, target: Target) -> None:
         """Add a target; the caller has seen to it that no two share template and method."""
@@ -239,6 +241,9 @@ class Trie(Generic[Target]):
             node.ends.setdefault(template.verb, {})[method] = target
         if template.verb:
             self._verbs.add(template.verb)
+        elif "*" not in template.segments and "**" not in template.segments:
+            path = "/" + "/".join(template.segments)
+            self._plain[path] = Found(node.ends[""], list(template.segments))
 
     def find(self, raw_path: str, method: str) -> Found[Target] | None:
         """Find what serves a method at a raw path (as sent, with a leading slash, no query).
@@ -249,6 +254,9 @@ class Trie(Generic[Target]):
         Raises:
             BadPath: a segment is not decodable.
         """
+        plain = self._plain.get(raw_path)
+        if plain is not None and method in plain.targets:
+            return plain
         other: Found[Target] | None = None
         for found in self._matches(raw_path):
             if method in found.targets or "*" in found.targets:

@@ -37,7 +37,7 @@ from steward_server.calls import Call
 from steward_server.db import now_us
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
-from steward_server.dispatch import Dispatcher
+from steward_server.dispatch import Dispatcher, Signature
 from steward_server.doors import bracketed, open_doors
 from steward_server.events.hub import Hub
 from steward_server.events.service import EventService, Publisher
@@ -141,13 +141,14 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
 
         login_window = logins(settings.auth.logins_per_minute)
 
-        def interceptors(name: str, rule: options.MethodRule) -> Sequence[AsyncServerInterceptor]:
+        def interceptors(signature: Signature) -> Sequence[AsyncServerInterceptor]:
             """The links of one method, outermost first."""
+            name, rule = signature.name, signature.rule
             links: list[AsyncServerInterceptor] = [
                 RequestId(),
-                Metrics(name, observation.rpcs, observation.rpc_latency, observation.open_streams),
-                Errors(),
-                Authentication(rule, credentials, streams),
+                Metrics(signature, observation.rpcs.of(name), observation.open_streams),
+                Errors(signature),
+                Authentication(signature, credentials, streams),
                 Authorization(rule),
             ]
             if rule.rate_category == options.RATE_CATEGORY_LOGIN:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
@@ -47,6 +48,10 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         }
         self.principal: Principal = ANONYMOUS
         self.request_id = ""
+        self.endpoint = ""
+        """As log lines name it."""
+        self.agent_id = ""
+        """Of the agent it is about, for the log."""
         self.trailing: list[tuple[str, str | bytes]] = []
         self._metadata = tuple(metadata)
         self._peer = peer
@@ -149,6 +154,10 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
 
     def peer_identity_key(self) -> Any:
         return None
+
+
+CURRENT: ContextVar[Call | None] = ContextVar("call", default=None)
+"""The call under way, for the log; asynchronous generators do not keep it."""
 
 
 def call_of(context: Context) -> Call:

@@ -30,13 +30,10 @@ log = structlog.get_logger(__name__)
 Open = Callable[[Any, Call], Awaitable[Any]]
 """What a link calls next: gives the response, or an iterator of the responses."""
 
-Interceptors = Callable[[str, options.MethodRule], Sequence[AsyncServerInterceptor]]
-"""Gives a method's links, outermost first, from its name and rule."""
-
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """One rpc, ready to be called."""
+class Signature:
+    """What is known of an rpc before it is called."""
 
     name: str
     """As on the wire: ``/package.Service/Method``."""
@@ -44,6 +41,19 @@ class Method:
     rule: options.MethodRule
     streams_requests: bool
     streams_responses: bool
+    request_fields: frozenset[str]
+    """The fields of its request; of a stream of them, none."""
+
+
+Interceptors = Callable[[Signature], Sequence[AsyncServerInterceptor]]
+"""Gives a method's links, outermost first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One rpc, ready to be called."""
+
+    signature: Signature
     open: Open
 
 
@@ -60,8 +70,8 @@ class Dispatcher:
         bound: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         for short_name, handler in handlers.items():
             descriptor = Default().FindMethodByName(f"{service}.{short_name}")
-            method = self._compile(f"/{service}/{short_name}", handler, rule_of(descriptor))
-            self.methods[method.name] = method
+            method = self._compile(_signature(f"/{service}/{short_name}", descriptor), handler)
+            self.methods[method.signature.name] = method
             bound[short_name] = _grpc_handler(method, handler)
         self._handlers[service] = bound
 
@@ -79,11 +89,19 @@ class Dispatcher:
             generic = grpc.method_handlers_generic_handler(service, handlers)
             server.add_generic_rpc_handlers((generic,))
 
-    def _compile(self, name: str, handler: Any, rule: options.MethodRule) -> Method:
+    def _compile(self, signature: Signature, handler: Any) -> Method:
         chain = _innermost(handler)
-        for interceptor in reversed(self._interceptors(name, rule)):
-            chain = _link(interceptor, chain, name)
-        return Method(name, rule, handler.request_streaming, handler.response_streaming, chain)
+        for interceptor in reversed(self._interceptors(signature)):
+            chain = _link(interceptor, chain, signature.name)
+        return Method(signature, chain)
+
+
+def _signature(name: str, descriptor: MethodDescriptor) -> Signature:
+    streams_requests = descriptor.client_streaming
+    fields = () if streams_requests else descriptor.input_type.fields_by_name
+    return Signature(
+        name, rule_of(descriptor), streams_requests, descriptor.server_streaming, frozenset(fields)
+    )
 
 
 def rule_of(descriptor: MethodDescriptor) -> options.MethodRule:
@@ -115,8 +133,8 @@ def _innermost(handler: Any) -> Open:
 def _link(interceptor: AsyncServerInterceptor, following: Open, name: str) -> Open:
     intercept = interceptor.intercept
 
-    async def link(request: Any, call: Call) -> Any:
-        return await intercept(following, request, call, name)
+    def link(request: Any, call: Call) -> Awaitable[Any]:
+        return intercept(following, request, call, name)
 
     return link
 
@@ -140,7 +158,7 @@ def _grpc_handler(method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, An
             _note(method, call, code, begun_s)
 
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-        if method.streams_requests:
+        if method.signature.streams_requests:
             request = _well_formed(request)
         call, begun_s = _call_from(context), time.perf_counter()
         code = grpc.StatusCode.CANCELLED
@@ -162,9 +180,10 @@ def _grpc_handler(method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, An
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }
-    make: Any = kinds[method.streams_requests, method.streams_responses]
+    streams_responses = method.signature.streams_responses
+    make: Any = kinds[method.signature.streams_requests, streams_responses]
     return make(  # type: ignore[no-any-return]
-        stream if method.streams_responses else unary,
+        stream if streams_responses else unary,
         request_deserializer=_deserializer(handler.request_deserializer),
         response_serializer=handler.response_serializer,
     )
@@ -210,7 +229,7 @@ def _note(method: Method, call: Call, code: grpc.StatusCode, begun_s: float) -> 
     """Write the call's line in the log; the gateway writes those of its own callers."""
     log.info(
         "grpc.request",
-        endpoint=method.name,
+        endpoint=method.signature.name,
         status="success" if code is grpc.StatusCode.OK else "error",
         code=code.name,
         latency_ms=round((time.perf_counter() - begun_s) * 1000, 3),

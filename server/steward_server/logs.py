@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 import structlog
 
+from steward_server.calls import CURRENT
+
 SECRET = re.compile(
     r"\b(ic|rt|sk|agentbox|itk)[_-][A-Za-z0-9_\-]{8,}|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+|"
     r"(?i:\bbearer\s+)[^\s\"',}]+"
@@ -41,7 +43,7 @@ def configure(log_format: str, level: str) -> None:
     """Set up logging for the process, to standard error."""
     is_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _name_call,
         structlog.stdlib.add_log_level,
         _upper_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
@@ -77,6 +79,19 @@ def configure(log_format: str, level: str) -> None:
     root.handlers[:] = [handler]
     # At debug level the database library prints every statement with its values.
     root.setLevel(max(wanted, logging.INFO))
+
+
+def _name_call(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Say which call a line belongs to."""
+    del logger, method
+    if (call := CURRENT.get()) is not None:
+        event.setdefault("request_id", call.request_id)
+        event.setdefault("endpoint", call.endpoint)
+        if call.agent_id:
+            event.setdefault("agent_id", call.agent_id)
+    return event
 
 
 def conceal(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -9,11 +9,11 @@ from contextlib import aclosing
 from typing import Any, Protocol
 
 from grpc_interceptor.server import AsyncServerInterceptor
-from structlog.contextvars import bind_contextvars
 
-from steward.gateway.v1.options_pb2 import ACCESS_PUBLIC, MethodRule
+from steward.gateway.v1.options_pb2 import ACCESS_PUBLIC
 from steward_server.calls import Call
 from steward_server.db import now_us
+from steward_server.dispatch import Signature
 from steward_server.errors import StewardError, Unauthenticated, Unavailable
 from steward_server.interceptors.request_id import ACCEPTED
 from steward_server.principals import Kind, Principal
@@ -134,9 +134,12 @@ class Authentication(AsyncServerInterceptor):
     """Sets the call's principal, or refuses it."""
 
     def __init__(
-        self, rule: MethodRule, authenticator: Authenticator, streams: LiveStreams
+        self, signature: Signature, authenticator: Authenticator, streams: LiveStreams
     ) -> None:
-        self._public = rule.access == ACCESS_PUBLIC
+        self._public = signature.rule.access == ACCESS_PUBLIC
+        self._takes_token = "ic_token" in signature.request_fields
+        self._names_agent = "agent_id" in signature.request_fields
+        self._streams_responses = signature.streams_responses
         self._authenticator = authenticator
         self._streams = streams
 
@@ -150,23 +153,20 @@ class Authentication(AsyncServerInterceptor):
         call: Call = context
         if self._public:
             return await method(request_or_iterator, context)
-        ic_token = getattr(request_or_iterator, "ic_token", "")
-
-        async def authenticate() -> Principal:
-            return await self._authenticator.authenticate(call, ic_token)
-
-        principal = call.principal = await authenticate()
-        if agent_id := _agent_of(principal, request_or_iterator):
-            bind_contextvars(agent_id=agent_id)
+        ic_token = request_or_iterator.ic_token if self._takes_token else ""
+        principal = await self._authenticator.authenticate(call, ic_token)
+        call.principal = principal
+        call.agent_id = self._agent_of(principal, request_or_iterator)
         response = await method(request_or_iterator, context)
-        if hasattr(response, "__aiter__"):
-            return self._streams.guard(response, call.principal, authenticate)
+        if self._streams_responses:
+            return self._streams.guard(
+                response, principal, lambda: self._authenticator.authenticate(call, ic_token)
+            )
         return response
 
-
-def _agent_of(principal: Principal, request: Any) -> str:
-    """The agent a call is about, for the log; empty if none is known or its name is made up."""
-    if principal.kind is Kind.AGENT:
-        return principal.subject
-    agent_id: str = getattr(request, "agent_id", "")
-    return agent_id if ACCEPTED.fullmatch(agent_id) else ""
+    def _agent_of(self, principal: Principal, request: Any) -> str:
+        """The agent a call is about, for the log; empty if none is known or its name is made up."""
+        if principal.kind is Kind.AGENT:
+            return principal.subject
+        agent_id: str = request.agent_id if self._names_agent else ""
+        return agent_id if ACCEPTED.fullmatch(agent_id) else ""

@@ -14,6 +14,7 @@ import structlog
 from grpc_interceptor.server import AsyncServerInterceptor
 
 from steward_server.calls import Call, Refused
+from steward_server.dispatch import Signature
 from steward_server.errors import Internal, StewardError
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 class Errors(AsyncServerInterceptor):
     """The last to see a call before its door does."""
 
+    def __init__(self, signature: Signature) -> None:
+        self._streams = signature.streams_responses
+
     async def intercept(
         self, method: Any, request_or_iterator: Any, context: Any, method_name: str
     ) -> Any:
@@ -29,9 +33,7 @@ class Errors(AsyncServerInterceptor):
             response = await method(request_or_iterator, context)
         except Exception as error:
             raise refusal(error, context, method_name) from error
-        return (
-            _stream(response, context, method_name) if hasattr(response, "__aiter__") else response
-        )
+        return _stream(response, context, method_name) if self._streams else response
 
 
 async def _stream(responses: Any, call: Call, method_name: str) -> AsyncIterator[Any]:

@@ -9,21 +9,22 @@ from contextlib import aclosing
 from typing import Any
 
 from grpc_interceptor.server import AsyncServerInterceptor
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge
 
 from steward_server.calls import Refused
 from steward_server.codes import CODES
+from steward_server.dispatch import Signature
+from steward_server.observation import Series
 
 
 class Metrics(AsyncServerInterceptor):
-    """One method's share of the metrics; its children are looked up once, not per call."""
+    """One method's share of the metrics."""
 
-    def __init__(self, name: str, count: Counter, latency: Histogram, open_streams: Gauge) -> None:
-        self._name = name
-        self._count = count
-        self._ok = count.labels(name, "OK")
-        self._latency = latency.labels(name)
-        self._open = open_streams.labels(name)
+    def __init__(self, signature: Signature, series: Series, open_streams: Gauge) -> None:
+        self._streams = signature.streams_responses
+        self._series = series
+        series.counts.setdefault("OK", 0)  # there from the start, so that a rate has a beginning
+        self._open = open_streams.labels(signature.name)
 
     async def intercept(
         self,
@@ -36,12 +37,12 @@ class Metrics(AsyncServerInterceptor):
         try:
             response = await method(request_or_iterator, context)
         except BaseException as error:
-            self._count.labels(self._name, _code(error)).inc()
+            self._series.count(_code(error))
             raise
-        if hasattr(response, "__aiter__"):
+        if self._streams:
             return self._stream(response)
-        self._ok.inc()
-        self._latency.observe(time.perf_counter() - begun_s)
+        self._series.count("OK")
+        self._series.time(time.perf_counter() - begun_s)
         return response
 
     async def _stream(self, responses: Any) -> AsyncIterator[Any]:
@@ -50,9 +51,9 @@ class Metrics(AsyncServerInterceptor):
             async with aclosing(responses):
                 async for response in responses:
                     yield response
-            self._ok.inc()
+            self._series.count("OK")
         except BaseException as error:
-            self._count.labels(self._name, _code(error)).inc()
+            self._series.count(_code(error))
             raise
         finally:
             self._open.dec()

@@ -6,17 +6,16 @@ import re
 import secrets
 from typing import Any
 
-import structlog
 from grpc_interceptor.server import AsyncServerInterceptor
 
-from steward_server.calls import Call
+from steward_server.calls import CURRENT, Call
 
 ACCEPTED = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 """What a caller's own id may look like, here as in the gateway; others could forge log lines."""
 
 
 class RequestId(AsyncServerInterceptor):
-    """Takes `x-request-id` or makes one, binds it to the log and answers it as a trailer."""
+    """Takes `x-request-id` or makes one, tells it to the log, and answers it as a trailer."""
 
     async def intercept(
         self, method: Any, request_or_iterator: Any, context: Any, method_name: str
@@ -25,6 +24,6 @@ class RequestId(AsyncServerInterceptor):
         given = call.metadata.get("x-request-id", "")
         call.request_id = given if ACCEPTED.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         call.trailing.append(("x-request-id", call.request_id))
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=call.request_id, endpoint=method_name)
+        call.endpoint = method_name
+        CURRENT.set(call)
         return await method(request_or_iterator, context)

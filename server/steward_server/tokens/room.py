@@ -68,14 +68,14 @@ class Tokens:
             Unauthenticated: it is malformed, unknown, expired or revoked.
         """
         now_us = self._clock()
-        parsed = TokenText.parse(text)
-        if parsed is None:
-            raise Unauthenticated(
-                "the IC token is malformed; it looks like ic_<16 characters>_<43 characters>",
-                reason="INVALID_TOKEN",
-            )
 
         async def load() -> Principal:
+            parsed = TokenText.parse(text)
+            if parsed is None:
+                raise Unauthenticated(
+                    "the IC token is malformed; it looks like ic_<16 characters>_<43 characters>",
+                    reason="INVALID_TOKEN",
+                )
             token = await store.by_public_part(self._database, parsed.public_part)
             if token is None or not hmac.compare_digest(token.digest, parsed.digest):
                 raise Unauthenticated(

@@ -47,7 +47,7 @@ async def channel_door(register: Register, contracts: Contracts) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def in_process_door(register: Register, contracts: Contracts) -> AsyncIterator[Transport]:
-    methods = Dispatcher(lambda name, rule: ())
+    methods = Dispatcher(lambda signature: ())
     register(methods)
     yield InProcess(methods)
 

@@ -10,6 +10,7 @@ import pytest
 
 from steward.gateway.v1 import options_pb2 as options
 from steward_server.calls import Call
+from steward_server.dispatch import Signature
 from steward_server.errors import Unauthenticated
 from steward_server.interceptors.authentication import Authentication, LiveStreams
 from steward_server.principals import Kind, Principal
@@ -50,7 +51,11 @@ def door(streams: LiveStreams) -> Door:
 
 
 async def open_stream(door: Door, streams: LiveStreams, method: Any) -> Any:
-    link = Authentication(options.MethodRule(access=options.ACCESS_PEOPLE), door, streams)
+    rule = options.MethodRule(access=options.ACCESS_PEOPLE)
+    signature = Signature(
+        "/a/B", rule, streams_requests=False, streams_responses=True, request_fields=frozenset()
+    )
+    link = Authentication(signature, door, streams)
     return await link.intercept(method, None, Call((), peer="ipv4:127.0.0.1:1"), "/a/B")
 
 
