@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from itertools import count, islice
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
+from steward_client.session import MAX_BATCHES_IN_FLIGHT
 from tests.benchmarks.harness import (
     ROUNDS,
     Bench,
@@ -26,7 +28,10 @@ from tests.benchmarks.harness import (
 from tests.benchmarks.wire import Connection
 from tests.live import Agent
 
+SESSION = "/steward.budget.v1.BudgetService/Session"
 IN_FLIGHT = 256
+"""Reports sent and not acknowledged; of batches as many as a runtime sends, if that is more."""
+
 HANDSHAKE_CALLERS = 32
 PACED_PER_S = 800
 REST_CALLERS = 64
@@ -59,38 +64,26 @@ async def _rounds(bench: Bench, per_message: int, messages: int) -> list[Figure]
 
 async def _reports(bench: Bench, per_message: int, messages: int) -> tuple[float, float]:
     agent = await bench.agent()
-    window = asyncio.Semaphore(max(4, IN_FLIGHT // per_message))
+    window = asyncio.Semaphore(max(MAX_BATCHES_IN_FLIGHT, IN_FLIGHT // per_message))
     async with bench.channel() as channel:
         lease = asyncio.get_running_loop().create_future()
 
-        async def requests() -> AsyncIterator[pb.SessionRequest]:
-            yield pb.SessionRequest(handshake=pb.HandshakeRequest(requested_budget_nanousd=10**12))
-            lease_id = await lease
-            number = 0
-            for message in range(messages):
+        async def requests() -> AsyncIterator[bytes]:
+            handshake = pb.HandshakeRequest(requested_budget_nanousd=10**12)
+            yield pb.SessionRequest(handshake=handshake).SerializeToString()
+            for message in await lease:
                 await window.acquire()
-                usages = []
-                for _ in range(per_message):
-                    number += 1
-                    usages.append(
-                        pb.Usage(
-                            request_id=f"call-{number}",
-                            sequence=number,
-                            model="gpt-4o",
-                            input_tokens=900,
-                            output_tokens=120,
-                            cost_nanousd=1_000,
-                        )
-                    )
-                yield pb.SessionRequest(
-                    message_id=message + 1,
-                    report_batch=pb.ReportBatch(lease_id=lease_id, usages=usages),
-                )
+                yield message
 
-        stream: Any = BudgetServiceStub(channel).Session(requests(), metadata=agent.metadata)
+        open_session: Any = channel.stream_stream(
+            SESSION, response_deserializer=pb.SessionResponse.FromString
+        )
+        stream = open_session(requests(), metadata=agent.metadata)
         granted = await stream.read()
+        # Written before the clock starts: else the load would be slower than what it measures.
+        texts = _messages(granted.handshake.lease_id, per_message, messages)
         used_s, begun_s = processor_s(bench.server.pid), time.perf_counter()
-        lease.set_result(granted.handshake.lease_id)
+        lease.set_result(texts)
         total = messages * per_message
         durable = 0
         acknowledged = 0
@@ -104,6 +97,31 @@ async def _reports(bench: Bench, per_message: int, messages: int) -> tuple[float
                 window.release()
         wall_s = time.perf_counter() - begun_s
         return total / wall_s, total / (processor_s(bench.server.pid) - used_s)
+
+
+def _messages(lease_id: str, per_message: int, messages: int) -> list[bytes]:
+    """Batches of numbered reports, as they travel."""
+    numbers = count(1)
+    return [
+        pb.SessionRequest(
+            message_id=message + 1,
+            report_batch=pb.ReportBatch(
+                lease_id=lease_id,
+                usages=[
+                    pb.Usage(
+                        request_id=f"call-{number}",
+                        sequence=number,
+                        model="gpt-4o",
+                        input_tokens=900,
+                        output_tokens=120,
+                        cost_nanousd=1_000,
+                    )
+                    for number in islice(numbers, per_message)
+                ],
+            ),
+        ).SerializeToString()
+        for message in range(messages)
+    ]
 
 
 async def _handshakes(bench: Bench) -> list[Figure]:
