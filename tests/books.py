@@ -12,7 +12,7 @@ from typing import Any
 
 from steward_server.budget import audit, store
 from steward_server.budget.audit import Balances, JournalContradiction
-from steward_server.budget.ledger import Account, AccountId, Lease, LeaseId
+from steward_server.budget.values import Account, AccountId, Lease, LeaseId
 from steward_server.events.journal import JournalEntry, JournalRow, verify_chain
 from tests.property.budget.simulation import without_signs_of_life
 

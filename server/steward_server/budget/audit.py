@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from steward_server.budget.ledger import Account, AccountId, AgentId, Lease, LeaseId, LeaseState
+from steward_server.budget.values import Account, AccountId, AgentId, Lease, LeaseId, LeaseState
 from steward_server.events.journal import JournalEntry
 
 _ENDED = frozenset({LeaseState.CLOSED, LeaseState.EXPIRED, LeaseState.REVOKED})

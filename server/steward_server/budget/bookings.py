@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from steward_server.budget import entries, ledger, store
-from steward_server.budget.ledger import Account, AccountId, Lease, LeasePolicy, LeaseState, Path
+from steward_server.budget.ledger_errors import LedgerError
 from steward_server.budget.refusals import reused
 from steward_server.budget.store import Terms, Written
+from steward_server.budget.values import Account, AccountId, Lease, LeasePolicy, LeaseState, Path
 from steward_server.db import Transaction
 from steward_server.errors import NotFound, StewardError
 from steward_server.events.store import NewEntry, append, head
@@ -62,7 +63,7 @@ class Booked(NamedTuple):
     lsn: int
 
 
-Outcome = Booked | StewardError | ledger.LedgerError
+Outcome = Booked | StewardError | LedgerError
 FactsOf = Callable[[Terms], Sequence[Fact | StewardError]]
 
 
@@ -201,7 +202,7 @@ class _Page:
                     cost_nanousd=fact.cost_nanousd,
                     now_us=self._now_us,
                 )
-            except ledger.LedgerError as refusal:
+            except LedgerError as refusal:
                 outcomes.append(refusal)
                 continue
             before, path, lease = path[0], booking.path, booking.lease

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from steward_server.budget.ledger import NANOUSD_PER_USD, LeasePolicy
+from steward_server.budget.values import NANOUSD_PER_USD, LeasePolicy
 from steward_server.config import setting
 
 

@@ -12,20 +12,19 @@ from typing import Any
 
 from steward_server.balance import Balance
 from steward_server.budget import entries, ledger, store
-from steward_server.budget.ledger import (
+from steward_server.budget.ledger import Denial, Growth, Opening
+from steward_server.budget.ledger_errors import LeaseClosed, LedgerError
+from steward_server.budget.refusals import refused, reused
+from steward_server.budget.store import Terms
+from steward_server.budget.values import (
     Account,
     AccountId,
     AgentId,
-    Denial,
-    Growth,
     Lease,
     LeaseId,
     LeasePolicy,
-    Opening,
     Path,
 )
-from steward_server.budget.refusals import refused, reused
-from steward_server.budget.store import Terms
 from steward_server.db import Reader, Transaction
 from steward_server.events.store import NewEntry, append, head
 
@@ -104,7 +103,7 @@ class Desk:
         before = await store.path(transaction, agent_id)
         try:
             after = ledger.reallocate(before, allocated_nanousd)
-        except ledger.LedgerError as error:
+        except LedgerError as error:
             raise refused(error) from error
         await store.save_accounts(transaction, after[:1])
         body = {"allocated": allocated_nanousd, "previous": before[0].allocated_nanousd}
@@ -166,8 +165,8 @@ class Desk:
 
         Raises:
             AlreadyExists: the request id was used with another body.
-            ledger.LeaseClosed: the lease it opened has ended; nothing is to be handed over for it.
-            ledger.BudgetExceeded: too little is left.
+            LeaseClosed: the lease it opened has ended; nothing is to be handed over for it.
+            BudgetExceeded: too little is left.
         """
         before = await store.path(transaction, agent_id)
         if terms.request_id is not None:
@@ -177,7 +176,7 @@ class Desk:
                 if first.request_digest != terms.request_digest:
                     raise reused(terms.request_id, first.request_digest.hex())
                 if not lease.is_open:
-                    raise ledger.LeaseClosed(lease.lease_id, lease.state)
+                    raise LeaseClosed(lease.lease_id, lease.state)
                 body = (await store.written_at(transaction, first.opened_lsn)).body
                 return Lent(lease, first, body["granted"], body["available"], first.opened_lsn)
         opening: Opening = ledger.open_lease(
@@ -267,7 +266,7 @@ class Desk:
 
         Raises:
             NotFound: the agent has no such lease.
-            ledger.LeaseClosed: it has ended already.
+            LeaseClosed: it has ended already.
         """
         lease, _ = await store.lease(transaction, lease_id, agent_id)
         path = await store.path(transaction, lease.account_id)

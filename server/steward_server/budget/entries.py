@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steward_server.budget import ledger
-from steward_server.budget.ledger import Account, Lease
+from steward_server.budget.values import Account, Lease
 from steward_server.events.store import NewEntry
 
 

@@ -5,249 +5,31 @@ every rule moves the whole path or nothing. A rule returns new values and leaves
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import ClassVar, NamedTuple, NewType
+from typing import NamedTuple
 
-AgentId = NewType("AgentId", str)
-LeaseId = NewType("LeaseId", str)
-AccountId = NewType("AccountId", str)
+from steward_server.budget.ledger_errors import (
+    BudgetBelowCommitted,
+    BudgetExceeded,
+    IllegalTransition,
+    InvalidAmount,
+    LeaseClosed,
+    SequenceGap,
+    SequenceReused,
+)
+from steward_server.budget.values import (
+    MAX_BALANCE_NANOUSD,
+    MAX_COST_NANOUSD,
+    NEXT,
+    Account,
+    AgentId,
+    Lease,
+    LeaseId,
+    LeasePolicy,
+    LeaseState,
+    Path,
+)
 
-NANOUSD_PER_USD = 1_000_000_000
-MAX_COST_NANOUSD = 1_000_000 * NANOUSD_PER_USD  # of one call; more is a mistake, not a price
-MAX_BALANCE_NANOUSD = 1_000_000_000 * NANOUSD_PER_USD  # keeps every sum far inside 64 bits
 WARNING_PERCENTS = (50, 80, 95, 100)
-
-
-class LeaseState(StrEnum):
-    """Where a lease stands. The values are what the journal and the tables hold."""
-
-    ACTIVE = "active"
-    DRAINING = "draining"
-    """Settles calls under way; starts no new ones and does not grow."""
-    CLOSED = "closed"
-    """Returned by its runtime, which vouched that nothing more will come."""
-    EXPIRED = "expired"
-    REVOKED = "revoked"
-
-
-NEXT: dict[LeaseState, frozenset[LeaseState]] = {
-    LeaseState.ACTIVE: frozenset({LeaseState.DRAINING, LeaseState.CLOSED}),
-    LeaseState.DRAINING: frozenset({LeaseState.CLOSED, LeaseState.EXPIRED, LeaseState.REVOKED}),
-    LeaseState.CLOSED: frozenset(),
-    LeaseState.EXPIRED: frozenset(),
-    LeaseState.REVOKED: frozenset(),
-}
-
-
-class LedgerError(Exception):
-    """A rule said no. Nothing has changed; the facts are public."""
-
-    reason: ClassVar[str] = "LEDGER_ERROR"
-
-    def facts(self) -> dict[str, str]:
-        """What the refusal is about, by name; amounts in nano-dollars."""
-        return {name: str(value) for name, value in vars(self).items()}
-
-
-class BudgetExceeded(LedgerError):
-    """Nothing is left to lend, or less than the caller can use."""
-
-    reason = "BUDGET_EXCEEDED"
-
-    def __init__(
-        self, agent_id: AgentId, requested_nanousd: int, available_nanousd: int, scope: AccountId
-    ) -> None:
-        super().__init__(
-            f"agent {agent_id!r} asked for {_dollars(requested_nanousd)} and account {scope!r} can "
-            f"lend {_dollars(available_nanousd)}; raise its budget or return open leases"
-        )
-        self.agent_id = agent_id
-        self.requested_nanousd = requested_nanousd
-        self.available_nanousd = available_nanousd
-        self.scope = scope
-
-
-class LeaseClosed(LedgerError):
-    """The lease has ended and takes nothing more."""
-
-    reason = "LEASE_CLOSED"
-
-    def __init__(self, lease_id: LeaseId, state: LeaseState) -> None:
-        super().__init__(f"lease {lease_id!r} is {state}; take another by a handshake")
-        self.lease_id = lease_id
-        self.state = state
-
-
-class SequenceGap(LedgerError):
-    """A report before this one is missing."""
-
-    reason = "SEQUENCE_GAP"
-
-    def __init__(self, lease_id: LeaseId, expected: int, got: int) -> None:
-        super().__init__(
-            f"lease {lease_id!r} expects report {expected}, got {got}; send from {expected} on"
-        )
-        self.lease_id = lease_id
-        self.expected = expected
-        self.got = got
-
-
-class SequenceReused(LedgerError):
-    """Another report was booked under this number."""
-
-    reason = "SEQUENCE_REUSED"
-
-    def __init__(self, lease_id: LeaseId, expected: int, got: int) -> None:
-        super().__init__(
-            f"lease {lease_id!r} has another report under number {got}; the next is {expected}"
-        )
-        self.lease_id = lease_id
-        self.expected = expected
-        self.got = got
-
-
-class BudgetBelowCommitted(LedgerError):
-    """An allocation may not fall below what is spent and leased."""
-
-    reason = "BUDGET_BELOW_COMMITTED"
-
-    def __init__(
-        self, account_id: AccountId, allocated_nanousd: int, committed_nanousd: int
-    ) -> None:
-        super().__init__(
-            f"account {account_id!r} cannot be allocated {_dollars(allocated_nanousd)}: "
-            f"{_dollars(committed_nanousd)} are spent or leased; allocate at least that"
-        )
-        self.account_id = account_id
-        self.allocated_nanousd = allocated_nanousd
-        self.committed_nanousd = committed_nanousd
-
-
-class InvalidAmount(LedgerError):
-    """An amount outside its range."""
-
-    reason = "INVALID_AMOUNT"
-
-    def __init__(self, field: str, amount_nanousd: int, allowed: str) -> None:
-        super().__init__(f"{field} is {amount_nanousd}; it must be {allowed}")
-        self.field = field
-        self.amount_nanousd = amount_nanousd
-        self.allowed = allowed
-
-
-class IllegalTransition(LedgerError):
-    """The lease cannot go from its state to that one, or not yet."""
-
-    reason = "ILLEGAL_TRANSITION"
-
-    def __init__(self, lease_id: LeaseId, state: LeaseState, to: LeaseState, why: str = "") -> None:
-        super().__init__(
-            f"lease {lease_id!r} is {state} and cannot become {to}" + (f": {why}" if why else "")
-        )
-        self.lease_id = lease_id
-        self.state = state
-        self.to = to
-
-
-class Account(NamedTuple):
-    """The money of one scope: an agent, or something above agents."""
-
-    account_id: AccountId
-    parent_id: AccountId | None
-    allocated_nanousd: int
-    spent_nanousd: int
-    """Spent out of leases; what no lease covered is in `overrun_nanousd`."""
-    leased_nanousd: int
-    overrun_nanousd: int
-
-    @property
-    def committed_nanousd(self) -> int:
-        return self.spent_nanousd + self.leased_nanousd
-
-    @property
-    def free_nanousd(self) -> int:
-        """Neither spent nor leased; never negative."""
-        return self.allocated_nanousd - self.spent_nanousd - self.leased_nanousd
-
-    @property
-    def available_nanousd(self) -> int:
-        """What may be lent: money that was overspent already is not lent again."""
-        return max(0, self.free_nanousd - self.overrun_nanousd)
-
-    @property
-    def used_nanousd(self) -> int:
-        """All that was really used, covered by a lease or not."""
-        return self.spent_nanousd + self.overrun_nanousd
-
-
-Path = tuple[Account, ...]
-"""An account and its parents, leaf first, root last; never empty."""
-
-
-class Lease(NamedTuple):
-    """Money lent to one runtime. Times are microseconds since 1970 by the server's clock."""
-
-    lease_id: LeaseId
-    account_id: AccountId
-    agent_id: AgentId
-    granted_nanousd: int
-    spent_nanousd: int
-    overrun_nanousd: int
-    sequence: int
-    """Number of the last report booked; 0 before the first."""
-    state: LeaseState
-    ending: LeaseState | None
-    """EXPIRED or REVOKED: where a draining lease will end. None in every other state."""
-    expires_at_us: int
-    settle_until_us: int
-    """From when on a draining lease may be ended; 0 before it drains."""
-
-    @property
-    def is_open(self) -> bool:
-        """Holds what it has not spent."""
-        return self.state is LeaseState.ACTIVE or self.state is LeaseState.DRAINING
-
-    @property
-    def remaining_nanousd(self) -> int:
-        return self.granted_nanousd - self.spent_nanousd if self.is_open else 0
-
-    def is_expiry_due(self, now_us: int) -> bool:
-        """Its time is over, and nobody has acted on it."""
-        return self.state is LeaseState.ACTIVE and now_us >= self.expires_at_us
-
-    def is_ending_due(self, now_us: int) -> bool:
-        """Its settle grace is over, and nobody has acted on it."""
-        return self.state is LeaseState.DRAINING and now_us >= self.settle_until_us
-
-
-@dataclass(frozen=True, slots=True)
-class LeasePolicy:
-    """How much is lent at a time, and for how long."""
-
-    default_tranche_nanousd: int = 10 * NANOUSD_PER_USD
-    """Lent to a caller that names no amount."""
-    maximum_tranche_nanousd: int = 1_000 * NANOUSD_PER_USD
-    """Lent at once at most; larger wishes are granted in part."""
-    lease_ttl_ms: int = 15 * 60 * 1_000
-    """Without a sign of life for this long a lease expires."""
-    settle_grace_ms: int = 60 * 1_000
-    """How long calls under way may still be settled after the end of a lease."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.default_tranche_nanousd <= self.maximum_tranche_nanousd:
-            raise ValueError(
-                f"default_tranche_nanousd is {self.default_tranche_nanousd}; it must be above 0 "
-                f"and at most maximum_tranche_nanousd, {self.maximum_tranche_nanousd}"
-            )
-        if self.maximum_tranche_nanousd > MAX_BALANCE_NANOUSD:
-            raise ValueError(
-                f"maximum_tranche_nanousd is {self.maximum_tranche_nanousd}; "
-                f"it must be at most {MAX_BALANCE_NANOUSD}"
-            )
-        if self.lease_ttl_ms <= 0:
-            raise ValueError(f"lease_ttl_ms is {self.lease_ttl_ms}; it must be above 0")
-        if self.settle_grace_ms < 0:
-            raise ValueError(f"settle_grace_ms is {self.settle_grace_ms}; it must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -682,9 +464,3 @@ def _check_overrun(path: Path, cost_nanousd: int, overrun_nanousd: int) -> None:
             cost_nanousd,
             f"small enough to keep the overrun, {most_nanousd}, within {MAX_BALANCE_NANOUSD}",
         )
-
-
-def _dollars(nanousd: int) -> str:
-    """Exact decimal dollars for people: `$0.5`, `$12`."""
-    whole, nanos = divmod(nanousd, NANOUSD_PER_USD)
-    return f"${whole}.{nanos:09d}".rstrip("0").rstrip(".")

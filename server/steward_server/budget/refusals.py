@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from steward_server.budget import ledger
+from steward_server.budget.ledger_errors import (
+    BudgetBelowCommitted,
+    BudgetExceeded,
+    IllegalTransition,
+    InvalidAmount,
+    LeaseClosed,
+    LedgerError,
+    SequenceGap,
+    SequenceReused,
+)
 from steward_server.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -12,14 +21,14 @@ from steward_server.errors import (
     StewardError,
 )
 
-REFUSALS: dict[type[ledger.LedgerError], type[StewardError]] = {
-    ledger.BudgetExceeded: ResourceExhausted,
-    ledger.LeaseClosed: FailedPrecondition,
-    ledger.SequenceGap: OutOfRange,
-    ledger.SequenceReused: AlreadyExists,
-    ledger.BudgetBelowCommitted: FailedPrecondition,
-    ledger.InvalidAmount: InvalidArgument,
-    ledger.IllegalTransition: FailedPrecondition,
+REFUSALS: dict[type[LedgerError], type[StewardError]] = {
+    BudgetExceeded: ResourceExhausted,
+    LeaseClosed: FailedPrecondition,
+    SequenceGap: OutOfRange,
+    SequenceReused: AlreadyExists,
+    BudgetBelowCommitted: FailedPrecondition,
+    InvalidAmount: InvalidArgument,
+    IllegalTransition: FailedPrecondition,
 }
 
 
@@ -32,10 +41,10 @@ FIELDS = {
 """The ledger's amounts as callers name them."""
 
 
-def refused(error: ledger.LedgerError) -> StewardError:
+def refused(error: LedgerError) -> StewardError:
     """The status an error of the rules becomes, its facts kept."""
     kind = REFUSALS[type(error)]
-    fields = {FIELDS[error.field]: str(error)} if isinstance(error, ledger.InvalidAmount) else None
+    fields = {FIELDS[error.field]: str(error)} if isinstance(error, InvalidAmount) else None
     return kind(str(error), reason=error.reason, facts=error.facts(), fields=fields)
 
 

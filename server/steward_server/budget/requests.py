@@ -9,18 +9,18 @@ from google.rpc import status_pb2
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward_client.prices import TokenUsage
-from steward_server.budget import ledger
 from steward_server.budget.bookings import Booked, Fact, Outcome
-from steward_server.budget.ledger import MAX_COST_NANOUSD, LeaseState
+from steward_server.budget.ledger_errors import LedgerError
 from steward_server.budget.pricing import PriceBook
 from steward_server.budget.refusals import refused
 from steward_server.budget.store import Terms
+from steward_server.budget.values import MAX_BALANCE_NANOUSD, MAX_COST_NANOUSD, LeaseState
 from steward_server.checks import Checks
 from steward_server.clock import microseconds
 from steward_server.errors import StewardError
 
 MAX_TOKENS = 10**12
-MAX_REQUEST_NANOUSD = ledger.MAX_BALANCE_NANOUSD
+MAX_REQUEST_NANOUSD = MAX_BALANCE_NANOUSD
 MAX_TIMESTAMP_S = 253_402_300_799  # the last second of the year 9999, as protobuf has it
 
 LEASE_STATES = {
@@ -182,7 +182,7 @@ def _is_time(usage: pb.Usage | pb.ReportRequest) -> bool:
 
 def status_of(outcome: Outcome) -> status_pb2.Status:
     """A refusal as a status."""
-    if isinstance(outcome, ledger.LedgerError):
+    if isinstance(outcome, LedgerError):
         return refused(outcome).to_status()
     if isinstance(outcome, StewardError):
         return outcome.to_status()
@@ -191,7 +191,7 @@ def status_of(outcome: Outcome) -> status_pb2.Status:
 
 def booked_or_raise(outcome: Outcome) -> Booked:
     """The booking, or its refusal raised."""
-    if isinstance(outcome, ledger.LedgerError):
+    if isinstance(outcome, LedgerError):
         raise refused(outcome)
     if isinstance(outcome, StewardError):
         raise outcome

@@ -11,10 +11,9 @@ from typing import Protocol
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward.events.v1.events_pb2 import AgentStarted, AgentStopped, PiiAlert
-from steward_server.budget import ledger
 from steward_server.budget.bookings import Batch
 from steward_server.budget.desk import Desk, Grown, Lent, Returned
-from steward_server.budget.ledger import LeaseState
+from steward_server.budget.ledger_errors import LedgerError
 from steward_server.budget.pricing import PriceBook
 from steward_server.budget.refusals import refused
 from steward_server.budget.requests import (
@@ -28,6 +27,7 @@ from steward_server.budget.requests import (
 from steward_server.budget.sealing import Sealed, Sealer
 from steward_server.budget.store import Terms
 from steward_server.budget.teller import Teller
+from steward_server.budget.values import MAX_BALANCE_NANOUSD, LeaseState
 from steward_server.calls import Call
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
@@ -260,7 +260,7 @@ class BudgetRoom:
         with Checks() as checks:
             checks.text("lease_id", request.lease_id, 1, 100)
             if believed is not None:
-                checks.between("spent_usd", believed, 0, ledger.MAX_BALANCE_NANOUSD)
+                checks.between("spent_usd", believed, 0, MAX_BALANCE_NANOUSD)
         now_us = self.clock()
 
         async def write(transaction: Transaction) -> Returned:
@@ -286,7 +286,7 @@ class BudgetRoom:
         """Run `work` in a transaction, with the ledger's refusals as callers are told them."""
         try:
             return await self.database.run(work)
-        except ledger.LedgerError as error:
+        except LedgerError as error:
             raise refused(error) from error
 
 

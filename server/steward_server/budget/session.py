@@ -18,9 +18,11 @@ from steward.budget.v1 import budget_pb2 as pb
 from steward_server.budget import ledger, store
 from steward_server.budget.bookings import Answer, Batch, Booked, Outcome
 from steward_server.budget.inbox import Inbox, Incoming
+from steward_server.budget.ledger_errors import LedgerError
 from steward_server.budget.refusals import refused
 from steward_server.budget.requests import LEASE_STATES, facts_of, status_of
 from steward_server.budget.room import BudgetRoom, desired
+from steward_server.budget.values import Lease, LeaseState
 from steward_server.calls import Call, Refused
 from steward_server.checks import Checks
 from steward_server.db import Transaction
@@ -188,7 +190,7 @@ class _Session:
             checks.text("lease_id", lease_id, 1, 100)
         now_us = self._room.clock()
 
-        async def write(transaction: Transaction) -> tuple[ledger.Lease, bool]:
+        async def write(transaction: Transaction) -> tuple[Lease, bool]:
             lease = await self._room.desk.touch_lease(
                 transaction, lease_id=lease_id, agent_id=self._agent_id, now_us=now_us
             )
@@ -271,7 +273,7 @@ class _Session:
             case "lease.ended":
                 return pb.Control(
                     lease_id=entry.subject,
-                    lease_status=LEASE_STATES[ledger.LeaseState(body["state"])],
+                    lease_status=LEASE_STATES[LeaseState(body["state"])],
                 )
         return pb.Control(
             reason="the agent's budget was changed",
@@ -293,7 +295,7 @@ class _Session:
         ]
         for lease_id in sorted(self._leases):
             lease, _ = await store.lease(database, lease_id, self._agent_id)
-            if lease.state is not ledger.LeaseState.ACTIVE:
+            if lease.state is not LeaseState.ACTIVE:
                 status = LEASE_STATES[lease.state]
                 control = pb.Control(reason=reason, lease_id=lease_id, lease_status=status)
                 controls.append(control)
@@ -304,7 +306,7 @@ class _Session:
         return ledger.tightest(path).available_nanousd
 
     def _status(self, error: Exception) -> status_pb2.Status:
-        if isinstance(error, ledger.LedgerError):
+        if isinstance(error, LedgerError):
             error = refused(error)
         refusal_: Refused = refusal(error, self._call, "/steward.budget.v1.BudgetService/Session")
         return refusal_.status

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from steward_server.budget.ledger import (
+from steward_server.budget.values import (
     Account,
     AccountId,
     AgentId,

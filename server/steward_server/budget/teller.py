@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from steward_server.budget.bookings import Answer, Batch, book
-from steward_server.budget.ledger import LeasePolicy
+from steward_server.budget.values import LeasePolicy
 from steward_server.db import Database, Transaction
 from steward_server.errors import NotFound, StewardError
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from steward_server.budget.ledger import Account
+from steward_server.budget.values import Account
 from steward_server.events.journal import JournalEntry
 from tests.changed import replace
 from tests.property.budget.history import Call

@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from steward_server.budget.bookings import Batch, Fact, book
 from steward_server.budget.desk import Desk
-from steward_server.budget.ledger import LeasePolicy
 from steward_server.budget.store import Terms
+from steward_server.budget.values import LeasePolicy
 from steward_server.db import Row, Transaction
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite

@@ -6,20 +6,16 @@ from typing import Any
 
 from steward_server.budget import ledger
 from steward_server.budget.audit import Balances
-from steward_server.budget.ledger import (
+from steward_server.budget.ledger import Booking, Closing, Denial, Growth, Opening
+from steward_server.budget.ledger_errors import LedgerError
+from steward_server.budget.values import (
     Account,
     AccountId,
     AgentId,
-    Booking,
-    Closing,
-    Denial,
-    Growth,
     Lease,
     LeaseId,
     LeasePolicy,
     LeaseState,
-    LedgerError,
-    Opening,
     Path,
 )
 from steward_server.events.journal import JournalEntry

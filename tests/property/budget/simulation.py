@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from steward_server.budget.audit import EMPTY, Balances, JournalContradiction, check, replay
-from steward_server.budget.ledger import AccountId, Lease, LeaseId, LeasePolicy, LeaseState
+from steward_server.budget.values import AccountId, Lease, LeaseId, LeasePolicy, LeaseState
 from tests.changed import replace
 from tests.property.budget.bank import LEDGER, Bank, Rules
 from tests.property.budget.model import Model

@@ -5,14 +5,7 @@ from typing import Any
 import pytest
 
 from steward_server.budget.audit import EMPTY, JournalContradiction, check, replay
-from steward_server.budget.ledger import (
-    Account,
-    AccountId,
-    AgentId,
-    Lease,
-    LeaseId,
-    LeaseState,
-)
+from steward_server.budget.values import Account, AccountId, AgentId, Lease, LeaseId, LeaseState
 from steward_server.events.journal import JournalEntry
 from tests.changed import replace
 

@@ -9,7 +9,7 @@ import pytest
 
 from steward_server.budget.audit import check as audit
 from steward_server.budget.audit import replay
-from steward_server.budget.ledger import AccountId, Path
+from steward_server.budget.values import AccountId, Path
 from tests.property.budget import history
 from tests.property.budget.bank import Bank
 from tests.property.budget.history import Call

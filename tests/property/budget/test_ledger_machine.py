@@ -18,7 +18,8 @@ from hypothesis.stateful import (
 
 from steward_server.budget import ledger
 from steward_server.budget.audit import EMPTY, JournalContradiction, check, replay
-from steward_server.budget.ledger import Closing, Lease, LeasePolicy, Path
+from steward_server.budget.ledger import Closing
+from steward_server.budget.values import Lease, LeasePolicy, Path
 from tests.property.budget.bank import LEDGER, Bank, Rules
 from tests.property.budget.model import Answer, Model
 from tests.property.budget.simulation import without_signs_of_life

@@ -6,18 +6,8 @@ from typing import Any
 import pytest
 
 from steward_server.budget import ledger
-from steward_server.budget.ledger import (
-    Account,
-    Booking,
-    Closing,
-    Denial,
-    Growth,
-    Lease,
-    LeasePolicy,
-    LeaseState,
-    Opening,
-    Path,
-)
+from steward_server.budget.ledger import Booking, Closing, Denial, Growth, Opening
+from steward_server.budget.values import Account, Lease, LeasePolicy, LeaseState, Path
 from tests.changed import replace
 from tests.property.budget.bank import LEDGER, Rules
 from tests.property.budget.simulation import Counterexample, Stats, run

@@ -17,8 +17,9 @@ import pytest
 from steward_server.budget import store
 from steward_server.budget.bookings import Answer, Batch, Booked, Fact, Outcome, book
 from steward_server.budget.desk import Desk
-from steward_server.budget.ledger import LeaseClosed, LeasePolicy, LedgerError
+from steward_server.budget.ledger_errors import LeaseClosed, LedgerError
 from steward_server.budget.store import Terms
+from steward_server.budget.values import LeasePolicy
 from steward_server.db import Transaction
 from steward_server.errors import NotFound
 from steward_server.events.journal import JournalRow

@@ -7,30 +7,10 @@ import pytest
 
 from steward_server.budget.audit import check
 from steward_server.budget.ledger import (
-    MAX_BALANCE_NANOUSD,
-    MAX_COST_NANOUSD,
-    NANOUSD_PER_USD,
-    NEXT,
-    Account,
-    AccountId,
-    AgentId,
-    BudgetBelowCommitted,
-    BudgetExceeded,
     Closing,
     Denial,
     Growth,
-    IllegalTransition,
-    InvalidAmount,
-    Lease,
-    LeaseClosed,
-    LeaseId,
-    LeasePolicy,
-    LeaseState,
-    LedgerError,
     Opening,
-    Path,
-    SequenceGap,
-    SequenceReused,
     begin_expiry,
     book,
     end_draining,
@@ -42,6 +22,30 @@ from steward_server.budget.ledger import (
     thresholds_crossed,
     tightest,
     touch,
+)
+from steward_server.budget.ledger_errors import (
+    BudgetBelowCommitted,
+    BudgetExceeded,
+    IllegalTransition,
+    InvalidAmount,
+    LeaseClosed,
+    LedgerError,
+    SequenceGap,
+    SequenceReused,
+)
+from steward_server.budget.values import (
+    MAX_BALANCE_NANOUSD,
+    MAX_COST_NANOUSD,
+    NANOUSD_PER_USD,
+    NEXT,
+    Account,
+    AccountId,
+    AgentId,
+    Lease,
+    LeaseId,
+    LeasePolicy,
+    LeaseState,
+    Path,
 )
 from tests.changed import replace
 
