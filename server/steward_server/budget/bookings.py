@@ -72,6 +72,7 @@ class Batch(NamedTuple):
 
     lease_id: str
     agent_id: str
+    usage_count: int
     facts_of: FactsOf
     """Prices them by the lease's terms; it may refuse one by one."""
 
@@ -180,7 +181,7 @@ class _Page:
         self._new: dict[tuple[str, str], tuple[_Entered, Fact]] = {}
 
     def book(self, batch: Batch, facts: Sequence[Fact | StewardError]) -> _Draft:
-        lease_id, agent_id, _ = batch
+        lease_id, agent_id = batch.lease_id, batch.agent_id
         lease = first_lease = self.leases[lease_id]
         path = first_path = self._path(lease.account_id)
         written = self.entries

@@ -200,6 +200,7 @@ class BudgetRoom:
         batch = Batch(
             request.lease_id,
             call.principal.subject,
+            1,
             lambda terms: facts_of([request], terms, self.prices),
         )
         (answer,) = await self.teller.book([batch])

@@ -22,6 +22,7 @@ from steward_server.budget.ledger_errors import LedgerError
 from steward_server.budget.refusals import refused
 from steward_server.budget.requests import LEASE_STATES, facts_of, status_of
 from steward_server.budget.room import BudgetRoom, desired
+from steward_server.budget.teller import MAX_USAGES
 from steward_server.budget.values import Lease, LeaseState
 from steward_server.calls import Call, Refused
 from steward_server.checks import Checks
@@ -33,7 +34,6 @@ from steward_server.interceptors.errors import refusal
 log = structlog.get_logger(__name__)
 
 MAX_USAGES_PER_BATCH = 1_000
-MAX_USAGES_PER_COMMIT = 512
 GATHER_S = 0.002
 """How long more reports are waited for, once they come faster than one by one."""
 
@@ -120,7 +120,7 @@ class _Session:
     ) -> list[pb.SessionRequest]:
         taken: list[pb.SessionRequest] = []
         count = len(first.report_batch.usages)
-        while count < MAX_USAGES_PER_COMMIT and not self._inbox.empty():
+        while count < MAX_USAGES and not self._inbox.empty():
             request = self._inbox.get_nowait()
             if request is None or not _is_bookable(request):
                 following.append(request)
@@ -233,6 +233,7 @@ class _Session:
         return Batch(
             run[0].report_batch.lease_id,
             self._agent_id,
+            len(usages),
             lambda terms: facts_of(usages, terms, prices),
         )
 

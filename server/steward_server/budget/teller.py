@@ -17,8 +17,8 @@ from steward_server.budget.values import LeasePolicy
 from steward_server.db import Database, Transaction
 from steward_server.errors import NotFound, StewardError
 
-MAX_BATCHES = 128
-"""Booked at once: nothing else runs meanwhile."""
+MAX_USAGES = 256
+"""Booked at once, or one batch that has more: nothing else runs meanwhile."""
 
 Answers = list[Answer | NotFound]
 _Waiting = tuple[Sequence[Batch], "asyncio.Future[Answers]"]
@@ -72,10 +72,12 @@ class Teller:
         taken: list[_Waiting] = []
 
         async def work(transaction: Transaction) -> Answers:
-            count = sum(len(batches) for batches, _ in taken)
-            while self._waiting and count < MAX_BATCHES:
+            count = sum(_usages_in(waiting) for waiting in taken)
+            while self._waiting and (
+                not taken or count + _usages_in(self._waiting[0]) <= MAX_USAGES
+            ):
                 taken.append(self._waiting.popleft())
-                count += len(taken[-1][0])
+                count += _usages_in(taken[-1])
             self._is_called = False
             if self._waiting:
                 self._call()
@@ -116,6 +118,10 @@ class Teller:
         for agent_id in {batch.agent_id for batch in batches}:
             await self._agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
         return answers
+
+
+def _usages_in(waiting: _Waiting) -> int:
+    return sum(batch.usage_count for batch in waiting[0])
 
 
 def _settle(future: asyncio.Future[Answers], answer: Answers | Exception) -> None:

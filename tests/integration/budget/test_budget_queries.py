@@ -70,7 +70,7 @@ async def everything(transaction: Transaction) -> None:
         )
     facts = [Fact("call", 0, "openai", "m", 1, 1, 0, 0, 5, "1", "measured", 0)]
     for _ in range(2):
-        batch = Batch("lease", "agent", lambda _: facts)
+        batch = Batch("lease", "agent", 1, lambda _: facts)
         await book(transaction, [batch], policy=POLICY, now_us=2)
     for _ in range(2):
         await desk.grow_lease(transaction, requested_nanousd=5, request_id="grow", **who)

@@ -124,7 +124,7 @@ class Callers:
         self.reported |= {(who["lease_id"], fact.request_id) for fact in facts}
 
         async def work(transaction: Transaction) -> list[Outcome]:
-            batch = Batch(who["lease_id"], who["agent_id"], lambda _: facts)
+            batch = Batch(who["lease_id"], who["agent_id"], len(facts), lambda _: facts)
             (answer,) = await book(transaction, [batch], policy=POLICY, now_us=who["now_us"])
             assert isinstance(answer, Answer)
             # A refusal is not remembered: later the same report may be taken.
