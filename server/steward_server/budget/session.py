@@ -97,7 +97,7 @@ class _Session:
         """Answer in order."""
         try:
             following: list[Incoming] = []
-            is_streaming = False
+            gathers = False
             while True:
                 request = following.pop() if following else await self._inbox.get()
                 if request is None:
@@ -105,10 +105,11 @@ class _Session:
                 if not _is_bookable(request):
                     await self._outbox.put(await self._answer_one(request))
                     continue
-                if is_streaming:
+                if gathers:
                     await asyncio.sleep(GATHER_S)
                 group = [request, *self._take_reports(request, following)]
-                is_streaming = len(group) > 1
+                # One that was full is followed by what had no room in it.
+                gathers = 1 < len(group) and _usages_in(group) < MAX_USAGES
                 for response in await self._book(group):
                     await self._outbox.put(response)
             await self._outbox.put(None)
@@ -311,6 +312,10 @@ class _Session:
             error = refused(error)
         refusal_: Refused = refusal(error, self._call, "/steward.budget.v1.BudgetService/Session")
         return refusal_.status
+
+
+def _usages_in(group: list[pb.SessionRequest]) -> int:
+    return sum(len(request.report_batch.usages) for request in group)
 
 
 def _is_bookable(request: pb.SessionRequest) -> bool:
