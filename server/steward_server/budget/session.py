@@ -109,7 +109,7 @@ class _Session:
                     await asyncio.sleep(GATHER_S)
                 group = [request, *self._take_reports(request, following)]
                 # One that was full is followed by what had no room in it.
-                gathers = 1 < len(group) and _usages_in(group) < MAX_USAGES
+                gathers = len(group) > 1 and _usages_in(group) < MAX_USAGES
                 for response in await self._book(group):
                     await self._outbox.put(response)
             await self._outbox.put(None)
