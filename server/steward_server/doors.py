@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import grpc
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from steward_gateway.app import Observe, RunningGateway, build_app, serve_gateway
 from steward_gateway.config import GatewayConfig
@@ -18,6 +17,7 @@ from steward_server.config import ServerConfig
 from steward_server.dispatch import Dispatcher
 from steward_server.in_process import InProcess
 from steward_server.interceptors.authentication import LiveStreams
+from steward_server.reflection import serve_reflection
 from steward_server.tls import grpc_credentials, http_context
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -92,11 +92,11 @@ async def _start_grpc(
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     for name in ("", *methods.services):
         await health_servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
-    names = [*methods.services, reflection.SERVICE_NAME, health.SERVICE_NAME]
+    names = [*methods.services, health.SERVICE_NAME]
     if config.profile == "development":
         channelz.add_channelz_servicer(server)
         names.append(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name)
-    reflection.enable_server_reflection(names, server)
+    serve_reflection(names, server)
     address = f"{bracketed(config.host)}:{config.grpc_port}"
     credentials = grpc_credentials(config)
     try:

@@ -50,6 +50,13 @@ def run(*command: str, stdin: str = "") -> str:
     return ended.stdout
 
 
+def test_a_method_is_described_by_its_own_name(grpcurl: str, server: Steward) -> None:
+    method = "steward.budget.v1.BudgetService.Handshake"
+    described = run(grpcurl, "-plaintext", server.grpc_address, "describe", method)
+    assert f"{method} is a method" in described
+    assert "rpc Handshake ( .steward.budget.v1.HandshakeRequest )" in described
+
+
 def test_list_and_describe(grpcurl: str, server: Steward) -> None:
     services = run(grpcurl, "-plaintext", server.grpc_address, "list").split()
     assert "steward.budget.v1.BudgetService" in services

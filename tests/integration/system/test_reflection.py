@@ -53,6 +53,14 @@ class Reflection:
             each.name: (each.input_type.full_name, each.output_type.full_name) for each in methods
         }
 
+    async def files_of(self, symbol: str) -> set[str]:
+        """The file that declares a symbol, and those it needs."""
+        answer = await self._ask(file_containing_symbol=symbol)
+        return {
+            FileDescriptorProto.FromString(data).name
+            for data in answer.file_descriptor_response.file_descriptor_proto
+        }
+
     async def call(self, service: str, method: str, body: str, **metadata: str) -> Any:
         """Call a method with a JSON body; the answer as JSON has it."""
         await self._load(file_containing_symbol=service)
@@ -98,6 +106,13 @@ async def test_all_services_are_listed_and_described(live: Live) -> None:
     assert all(methods.values())
 
 
+async def test_a_method_a_message_and_an_enum_are_found_by_their_own_names(live: Live) -> None:
+    reflection = Reflection(live.channel)
+    for name in ("BudgetService.Handshake", "HandshakeRequest", "LeaseState"):
+        files = await reflection.files_of(f"steward.budget.v1.{name}")
+        assert "steward/budget/v1/budget.proto" in files
+
+
 async def test_a_method_is_called_with_nothing_but_what_reflection_tells(live: Live) -> None:
     reflection = Reflection(live.channel)
     login = json.dumps({"username": "admin", "password": ADMIN_PASSWORD})
@@ -111,10 +126,13 @@ async def test_a_method_is_called_with_nothing_but_what_reflection_tells(live: L
     assert created["agent"]["budget"]["limit_nanousd"] == "1500000000"
 
 
-async def test_an_unknown_service_is_not_found(live: Live) -> None:
+async def test_what_is_not_there_is_not_found(live: Live) -> None:
     stub: Any = ServerReflectionStub(live.channel)
-    request = pb.ServerReflectionRequest(file_containing_symbol="steward.nothing.v1.Service")
-    async for answer in stub.ServerReflectionInfo(iter([request])):
+    unknown = ("steward.nothing.v1.Service", "steward.budget.v1.BudgetService.Nothing", "nothing")
+    requests = [pb.ServerReflectionRequest(file_containing_symbol=name) for name in unknown]
+    answers = [answer async for answer in stub.ServerReflectionInfo(iter(requests))]
+    assert len(answers) == len(unknown)
+    for answer in answers:
         assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
