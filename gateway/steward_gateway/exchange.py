@@ -36,13 +36,17 @@ _PROCESS = secrets.token_hex(8)
 _COUNT = itertools.count(1)
 """Request ids name a call, they keep no secret: counting is a tenth of the price of drawing."""
 
-_PLAIN = re.compile(r"[\x20-\x7e]*")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?")
 _GRPC_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 MAX_USER_AGENT_CHARS = 256
 MAX_IDEMPOTENCY_KEY_CHARS = 255
+
+
+def _is_plain(text: str) -> bool:
+    """Whether gRPC can carry a text: printable ASCII."""
+    return text.isascii() and text.isprintable()
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
@@ -57,7 +61,7 @@ def metadata_of(request: web.BaseRequest, request_id: str) -> list[tuple[str, st
     metadata = [("x-request-id", request_id)]
     for name in _CREDENTIAL_HEADERS:
         value = headers.get(name)
-        if value and _PLAIN.fullmatch(value):
+        if value and _is_plain(value):
             metadata.append((name.lower(), value.strip()))
     agent = headers.get("User-Agent")
     if agent:
@@ -69,7 +73,7 @@ def metadata_of(request: web.BaseRequest, request_id: str) -> list[tuple[str, st
         place = headers.get(name)
         if place is not None:
             # What cannot be passed on must not look as if it had not been sent.
-            metadata.append((key, place if _PLAIN.fullmatch(place) else "unreadable"))
+            metadata.append((key, place if _is_plain(place) else "unreadable"))
     return metadata
 
 
@@ -94,7 +98,7 @@ def take_credentials(
             kept.append((name, value))
             continue
         key, prefix = _CREDENTIAL_PARAMETERS[name]
-        if key not in present and value and _PLAIN.fullmatch(value):
+        if key not in present and value and _is_plain(value):
             metadata.append((key, prefix + value))
     return urlencode(kept)
 
@@ -114,7 +118,7 @@ def take_protocol_credential(
     token = offered[position] if position < len(offered) else ""
     token = token.removeprefix("Bearer").strip() if token.startswith("Bearer ") else token
     present = any(key == "authorization" for key, _ in metadata)
-    if token and not present and _PLAIN.fullmatch(token):
+    if token and not present and _is_plain(token):
         metadata.append(("authorization", f"Bearer {token}"))
     return (CREDENTIAL_PROTOCOL,)
 
@@ -146,7 +150,7 @@ def idempotency_key_of(headers: Mapping[str, str]) -> str:
         FieldErrors: it is too long or not printable ASCII.
     """
     key = headers.get("Idempotency-Key", "").strip()
-    if len(key) > MAX_IDEMPOTENCY_KEY_CHARS or not _PLAIN.fullmatch(key):
+    if len(key) > MAX_IDEMPOTENCY_KEY_CHARS or not _is_plain(key):
         raise FieldErrors(
             {"Idempotency-Key": f"must be up to {MAX_IDEMPOTENCY_KEY_CHARS} printable characters"}
         )
@@ -161,5 +165,5 @@ def headers_of(metadata: Metadata) -> dict[str, str]:
         if isinstance(value, str)
         and (key.startswith("x-") or key == "retry-after")
         and key not in ("x-request-id", PEER_KEY)
-        and _PLAIN.fullmatch(value)
+        and _is_plain(value)
     }

@@ -9,6 +9,9 @@ import orjson
 
 NANOS_PER_DOLLAR = 1_000_000_000
 MAX_NANOUSD = 2**63 - 1
+_SURE = 1_000_000
+"""Dollars below which a count of nano-dollars has at most 15 digits."""
+
 MAX_DIGITS = 40  # of a number given as text; the largest amount has 19
 
 FIELD_SUFFIX = "_nanousd"
@@ -28,11 +31,10 @@ def dollars(nanousd: int) -> int | orjson.Fragment:
     whole, rest = divmod(nanousd, NANOS_PER_DOLLAR)
     if not rest:
         return whole
-    sign = ""
-    if nanousd < 0:
-        sign = "-"
-        whole, rest = divmod(-nanousd, NANOS_PER_DOLLAR)
-    return orjson.Fragment(f"{sign}{whole}.{rest:09d}".rstrip("0").encode())
+    if nanousd >= 0:
+        return orjson.Fragment((b"%d.%09d" % (whole, rest)).rstrip(b"0"))
+    whole, rest = divmod(-nanousd, NANOS_PER_DOLLAR)
+    return orjson.Fragment((b"-%d.%09d" % (whole, rest)).rstrip(b"0"))
 
 
 def nanousd(value: object) -> int:
@@ -59,11 +61,13 @@ def nanousd(value: object) -> int:
 
 
 def _from_float(value: float) -> int:
-    text = repr(value)
-    whole, point, fraction = text.partition(".")
-    if point and len(fraction) <= 9 and "e" not in fraction:
-        return _in_range(int(whole + fraction.ljust(9, "0")))
-    return _from_decimal(Decimal(text))
+    if -_SURE < value < _SURE:
+        nanos = round(value * NANOS_PER_DOLLAR)
+        # A quotient is rounded correctly, and no other decimal of 15 digits has the same double:
+        # if it is this one, then so many nano-dollars were written.
+        if nanos / NANOS_PER_DOLLAR == value:
+            return nanos
+    return _from_decimal(Decimal(repr(value)))
 
 
 def _from_decimal(value: Decimal) -> int:

@@ -252,18 +252,18 @@ async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) 
     """
     if not request.can_read_body:
         return b""
-    length = request.content_length
     try:
-        if length is not None and length > max_bytes:
-            raise web.HTTPRequestEntityTooLarge(max_bytes, length)
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
         if request.content.is_eof():  # small bodies arrive with their head
             body = request.content.read_nowait()
             if len(body) > max_bytes:
                 raise web.HTTPRequestEntityTooLarge(max_bytes, len(body))
             return body
+        length = request.content_length
+        if length is not None and length > max_bytes:
+            raise web.HTTPRequestEntityTooLarge(max_bytes, length)
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
         async with asyncio.timeout(timeout_s):
             return await request.read()
     except TimeoutError:
@@ -288,6 +288,8 @@ async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) 
 
 def _require_json(request: web.BaseRequest) -> None:
     content_type = request.headers.get("Content-Type", "")
+    if content_type == JSON:
+        return
     media_type, _, parameters = content_type.partition(";")
     charset = parameters.strip().lower().replace('"', "")
     if media_type.strip().lower() == JSON and charset in ("", "charset=utf-8"):
