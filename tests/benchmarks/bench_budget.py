@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
-from steward_client.session import MAX_BATCHES_IN_FLIGHT
+from steward_client.flow import MAX_BATCHES_IN_FLIGHT
 from tests.benchmarks.harness import (
     ROUNDS,
     Bench,

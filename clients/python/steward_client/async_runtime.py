@@ -24,40 +24,28 @@ from typing import Any, Literal, Self, TypeVar
 import grpc.aio
 
 from steward.budget.v1 import budget_pb2 as pb
-from steward.budget.v1 import prices_pb2
-from steward.budget.v1.prices_pb2_grpc import PriceServiceStub
 from steward.events.v1 import events_pb2
 from steward_client.channels import server_address
 from steward_client.child import Child, agent_environment
-from steward_client.errors import StewardError, Unauthorized, error_of
+from steward_client.errors import StewardError, Unauthorized
 from steward_client.lent_key import LentKey
 from steward_client.money import NANOUSD_PER_USD, nanousd, usd, usd_text
 from steward_client.outbox import Outbox, OutboxBusy
 from steward_client.pii import PiiAction, PiiKind
-from steward_client.prices import Price, PriceTable, Rates
+from steward_client.pii_alert import pii_alert
+from steward_client.price_list import fetch_prices
+from steward_client.prices import PriceTable
 from steward_client.proxy import MeteringProxy
 from steward_client.purse import Purse, PurseConfig, assumed
-from steward_client.relay import AbortPolicy, PiiSeen, RelayConfig, Tally
+from steward_client.relay import AbortPolicy, PiiSeen, RelayConfig
 from steward_client.runs import Metrics, RunId, Status, Tokens, UnknownRun
 from steward_client.session import Session, SessionConfig
+from steward_client.settlement import Tally
 
 T = TypeVar("T")
 
 PRICES_PAUSE_S = 5.0
 """The table is fetched at most this often for the sake of a model that has no price."""
-
-_PII_KINDS = {
-    PiiKind.EMAIL: events_pb2.PII_KIND_EMAIL,
-    PiiKind.PHONE: events_pb2.PII_KIND_PHONE,
-    PiiKind.SSN: events_pb2.PII_KIND_SSN,
-    PiiKind.CARD: events_pb2.PII_KIND_CARD,
-    PiiKind.IBAN: events_pb2.PII_KIND_IBAN,
-}
-_PII_ACTIONS = {
-    PiiAction.ALERT: events_pb2.PII_ACTION_ALERT,
-    PiiAction.REDACT: events_pb2.PII_ACTION_REDACT,
-    PiiAction.BLOCK: events_pb2.PII_ACTION_BLOCK,
-}
 
 
 @dataclass(slots=True)
@@ -284,17 +272,10 @@ class AsyncRuntime:
         if self._channel is None:
             return
         self._prices_fetched_s = time.monotonic()
-        stub = PriceServiceStub(self._channel)
-        try:
-            listed = await stub.ListPrices(
-                prices_pb2.ListPricesRequest(),
-                metadata=(("x-ic-key", self._token),),
-                timeout=self._session_config.answer_timeout_s,
-            )
-        except grpc.aio.AioRpcError as error:
-            raise error_of(error) from error
-        self._prices = PriceTable.from_rows(listed.version, (_price(row) for row in listed.prices))
-        self._purse.price_version = listed.version
+        self._prices = await fetch_prices(
+            self._channel, ic_token=self._token, timeout_s=self._session_config.answer_timeout_s
+        )
+        self._purse.price_version = self._prices.version
         if self._proxy is not None:
             self._proxy.prices = self._prices
 
@@ -471,19 +452,8 @@ class AsyncRuntime:
 
     def _saw_pii(self, tally: Tally, seen: PiiSeen) -> None:
         del tally
-        alert = events_pb2.PiiAlert(
-            request_id=seen.request_id,
-            direction=(
-                events_pb2.PII_DIRECTION_INPUT if seen.outgoing else events_pb2.PII_DIRECTION_OUTPUT
-            ),
-            action=_PII_ACTIONS[seen.action],
-            findings=[
-                events_pb2.PiiFinding(kind=_PII_KINDS[kind], count=count)
-                for kind, count in seen.found.items()
-            ],
-        )
         if self._session is not None:
-            self._session.tell(alert)
+            self._session.tell(pii_alert(seen))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -494,13 +464,3 @@ class AsyncRuntime:
         if self._verbose:
             sys.stderr.write(f"steward: {sentence}\n")
             sys.stderr.flush()
-
-
-def _price(row: prices_pb2.Price) -> Price:
-    rates = Rates(
-        input_picousd=row.input_picousd,
-        output_picousd=row.output_picousd,
-        cache_read_picousd=row.cache_read_picousd,
-        cache_write_picousd=row.cache_write_picousd,
-    )
-    return Price(row.provider, row.model, rates, row.source)

@@ -29,17 +29,24 @@ from steward_client.meters.openai import ChatCompletions
 from steward_client.outbox import OutboxFailed
 from steward_client.pii import PiiAction, may_hold, redact_json, scan_json
 from steward_client.prices import PriceTable, Tariff
-from steward_client.purse import CallBound, NotSpending, OutOfMoney, Purse
-from steward_client.refusals import Refused, not_metered, not_spending, out_of_money, unpriced
+from steward_client.purse import CallBound, NotLent, NotSpending, OutOfMoney, Purse
+from steward_client.refusals import (
+    Refused,
+    not_lent,
+    not_metered,
+    not_spending,
+    out_of_money,
+    unpriced,
+)
 from steward_client.relay import (
     AbortPolicy,
     Call,
     PiiSeen,
     RelayConfig,
-    Tally,
     blocked,
     relayed_headers,
 )
+from steward_client.settlement import Tally
 
 METERS: Mapping[str, Meter] = {"openai": ChatCompletions(), "anthropic": Messages()}
 
@@ -306,6 +313,8 @@ def _refusal(error: BaseException) -> BaseException:
     match error:
         case OutOfMoney():
             return out_of_money(error)
+        case NotLent():
+            return not_lent(error)
         case NotSpending():
             return not_spending(error)
         case OutboxFailed():

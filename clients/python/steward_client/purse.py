@@ -42,6 +42,15 @@ class OutOfMoney(Exception):
         self.available_nanousd = available_nanousd
 
 
+class NotLent(Exception):
+    """The call's worst case does not fit, and whether more would be lent could not be asked."""
+
+    def __init__(self, *, needed_nanousd: int, available_nanousd: int) -> None:
+        super().__init__("the server cannot be asked for more")
+        self.needed_nanousd = needed_nanousd
+        self.available_nanousd = available_nanousd
+
+
 class NotSpending(Exception):
     """No call is started: `refusal` says whether it stopped, drains, or has no live lease."""
 
@@ -58,13 +67,18 @@ class Lender(Protocol):
         """Ask to grow the lease, or only its time with 0; True if something came of it."""
         ...
 
-    async def renew(self) -> bool:
-        """Ask for a new lease, the old one being over; True if there is one now."""
+    async def renew(self, lease_id: str) -> bool:
+        """Ask for a new lease in place of this one, which is over; True if there is one now."""
         ...
 
     @property
     def has_nothing_left(self) -> bool:
         """There is no new lease because there is no money for one."""
+        ...
+
+    @property
+    def is_reachable(self) -> bool:
+        """It can be asked now."""
         ...
 
 
@@ -222,11 +236,12 @@ class Purse:
 
         Raises:
             OutOfMoney: it does not fit, whatever was tried.
+            NotLent: it does not fit now; the lender did not say whether there is more.
             NotSpending: nothing may be started.
             OutboxFailed: the hold is not on disk, so nothing is held.
         """
         started_s = self._clock()
-        asked = False
+        asked = unanswered = False
         while True:
             wallet = self.wallet
             now_s = self._clock()
@@ -241,18 +256,14 @@ class Purse:
                 raise NotSpending(refusal, self.stop_reason)
             if not asked:
                 asked = True
-                await self._ask_for(call, wallet, refusal)
+                unanswered = await self._ask_for(call, wallet, refusal) is None
                 continue
             if refusal in _OVER:
                 raise self._over(call, refusal)
             waited_s = self._clock() - started_s
             left_s = self.config.in_flight_wait_s + self.config.refresh_wait_s - waited_s
             if refusal is Refusal.TOO_LARGE or left_s <= 0:
-                raise OutOfMoney(
-                    refusal or Refusal.IN_FLIGHT,
-                    needed_nanousd=call.nanousd(call.least_output_tokens),
-                    available_nanousd=wallet.available_nanousd,
-                )
+                raise self._short(call, wallet, refusal or Refusal.IN_FLIGHT, unanswered=unanswered)
             await self._settling(min(left_s, 0.1))
 
     def _over(self, call: CallBound, refusal: Refusal) -> Exception:
@@ -261,6 +272,21 @@ class Purse:
             needed_nanousd = call.nanousd(call.least_output_tokens)
             return OutOfMoney(Refusal.TOO_LARGE, needed_nanousd=needed_nanousd, available_nanousd=0)
         return NotSpending(refusal, "its lease is over and there is no other yet")
+
+    def _short(
+        self, call: CallBound, wallet: Wallet, refusal: Refusal, *, unanswered: bool
+    ) -> Exception:
+        """Why a call is refused that does not fit into its lease."""
+        needed_nanousd = call.nanousd(call.least_output_tokens)
+        available_nanousd = wallet.available_nanousd
+        more_nanousd = self.left_to_ask_nanousd
+        could_fit = more_nanousd > 0 and needed_nanousd <= wallet.unspent_nanousd + more_nanousd
+        out_of_reach = self._lender is not None and not self._lender.is_reachable
+        if could_fit and (unanswered or out_of_reach):
+            return NotLent(needed_nanousd=needed_nanousd, available_nanousd=available_nanousd)
+        return OutOfMoney(
+            refusal, needed_nanousd=needed_nanousd, available_nanousd=available_nanousd
+        )
 
     def _waited_for_full(self, call: CallBound, wallet: Wallet, waited_s: float) -> bool:
         """No wait would let the whole answer fit, or it has been long enough."""
@@ -273,7 +299,7 @@ class Purse:
         call_id = f"{self._prefix}-{self._calls}"
         bound_nanousd = call.nanousd(tokens)
         refusal = wallet.hold(call_id, bound_nanousd, now_s)
-        if refusal in _OVER and await self._ask(self._renewal):
+        if refusal in _OVER and await self._renew(wallet):
             wallet = self.wallet
             refusal = wallet.hold(call_id, bound_nanousd, self._clock())
         if refusal in (Refusal.TOO_LARGE, Refusal.IN_FLIGHT):
@@ -348,29 +374,38 @@ class Purse:
         elif wallet.wants_time(now_s) and not wallet.expired(now_s):
             self._start(lambda lender: lender.refresh(0))
 
-    async def _ask_for(self, call: CallBound, wallet: Wallet, refusal: Refusal | None) -> None:
+    async def _ask_for(
+        self, call: CallBound, wallet: Wallet, refusal: Refusal | None
+    ) -> bool | None:
+        """Ask for what the call lacks, unless that was just denied; as `_ask`."""
+        if self._clock() < self._denied_until_s:
+            return False
         if refusal in _OVER:
-            if self._clock() >= self._denied_until_s:
-                await self._ask(self._renewal)
-            return
+            return await self._renew(wallet)
         missing_nanousd = call.nanousd(call.output_tokens) - wallet.available_nanousd
         requested_nanousd = min(
             self.left_to_ask_nanousd, max(missing_nanousd, self.config.tranche_nanousd)
         )
-        if requested_nanousd > 0 and self._clock() >= self._denied_until_s:
-            await self._ask(lambda lender: lender.refresh(requested_nanousd))
+        if requested_nanousd <= 0:
+            return False
+        return await self._ask(lambda lender: lender.refresh(requested_nanousd))
 
-    @staticmethod
-    async def _renewal(lender: Lender) -> bool:
-        return await lender.renew()
+    async def _renew(self, over: Wallet) -> bool | None:
+        return await self._ask(lambda lender: lender.renew(over.lease_id))
 
-    async def _ask(self, question: Callable[[Lender], Awaitable[bool]]) -> bool:
-        """Ask and wait a while; a question already under way is waited for instead."""
+    async def _ask(self, question: Callable[[Lender], Awaitable[bool]]) -> bool | None:
+        """Ask and wait a while; a question already under way is waited for instead.
+
+        Returns:
+            Whether something came of it; None if no answer came in time.
+        """
         task = self._asking or self._start(question)
         if task is None:
             return False
         done, _ = await asyncio.wait([task], timeout=self.config.refresh_wait_s)
-        return bool(done) and not task.cancelled() and task.result()
+        if not done:
+            return None
+        return not task.cancelled() and task.result()
 
     def _start(self, question: Callable[[Lender], Awaitable[bool]]) -> asyncio.Task[bool] | None:
         lender = self._lender
@@ -379,7 +414,7 @@ class Purse:
 
         async def ask() -> bool:
             granted = await question(lender)
-            if not granted:
+            if not granted and lender.is_reachable:
                 self._denied_until_s = self._clock() + self.config.denied_pause_s
             return granted
 

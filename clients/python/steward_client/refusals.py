@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from steward_client.money import usd_text
-from steward_client.purse import NotSpending, OutOfMoney
+from steward_client.purse import NotLent, NotSpending, OutOfMoney
 from steward_client.wallet import Refusal
 
 
@@ -60,6 +60,18 @@ def out_of_money(error: OutOfMoney) -> Refused:
         "budget_exceeded",
         f"too_large: the call may cost up to {needed} and {available} is left of the budget; "
         "send less, lower the output limit, or have the budget raised",
+    )
+
+
+def not_lent(error: NotLent) -> Refused:
+    needed, available = usd_text(error.needed_nanousd), usd_text(error.available_nanousd)
+    return Refused(
+        503,
+        "ledger_unavailable",
+        f"the call may cost up to {needed} and {available} is left of what was lent; "
+        "the server cannot be asked for more now, and is asked again with the next call",
+        retry_after_s=2.0,
+        final=False,
     )
 
 

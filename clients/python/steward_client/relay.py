@@ -1,6 +1,6 @@
 """One call from its hold to its settlement: sent, relayed byte for byte, measured aside.
 
-Every way a call can end is here, each with what is charged for it:
+Every way a call can end is here, each with what is charged for it (by settlement.py):
 
     answered, usage told              what the provider counted                     measured
     answered, usage not told          input and output by their bytes               counted
@@ -19,7 +19,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -28,14 +28,14 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from steward.budget.v1 import budget_pb2 as pb
 from steward_client.breaker import CircuitBreaker, Ticket
-from steward_client.meters import Ask, Meter, Reading
+from steward_client.meters import Ask, Meter
 from steward_client.meters.sse import DONE, EventSplitter, event_data
 from steward_client.pii import PiiAction, PiiKind, PiiStream, may_hold, redact_json, scan_json
-from steward_client.prices import Tariff, TokenUsage
-from steward_client.purse import ASSUMED, COUNTED, MEASURED, Hold, Purse
+from steward_client.prices import Tariff
+from steward_client.purse import Hold, Purse
 from steward_client.refusals import Refused
+from steward_client.settlement import Settlement, Tally
 
 log = logging.getLogger(__name__)
 
@@ -72,22 +72,6 @@ class RelayConfig:
     connect_timeout_s: float = 10.0
 
 
-@dataclass(slots=True)
-class Tally:
-    """What one run of an agent did and cost."""
-
-    calls: int = 0
-    """Sent to the provider."""
-    refused: int = 0
-    """Not sent, for want of money or any other reason."""
-    failed: int = 0
-    """Refused or broken off by the provider."""
-    spent_nanousd: int = 0
-    usage: TokenUsage = field(default_factory=TokenUsage)
-    pii: Counter[PiiKind] = field(default_factory=Counter)
-    last_refusal: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class PiiSeen:
     """Personal data stood in a call."""
@@ -120,17 +104,17 @@ class Call:
         self._request = request
         self._meter = meter
         self._ask = ask
-        self._tariff = tariff
         self._hold = hold
-        self._purse = purse
         self.tally = tally
         """Of the run that makes the call."""
         self._config = config
         self._breaker = breaker
         self._ticket: Ticket | None = ticket
         self._on_pii = on_pii
-        self._reading: Reading = meter.reading()
-        self._ended = False
+        self._reading = meter.reading()
+        self._settlement = Settlement(
+            hold, self._reading, ask=ask, tariff=tariff, purse=purse, tally=tally
+        )
         self._task: asyncio.Task[Any] | None = None
         self._stop_reason: str | None = None
         self._response: web.StreamResponse | None = None
@@ -152,11 +136,11 @@ class Call:
             ) as upstream:
                 return await self._relay(upstream)
         except Refused as refused:
-            self._end_unknown()
+            self._settlement.end_unknown()
             return await self._cut(refused)
         except aiohttp.ClientConnectorError as error:
             self._tell_breaker(ok=False)
-            self._release()
+            self._settlement.release()
             self.tally.failed += 1
             raise Refused(
                 502,
@@ -167,10 +151,10 @@ class Call:
         except (aiohttp.ClientError, TimeoutError) as error:
             self._tell_breaker(ok=False)
             self.tally.failed += 1
-            self._end_unknown()
+            self._settlement.end_unknown()
             return await self._broken(error)
         except asyncio.CancelledError:
-            self._end_unknown()
+            self._settlement.end_unknown()
             if self._stop_reason is None or self._task is None:
                 raise
             self._task.uncancel()
@@ -178,7 +162,7 @@ class Call:
                 Refused(403, "stopped", f"the agent was told to stop: {self._stop_reason}")
             )
         finally:
-            self._end_unknown()
+            self._settlement.end_unknown()
             if self._ticket is not None:
                 self._breaker.forget(self._ticket)
 
@@ -188,7 +172,7 @@ class Call:
         headers = relayed_headers(upstream.headers)
         if status >= 300:
             body = await upstream.read()
-            self._release()
+            self._settlement.release()
             self.tally.failed += 1
             return web.Response(status=status, body=body, headers=headers)
         if upstream.headers.get("content-type", "").startswith("text/event-stream"):
@@ -203,10 +187,10 @@ class Call:
         except orjson.JSONDecodeError:
             answer = None
         if not isinstance(answer, dict):
-            self._end_unknown()
+            self._settlement.end_unknown()
             return body
         self._reading.body(answer)
-        self._settle()
+        self._settlement.settle()
         if not may_hold(body):
             return body
         said = {name: answer.get(name) for name in ("choices", "content")}
@@ -260,7 +244,7 @@ class Call:
                 await self._write(response, kept, gone=False)
         watch.finish()
         self._saw_pii(watch.found())
-        self._settle()
+        self._settlement.settle()
         if drained_by_s is None:
             await response.write_eof()
         return response
@@ -295,67 +279,6 @@ class Call:
         elif data is not None:
             for name, piece in self._reading.event(data):
                 watch.read(name, piece)
-
-    def _settle(self) -> None:
-        """End the hold by what the answer says it used."""
-        reading = self._reading
-        if reading.unpriced:
-            log.error("call %s cannot be priced: %s", self._hold.call_id, reading.unpriced)
-            self._charge(self._hold.bound_nanousd, reading.usage or TokenUsage(), ASSUMED)
-            return
-        if reading.usage is not None:
-            cost_nanousd = self._tariff.cost_nanousd(reading.usage)
-            if cost_nanousd == 0 and reading.usage.total > 0:
-                log.error(
-                    "call %s of %r used %d tokens and costs nothing: its price looks wrong",
-                    self._hold.call_id,
-                    self._ask.model,
-                    reading.usage.total,
-                )
-            if cost_nanousd > self._hold.bound_nanousd:
-                log.error(
-                    "call %s cost %d nano-dollars, more than its bound of %d: an overrun",
-                    self._hold.call_id,
-                    cost_nanousd,
-                    self._hold.bound_nanousd,
-                )
-            self._charge(cost_nanousd, reading.usage, MEASURED)
-            return
-        if not reading.complete or self._ask.thinks_unseen:
-            self._end_unknown()
-            return
-        counted = TokenUsage(input=self._ask.input_tokens, output=reading.output_bytes)
-        cost_nanousd = self._tariff.bound_nanousd(
-            input_tokens=counted.input,
-            output_tokens=counted.output,
-            hour_writes=self._ask.hour_writes,
-        )
-        self._charge(min(cost_nanousd, self._hold.bound_nanousd), counted, COUNTED)
-
-    def _end_unknown(self) -> None:
-        """End the hold, if it has not ended, without knowing what was billed."""
-        if self._ended:
-            return
-        if self._reading.usage is not None:
-            self._settle()
-            return
-        self._charge(self._hold.bound_nanousd, TokenUsage(), ASSUMED)
-
-    def _charge(
-        self, cost_nanousd: int, usage: TokenUsage, certainty: pb.Certainty.ValueType
-    ) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        tally = self.tally
-        tally.spent_nanousd += cost_nanousd
-        tally.usage += usage
-        self._purse.settle(self._hold, cost_nanousd=cost_nanousd, usage=usage, certainty=certainty)
-
-    def _release(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._purse.release(self._hold)
 
     def _tell_breaker(self, *, ok: bool) -> None:
         if self._ticket is not None:

@@ -13,9 +13,9 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -35,18 +35,17 @@ from steward_client.errors import (
     Unauthorized,
     Unavailable,
     error_of,
-    error_of_status,
 )
+from steward_client.flow import Flow
 from steward_client.lent_key import LentKey
 from steward_client.outbox import Outbox, Report
 from steward_client.purse import Purse
 from steward_client.seal import open_ip_token
+from steward_client.stream import Stream
 from steward_client.wallet import Wallet
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH = 256
-MAX_BATCHES_IN_FLIGHT = 16
 MAX_TOLD = 1_000
 
 Told = events_pb2.AgentStarted | events_pb2.AgentStopped | events_pb2.PiiAlert
@@ -72,50 +71,6 @@ class SessionConfig:
     backoff_s: float = 0.1
     """Before the first new attempt after a cut; doubled each time, up to `backoff_limit_s`."""
     backoff_limit_s: float = 5.0
-
-
-@dataclass(slots=True)
-class _Flow:
-    """The reports of one lease on their way."""
-
-    outbox: Outbox
-    lease_id: str
-    wallet: Wallet | None = None
-    """None for the lease of a runtime that died."""
-    sent: int = 0
-    """The highest number sent over this stream."""
-    in_flight: int = 0
-    live: bool = False
-    """Resumed over this stream."""
-    lost: bool = False
-    """The server does not know the lease; what it owes stays in the file."""
-    retiring: bool = False
-    """It is given back once everything is acknowledged."""
-
-    @property
-    def settled(self) -> bool:
-        if self.wallet is not None and self.wallet.open_calls:
-            return False
-        return self.outbox.unacknowledged(self.lease_id) == 0
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One connection's life."""
-
-    call: Any
-    answers: dict[int, asyncio.Future[pb.SessionResponse]] = field(default_factory=dict)
-    batches: dict[int, str] = field(default_factory=dict)
-    """Lease ids of the batches of reports among the messages that wait for an answer."""
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    def answered_by(self, response: pb.SessionResponse) -> list[int]:
-        """The messages a response answers: of batches that were booked together, all."""
-        last = response.in_reply_to
-        if response.WhichOneof("message") != "report_ack":
-            return [last]
-        lease_id = response.report_ack.lease_id
-        return [each for each, lease in self.batches.items() if each <= last and lease == lease_id]
 
 
 class Session:
@@ -146,14 +101,15 @@ class Session:
         self._on_lease = on_lease
         self._on_stop = on_stop
         self._clock = clock
-        self._flows: list[_Flow] = []
-        self._stream: _Stream | None = None
-        self._next_message = 0
+        self._flows: list[Flow] = []
+        self._stream: Stream | None = None
         self._told: deque[tuple[str, Told]] = deque(maxlen=MAX_TOLD)
         self._work = asyncio.Event()
         self._up = asyncio.Event()
         """There is a stream, and the leases are taken up on it."""
         self._quiet = asyncio.Event()
+        self._renewing = asyncio.Lock()
+        """A call and the server itself may find at once that the lease is over."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._supervisor: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
@@ -187,7 +143,7 @@ class Session:
         """Settle what a runtime that died left behind."""
         outbox.on_durable = self._work.set
         for lease_id in outbox.leases():
-            self._flows.append(_Flow(outbox, lease_id, retiring=True))
+            self._flows.append(Flow(outbox, lease_id, retiring=True))
         self._spawn(self._resume_new())
 
     async def close(self, *, timeout_s: float) -> bool:
@@ -249,12 +205,20 @@ class Session:
 
         return await self._attempt(question)
 
-    async def renew(self) -> bool:
-        return await self._attempt(self._handshake)
+    async def renew(self, lease_id: str) -> bool:
+        async with self._renewing:
+            current = self._current()
+            if current is not None and current.lease_id != lease_id:
+                return True  # whoever asked first has it
+            return await self._attempt(self._handshake)
 
     @property
     def has_nothing_left(self) -> bool:
         return self._has_nothing_left
+
+    @property
+    def is_reachable(self) -> bool:
+        return self._up.is_set()
 
     async def _attempt(self, question: Callable[[], Awaitable[bool]]) -> bool:
         """Ask, over the next stream if this one is cut; False if the server refuses."""
@@ -282,7 +246,7 @@ class Session:
         log.info("the server refused: %s", error.message)
 
     async def _grow(
-        self, flow: _Flow, wallet: Wallet, requested_nanousd: int, request_id: str
+        self, flow: Flow, wallet: Wallet, requested_nanousd: int, request_id: str
     ) -> bool:
         asked_at_s = self._clock()
         response = await self._ask(
@@ -332,10 +296,13 @@ class Session:
             backoff_s = min(backoff_s * 2, self._config.backoff_limit_s)
 
     async def _connect(self) -> None:
-        call = self._stub.Session(metadata=(("x-ic-key", self._ic_token),))
-        stream = _Stream(call)
+        stream = Stream(
+            self._stub.Session(metadata=(("x-ic-key", self._ic_token),)),
+            answer_timeout_s=self._config.answer_timeout_s,
+            on_control=self._obey,
+        )
         self._stream = stream
-        reader = asyncio.create_task(self._read(stream))
+        reader = asyncio.create_task(stream.read())
         keeper = asyncio.create_task(self._keep())
         try:
             await asyncio.wait([reader, keeper], return_when="FIRST_COMPLETED")
@@ -348,24 +315,11 @@ class Session:
             self._up.clear()
             reader.cancel()
             keeper.cancel()
-            call.cancel()
+            stream.cut()
             await asyncio.gather(reader, keeper, return_exceptions=True)
             for flow in self._flows:
                 flow.live = False
                 flow.in_flight = 0
-            for answer in stream.answers.values():
-                if not answer.done():
-                    answer.set_exception(Unavailable("the stream to the server was cut"))
-
-    async def _read(self, stream: _Stream) -> None:
-        while (response := await stream.call.read()) is not grpc.aio.EOF:
-            if response.in_reply_to == 0:
-                self._obey(response.control)
-                continue
-            for message_id in stream.answered_by(response):
-                answer = stream.answers.pop(message_id, None)
-                if answer is not None and not answer.done():
-                    answer.set_result(response)
 
     async def _keep(self) -> None:
         """Take up the leases, then send reports and signs of life until the stream is cut."""
@@ -429,35 +383,14 @@ class Session:
         return True
 
     async def _ask(self, **message: Any) -> pb.SessionResponse:
-        """Send one message and wait for its answer.
+        """Send one message over the stream there is and wait for its answer.
 
         Raises:
             StewardError: it was refused, or the stream is cut.
         """
-        stream = self._stream
-        if stream is None:
+        if self._stream is None:
             raise Unavailable("there is no stream to the server now")
-        self._next_message += 1
-        message_id = self._next_message
-        answer: asyncio.Future[pb.SessionResponse] = asyncio.get_running_loop().create_future()
-        stream.answers[message_id] = answer
-        if batch := message.get("report_batch"):
-            stream.batches[message_id] = batch.lease_id
-        request = pb.SessionRequest(message_id=message_id, **message)
-        try:
-            with _as_steward_errors():
-                async with asyncio.timeout(self._config.answer_timeout_s):
-                    async with stream.writing:
-                        await stream.call.write(request)
-                    response = await answer
-        finally:
-            stream.answers.pop(message_id, None)
-            if answer.done() and not answer.cancelled():
-                answer.exception()  # seen, even if writing failed first
-            stream.batches.pop(message_id, None)
-        if response.WhichOneof("message") == "refusal":
-            raise error_of_status(response.refusal)
-        return response
+        return await self._stream.ask(**message)
 
     # Leases.
 
@@ -497,7 +430,7 @@ class Session:
             flow.retiring = True
             if flow.wallet is not None:
                 flow.wallet.drain()
-        self._flows.append(_Flow(outbox, lent.lease_id, wallet, live=True))
+        self._flows.append(Flow(outbox, lent.lease_id, wallet, live=True))
         self._purse.provider = lent.provider
         self._purse.price_version = lent.price_version
         self._purse.open_lease(wallet, outbox)
@@ -505,7 +438,7 @@ class Session:
         self._work.set()
         return True
 
-    async def _resume(self, flow: _Flow) -> bool:
+    async def _resume(self, flow: Flow) -> bool:
         asked_at_s = self._clock()
         try:
             response = await self._ask(resume_lease=pb.ResumeLease(lease_id=flow.lease_id))
@@ -540,7 +473,7 @@ class Session:
                 await self._attempt(partial(self._resume, flow))
         self._work.set()
 
-    def _lease_ended(self, flow: _Flow) -> None:
+    def _lease_ended(self, flow: Flow) -> None:
         """The server takes the lease back: settle it, and take another unless told to stop."""
         if flow.retiring:
             return
@@ -548,7 +481,7 @@ class Session:
         if flow.wallet is not None:
             flow.wallet.drain()
         self._work.set()
-        self._spawn(self.renew())
+        self._spawn(self.renew(flow.lease_id))
 
     def _money_moved(self) -> None:
         if any(flow.retiring for flow in self._flows):
@@ -560,7 +493,7 @@ class Session:
                 flow.live = False
                 self._spawn(self._give_back(flow))
 
-    async def _give_back(self, flow: _Flow) -> None:
+    async def _give_back(self, flow: Flow) -> None:
         request = pb.ReturnRequest(lease_id=flow.lease_id)
         if flow.wallet is not None:
             request.spent_nanousd = flow.wallet.spent_nanousd
@@ -582,16 +515,10 @@ class Session:
 
     def _send_reports(self) -> None:
         for flow in self._flows:
-            while flow.live and flow.in_flight < MAX_BATCHES_IN_FLIGHT:
-                reports = flow.outbox.reports(flow.lease_id, after=flow.sent, limit=MAX_BATCH)
-                # While a batch is out, what is settled meanwhile gathers for the next one.
-                if not reports or (flow.in_flight and len(reports) < MAX_BATCH):
-                    break
-                flow.sent = reports[-1].sequence
-                flow.in_flight += 1
+            while reports := flow.next_batch():
                 self._spawn(self._send_batch(flow, reports))
 
-    async def _send_batch(self, flow: _Flow, reports: list[Report]) -> None:
+    async def _send_batch(self, flow: Flow, reports: list[Report]) -> None:
         batch = pb.ReportBatch(lease_id=flow.lease_id)
         for report in reports:
             batch.usages.add().ParseFromString(report.body)
@@ -611,39 +538,14 @@ class Session:
             self._work.set()
         self._acknowledge(flow, reports, response.report_ack)
 
-    def _acknowledge(self, flow: _Flow, reports: list[Report], ack: pb.ReportAck) -> None:
-        flow.outbox.acknowledge(flow.lease_id, ack.sequence)
-        for refused in ack.refused:
-            self._refused(flow, reports[refused.index], error_of_status(refused.status))
+    def _acknowledge(self, flow: Flow, reports: list[Report], ack: pb.ReportAck) -> None:
+        flow.take(ack, reports)
         if flow.wallet is not None and flow is self._current():
             if ack.lease_status not in (pb.LEASE_STATE_ACTIVE, pb.LEASE_STATE_UNSPECIFIED):
                 self._lease_ended(flow)
             elif ack.desired_state == pb.DESIRED_STATE_STOPPED:
                 self._stop("the agent was asked to stop")
         self._quiet.set()
-
-    def _refused(self, flow: _Flow, report: Report, error: StewardError) -> None:
-        if error.reason == "SEQUENCE_GAP":
-            flow.sent = min(flow.sent, int(error.facts.get("expected", "1")) - 1)
-            return
-        log.error(
-            "report %s of lease %s was refused and is kept in %s: %s",
-            report.call_id,
-            flow.lease_id,
-            flow.outbox.path,
-            error.message,
-        )
-        if error.reason in ("LEASE_CLOSED", "SEQUENCE_REUSED"):
-            flow.outbox.refuse(flow.lease_id, report, error.reason)
-            flow.outbox.acknowledge(flow.lease_id, report.sequence)
-            return
-        # The number must be used up by something, or the reports behind it cannot be booked.
-        void = pb.Usage(
-            request_id=f"{report.call_id[:90]}-void", sequence=report.sequence, model="refused"
-        )
-        void.cost_nanousd = 0
-        flow.outbox.refuse(flow.lease_id, report, error.reason, void=void.SerializeToString())
-        flow.sent = min(flow.sent, report.sequence - 1)
 
     # What the server says by itself.
 
@@ -665,7 +567,7 @@ class Session:
         self._work.set()
         self._on_stop(reason)
 
-    def _current(self) -> _Flow | None:
+    def _current(self) -> Flow | None:
         return next((flow for flow in reversed(self._flows) if flow.wallet is not None), None)
 
     def _spawn(self, work: Any) -> None:
@@ -677,21 +579,3 @@ class Session:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of the session failed", exc_info=error)
-
-
-@contextmanager
-def _as_steward_errors() -> Iterator[None]:
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        # Why the stream ended is the reader's to know; here it is just gone.
-        raise Unavailable("the stream to the server was cut") from error
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise Unavailable("the stream to the server was cut") from error  # the call, not the task
-    except TimeoutError as error:
-        raise DeadlineExceeded("the server did not answer in time") from error
-    except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
-        raise Unavailable("the stream to the server was cut") from error

@@ -26,7 +26,8 @@ from steward_client.price_snapshot import shipped_table
 from steward_client.prices import PriceTable
 from steward_client.proxy import MeteringProxy
 from steward_client.purse import Purse, PurseConfig
-from steward_client.relay import PiiSeen, RelayConfig, Tally
+from steward_client.relay import PiiSeen, RelayConfig
+from steward_client.settlement import Tally
 from steward_client.standin import StandIn, StandInConfig
 from steward_client.wallet import Wallet
 
@@ -46,8 +47,11 @@ class Till:
     purse: Purse
     drawer_nanousd: int = 0
     asked: list[int] = field(default_factory=list)
+    is_reachable: bool = True
 
     async def refresh(self, requested_nanousd: int) -> bool:
+        if not self.is_reachable:
+            return False
         self.asked.append(requested_nanousd)
         granted_nanousd = min(requested_nanousd, self.drawer_nanousd)
         self.drawer_nanousd -= granted_nanousd
@@ -55,7 +59,7 @@ class Till:
         self.purse.wallet.grow(granted_nanousd=granted_nanousd, duration_s=60, asked_at_s=now_s)
         return granted_nanousd > 0
 
-    async def renew(self) -> bool:
+    async def renew(self, lease_id: str) -> bool:
         return False
 
     @property

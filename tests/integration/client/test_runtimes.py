@@ -385,6 +385,27 @@ async def test_without_the_server_calls_go_on_to_the_end_of_the_lease_and_no_fur
                 await asyncio.sleep(0.05)
 
 
+async def test_without_the_server_a_lease_that_is_spent_is_no_final_refusal(world: World) -> None:
+    async with (
+        Wire(world.live.running.grpc_address) as wire,
+        world.runtime(server=wire.address, tranche="0.002") as runtime,
+    ):
+        wire.close()
+        run_id = await runtime.start_agent(world.script, ["1000", "200"])
+        code = await runtime.wait(run_id, timeout_s=30)
+        metrics = await runtime.get_metrics(run_id)
+
+        assert code == 43
+        assert metrics["last_refusal"] == "ledger_unavailable"
+        assert 0 < world.standin.billed_nanousd <= 2_000_000
+        wire.open()
+        again = await runtime.start_agent(world.script, ["3", "200"])
+        async with asyncio.timeout(20):
+            while await runtime.wait(again) != 0:
+                again = await runtime.start_agent(world.script, ["3", "200"])
+    assert await runtime_spent(world) == world.standin.billed_nanousd
+
+
 async def test_a_lease_lives_as_long_as_its_runtime(tmp_path: Path) -> None:
     lending = BudgetConfig(lease_ttl_s=0.6, sweep_interval_s=0.05)
     async with open_world(tmp_path, budget=lending) as world, world.runtime() as runtime:

@@ -16,12 +16,13 @@ import pytest
 from steward.budget.v1 import budget_pb2 as pb
 from steward.budget.v1.budget_pb2_grpc import add_BudgetServiceServicer_to_server
 from steward_client.errors import BudgetExceeded, DeadlineExceeded
+from steward_client.flow import MAX_BATCH
 from steward_client.lent_key import LentKey
 from steward_client.outbox import Outbox
 from steward_client.prices import TokenUsage
 from steward_client.purse import MEASURED, CallBound, Hold, NotSpending, Purse, PurseConfig
 from steward_client.seal import SealBroken
-from steward_client.session import MAX_BATCH, Session, SessionConfig
+from steward_client.session import Session, SessionConfig
 from tests.integration.client.conftest import price_table, until
 from tests.integration.client.service import KEY, TOKEN, Books, refusal
 
@@ -246,6 +247,15 @@ async def test_a_lease_that_is_taken_back_is_replaced(tmp_path: Path) -> None:
         assert desk.stops == []
         assert desk.purse.granted_nanousd == 1_000_000
     assert books.closed == {"lease_1": 7, "lease_2": 8}
+
+
+async def test_a_lease_is_replaced_once_whoever_asks(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, Books()) as desk:
+        asked = [desk.session.renew("lease_1") for _ in range(3)]
+        assert await asyncio.gather(*asked) == [True, True, True]
+        assert await desk.session.renew("lease_1")
+
+        assert list(desk.books.granted) == ["lease_1", "lease_2"]
 
 
 async def test_a_raised_budget_is_asked_for_at_once(tmp_path: Path) -> None:

@@ -78,6 +78,32 @@ async def test_more_than_the_budget_is_never_asked_for(stall_of: StallOf) -> Non
         assert stall.purse.granted_nanousd == 15_000
 
 
+async def test_a_call_may_be_tried_again_when_nobody_could_be_asked_for_more(
+    stall_of: StallOf,
+) -> None:
+    async with stall_of(granted_nanousd=10_000, drawer_nanousd=50_000_000) as stall:
+        stall.till.is_reachable = False
+        answer = await stall.post("/v1/chat/completions", ASK)
+
+        assert answer.status == 503
+        assert orjson.loads(answer.body)["error"]["code"] == "ledger_unavailable"
+        assert answer.headers["retry-after"] == "2"
+        assert "x-should-retry" not in answer.headers
+        assert stall.standin.bodies == []
+        stall.till.is_reachable = True
+        assert (await stall.post("/v1/chat/completions", ASK)).status == 200
+
+
+async def test_money_that_is_out_is_out_even_when_nobody_can_be_asked(stall_of: StallOf) -> None:
+    async with stall_of(granted_nanousd=10_000, budget_nanousd=15_000) as stall:
+        stall.till.is_reachable = False
+        answer = await stall.post("/v1/chat/completions", ASK)
+
+        assert answer.status == 402
+        assert answer.headers["x-should-retry"] == "false"
+        assert stall.till.asked == []
+
+
 async def test_a_call_waits_for_others_to_settle(stall_of: StallOf) -> None:
     config = StandInConfig(chunk_count=50, chunk_delay_s=0.004)
     async with stall_of(granted_nanousd=230_000, standin=config) as stall:
@@ -261,7 +287,7 @@ async def test_sixty_four_callers_never_spend_more_than_was_lent(stall_of: Stall
     """With aborts and failures among them, and every nano-dollar of the bill in the books."""
     config = StandInConfig(chunk_count=20, abort_policy=AbortPolicy.ALL)
     waits = {"in_flight_wait_s": 0.2, "full_answer_wait_s": 0.02, "denied_pause_s": 0.2}
-    granted_nanousd = 6_000_000
+    granted_nanousd = 3_000_000
     async with stall_of(granted_nanousd=granted_nanousd, standin=config, purse=waits) as stall:
         refused = 0
 
