@@ -72,6 +72,8 @@ class Gateway:
         self.config = config
         self.routes = build_routes(contracts)
         self._observe = observe
+        # Looked up once: most lines a busy gateway does not write are these.
+        self._logs_requests = config.access_log and log.is_enabled_for(logging.INFO)
         self._pages = {path: page for path, page in pages.items() if not path.endswith("/*")}
         self._page_trees = {
             path.removesuffix("*"): page for path, page in pages.items() if path.endswith("/*")
@@ -226,7 +228,7 @@ class Gateway:
     def _done(self, request: web.BaseRequest, seen: _Seen, status: int, time_s: float) -> None:
         if self._observe is not None:
             self._observe(seen.endpoint, status, time_s)
-        if self.config.access_log:
+        if self._logs_requests:
             log.info(
                 "http.request",
                 method=request.method,

@@ -63,14 +63,10 @@ class Binding:
         self._body_field = request.fields_by_name[body] if body not in ("", "*") else None
         self._body_name = json_name(self._body_field, codecs.style) if self._body_field else ""
         self.takes_body = bool(body)
-        self._takes_query = body != "*"
-
-    @property
-    def takes_raw_body(self) -> bool:
+        holder = request if self._body_field is None else self._body_field.message_type
+        self.takes_raw_body = bool(body) and holder is not None and holder.full_name == HTTP_BODY
         """Whether the body is bytes of any type instead of JSON."""
-        field = self._body_field
-        holder = field.message_type if field is not None else self._request
-        return self.takes_body and holder is not None and holder.full_name == HTTP_BODY
+        self._takes_query = body != "*"
 
     def bind(
         self, path_values: list[str], query: str, body: bytes, content_type: str = ""

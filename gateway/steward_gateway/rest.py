@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
@@ -45,8 +44,7 @@ class Refused(Exception):
         self.refusal = refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One request on its way through a route; the path and query as they were sent."""
 
     request: web.BaseRequest
@@ -68,6 +66,13 @@ class RestRoute:
         stopping: asyncio.Event,
     ) -> None:
         self.route = route
+        self.serve = self._serve_stream if route.streams_responses else self._serve_unary
+        """Answer a request.
+
+        Raises:
+            BadJson, FieldErrors, BadPath, Refused: the request is refused here.
+            RpcFailure: the core refuses it.
+        """
         self._transport = transport
         self._config = config
         self._stopping = stopping
@@ -84,17 +89,6 @@ class RestRoute:
             shown = output
             self._encode = codecs.of(output).encode
         self._raw = shown is not None and shown.full_name == HTTP_BODY
-
-    async def serve(self, exchange: Exchange) -> web.StreamResponse:
-        """Answer the request.
-
-        Raises:
-            BadJson, FieldErrors, BadPath, Refused: the request is refused here.
-            RpcFailure: the core refuses it.
-        """
-        if self.route.streams_responses:
-            return await self._serve_stream(exchange)
-        return await self._serve_unary(exchange)
 
     async def _serve_unary(self, exchange: Exchange) -> web.StreamResponse:
         headers = exchange.request.headers

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
@@ -16,8 +15,7 @@ Metadata: TypeAlias = tuple[tuple[str, str | bytes], ...]
 DEADLINE_EXCEEDED_TEXT = "the call did not end within its deadline"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a unary call answered."""
 
     message: Message

@@ -195,10 +195,12 @@ class BudgetRoom:
 
     async def report(self, call: Call, request: pb.ReportRequest) -> pb.ReportResponse:
         """Book one usage and say how the money stands."""
-        with Checks() as checks:
-            checks.text("lease_id", request.lease_id, 1, 100)
+        lease_id = request.lease_id
+        if not 0 < len(lease_id) <= 100:
+            with Checks() as checks:
+                checks.text("lease_id", lease_id, 1, 100)
         batch = Batch(
-            request.lease_id,
+            lease_id,
             call.principal.subject,
             1,
             lambda terms: facts_of([request], terms, self.prices),

@@ -225,8 +225,9 @@ async def save_leases(transaction: Transaction, changed: Iterable[Lease]) -> Non
                 lease.spent_nanousd,
                 lease.overrun_nanousd,
                 lease.sequence,
-                lease.state,
-                lease.ending,
+                # The very text: SQLite's driver looks for an adapter of everything else.
+                lease.state.value,
+                lease.ending and lease.ending.value,
                 lease.expires_at_us,
                 lease.settle_until_us,
                 lease.lease_id,

@@ -42,6 +42,7 @@ class Teller:
         self._agents = agents
         self._policy = policy
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiting] = deque()
         self._turns: set[asyncio.Task[None]] = set()
         self._is_called = False
@@ -55,7 +56,7 @@ class Teller:
         Raises:
             Unavailable: the commit failed; nothing was changed.
         """
-        future: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answers] = self._loop.create_future()
         self._waiting.append((batches, future))
         if not self._is_called:
             self._call()
@@ -63,7 +64,7 @@ class Teller:
 
     def _call(self) -> None:
         self._is_called = True
-        turn = asyncio.create_task(self._take_turn())
+        turn = self._loop.create_task(self._take_turn())
         self._turns.add(turn)
         turn.add_done_callback(self._turns.discard)
 

@@ -44,19 +44,28 @@ class Authorization(AsyncServerInterceptor):
 
     def __init__(self, rule: options.MethodRule) -> None:
         self._rule = rule
+        self._allowed: set[tuple[Kind, int, frozenset[str]]] = set()
+        """What callers that were let in are; there are few kinds of them."""
         self._wanted = wanted(rule)
 
     async def intercept(
         self, method: Any, request_or_iterator: Any, context: Any, method_name: str
     ) -> Any:
         call: Call = context
-        if not allows(self._rule, call.principal):
+        principal = call.principal
+        shape = (principal.kind, principal.role, principal.scopes)
+        if shape not in self._allowed:
+            self._look_up(principal, method_name)
+            self._allowed.add(shape)
+        return await method(request_or_iterator, context)
+
+    def _look_up(self, principal: Principal, method_name: str) -> None:
+        if not allows(self._rule, principal):
             raise PermissionDenied(
                 f"{method_name} is for {self._wanted}; the credential belongs to "
-                f"{_described(call.principal)}",
+                f"{_described(principal)}",
                 reason="ROLE_NOT_ALLOWED",
             )
-        return await method(request_or_iterator, context)
 
 
 def _described(principal: Principal) -> str:

@@ -1,0 +1,119 @@
+"""What the gateway's benchmark calls: a trivial method behind everything, or aiohttp alone.
+
+Takes "steward" or "bare" as its argument and prints its port. Both answer the same JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import uvloop
+from aiohttp import web
+from grpc_interceptor.server import AsyncServerInterceptor
+
+from steward.budget.v1 import budget_pb2 as pb
+from steward.budget.v1.budget_pb2_grpc import (
+    BudgetServiceServicer,
+    add_BudgetServiceServicer_to_server,
+)
+from steward_gateway.app import build_app, serve_gateway
+from steward_gateway.config import GatewayConfig
+from steward_server import logs
+from steward_server.auth.authenticator import IC_TOKEN_PREFIX
+from steward_server.calls import Call
+from steward_server.dispatch import Dispatcher, Signature
+from steward_server.in_process import InProcess
+from steward_server.interceptors.authentication import Authentication, LiveStreams
+from steward_server.interceptors.authorization import Authorization
+from steward_server.interceptors.errors import Errors
+from steward_server.interceptors.metrics import Metrics
+from steward_server.interceptors.request_id import RequestId
+from steward_server.observation import Observation
+from steward_server.principals import Kind, Principal
+from steward_server.verified import Verified
+
+
+class Trivial(BudgetServiceServicer):
+    """Answers at once."""
+
+    async def Report(  # noqa: N802 - the proto's name
+        self, request: pb.ReportRequest, context: Any
+    ) -> pb.ReportResponse:
+        return pb.ReportResponse(
+            success=True,
+            lease_spent_nanousd=request.cost_nanousd,
+            lease_remaining_nanousd=99_999_999_000,
+            budget_remaining_nanousd=900_000_000_000,
+            desired_state=pb.DESIRED_STATE_RUNNING,
+            sequence=17,
+            cost_nanousd=request.cost_nanousd,
+            lease_status=pb.LEASE_STATE_ACTIVE,
+            commit_number=1_700,
+        )
+
+
+class Known:
+    """Finds the one caller as the server finds those it has seen before."""
+
+    def __init__(self) -> None:
+        self._verified = Verified()
+
+    async def authenticate(self, call: Call, ic_token: str) -> Principal:
+        del ic_token
+        token = call.metadata.get("x-ic-key", "")
+        assert token.startswith(IC_TOKEN_PREFIX)
+
+        async def load() -> Principal:
+            return Principal(Kind.AGENT, "agent", credential="token", scopes=frozenset({"budget"}))
+
+        return await self._verified.find(token, 0, load)
+
+
+async def serve_steward() -> int:
+    observation, authenticator, streams = Observation(), Known(), LiveStreams()
+
+    def interceptors(signature: Signature) -> Sequence[AsyncServerInterceptor]:
+        return [
+            RequestId(),
+            Metrics(signature, observation.rpcs.of(signature.name), observation.open_streams),
+            Errors(signature),
+            Authentication(signature, authenticator, streams),
+            Authorization(signature.rule),
+        ]
+
+    methods: Any = Dispatcher(interceptors)
+    add_BudgetServiceServicer_to_server(Trivial(), methods)  # type: ignore[abstract]
+    app = build_app(InProcess(methods), config=GatewayConfig(), observe=observation.request)
+    return (await serve_gateway(app, port=0)).port
+
+
+async def serve_bare() -> int:
+    async def echo(request: web.BaseRequest) -> web.Response:
+        body = orjson.loads(await request.read())
+        return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+    runner = web.ServerRunner(web.Server(echo, access_log=None))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port: int = runner.addresses[0][1]
+    return port
+
+
+async def main(kind: str) -> None:
+    logs.configure("json", "warning")
+    port = await (serve_steward() if kind == "steward" else serve_bare())
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1]))
