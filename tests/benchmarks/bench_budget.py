@@ -192,7 +192,7 @@ async def _rest(bench: Bench) -> list[Figure]:
         middles.append(
             Figure("REST report, 1 caller, p50", middle_ms, "ms", 1.0, 0.6, lower_is_better=True)
         )
-        load = await closed_loop(bench.server.pid, REST_CALLERS, 60, call)
+        load = await closed_loop(bench.server.pid, REST_CALLERS, 250, call)
         rates.append(Figure("REST reports, 64 callers", load.per_second, "/s", 5_000, 9_000))
         processor.append(
             Figure(
