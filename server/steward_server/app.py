@@ -61,7 +61,16 @@ log = structlog.get_logger(__name__)
 
 ROOMS = [
     f"steward_server.{room}"
-    for room in ("events", "auth", "tokens", "agents", "providers", "budget", "idempotency")
+    for room in (
+        "events",
+        "audit",
+        "auth",
+        "tokens",
+        "agents",
+        "providers",
+        "budget",
+        "idempotency",
+    )
 ]
 
 

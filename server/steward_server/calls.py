@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 from google.rpc import status_pb2
 
-from steward_server.principals import ANONYMOUS, Principal
+from steward_server.peers import address_of
+from steward_server.principals import ANONYMOUS, Origin, Principal
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Metadata: TypeAlias = "Sequence[tuple[str, str | bytes]]"
 
+
+MAX_USER_AGENT = 256  # characters, of what is written down
 
 STATUS_DETAILS = "grpc-status-details-bin"  # where gRPC carries a status with its details
 
@@ -166,5 +170,13 @@ def call_of(context: Context) -> Call:
 
 
 def caller(context: Context) -> Principal:
-    """Who is calling."""
-    return call_of(context).principal
+    """Who is calling, and from where."""
+    call = call_of(context)
+    address = address_of(call.peer())
+    origin = Origin(
+        str(address) if address else call.peer().partition(":")[0],
+        call.metadata.get("user-agent", "")[:MAX_USER_AGENT],
+        call.request_id,
+        call.endpoint,
+    )
+    return replace(call.principal, origin=origin)

@@ -20,6 +20,17 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call came from, for the audit log."""
+
+    address: str
+    user_agent: str
+    request_id: str
+    method: str
+    """The rpc, as on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """One caller, for the length of one call."""
 
@@ -34,6 +45,9 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     expires_at_us: int | None = None
     """When the credential ends; open streams end then too."""
+
+    origin: Origin | None = None
+    """Set by `calls.caller`."""
 
     @property
     def is_admin(self) -> bool:

@@ -11,6 +11,7 @@ from steward_server.agents.agent import Agent, DesiredState, RunState
 from steward_server.agents.directory import Directory
 from steward_server.agents.needs import People, Providers, Purse, Tokens
 from steward_server.agents.status import Status, status_of
+from steward_server.audit import Change, record
 from steward_server.balance import Balance
 from steward_server.completion import complete
 from steward_server.db import Database, Reader, Transaction
@@ -93,6 +94,8 @@ class AgentRoom:
                 "budget_nanousd": budget_nanousd,
             }
             await _journal(transaction, now_us, "agent.created", agent.agent_id, caller, body)
+            change = Change("agent.created", agent.agent_id, after=body)
+            await record(transaction, now_us, caller, change)
             return await self._seen(transaction, agent, now_us)
 
         async def create_and_note() -> Seen:
