@@ -19,7 +19,7 @@ from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from steward.gateway.v1 import options_pb2 as options
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
-from steward_server import agents, auth, providers, tokens
+from steward_server import agents, auth, projects, providers, tokens
 from steward_server.agents.directory import Directory
 from steward_server.auth.administrator import ensure_first_administrator
 from steward_server.auth.authenticator import Credentials, check_static_token
@@ -50,6 +50,7 @@ from steward_server.interceptors.metrics import Metrics
 from steward_server.interceptors.rate_limit import RateLimit, logins
 from steward_server.interceptors.request_id import RequestId
 from steward_server.observation import Observation
+from steward_server.projects.room import ProjectRoom
 from steward_server.providers.room import Providers
 from steward_server.settings import Settings
 from steward_server.system.service import SystemService
@@ -67,6 +68,7 @@ ROOMS = [
         "auth",
         "tokens",
         "agents",
+        "projects",
         "providers",
         "budget",
         "idempotency",
@@ -123,6 +125,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         directory = await Directory.load(database)
         token_room = Tokens(database, streams, directory, desk, clock)
         provider_room = Providers(database, vault, directory, clock)
+        project_room = ProjectRoom(database, desk, directory, clock)
         passwords = Passwords(
             workers=settings.auth.password_workers, queue=settings.auth.password_queue
         )
@@ -184,9 +187,11 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             tokens=token_room,
             providers=provider_room,
             people=People(),
+            projects=project_room,
             config=settings.agents,
             clock=clock,
         )
+        projects.register(methods, project_room)
         providers.register(methods, providers=provider_room, development=development)
         add_BudgetServiceServicer_to_server(BudgetService(budget), methods)
         add_PriceServiceServicer_to_server(PriceService(prices, clock), methods)

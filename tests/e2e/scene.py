@@ -159,6 +159,22 @@ class Scene(Mapping[str, str]):
         self.post("/api/budget/report", report, runtime)
         return agent_id
 
+    def project(self) -> str:
+        return self.new_project()
+
+    def new_project(self) -> str:
+        body = {"name": self.new_name(), "budget_usd": 100}
+        return str(self.post("/api/v1/projects", body, self._admin)["id"])
+
+    def busy_project(self) -> str:
+        """One whose only agent holds a lease of 5 dollars and has spent 1."""
+        project_id = self.new_project()
+        runtime = self._runtime_of(self._agent(10, project_id=project_id))
+        lease_id = self._lease(runtime, 5)
+        report = {"lease_id": lease_id, "request_id": "c", "model": "gpt-4o", "cost_usd": 1}
+        self.post("/api/budget/report", report, runtime)
+        return project_id
+
     def new_token_id(self) -> str:
         return str(self._new_token()["id"])
 

@@ -165,7 +165,12 @@ async def test_the_four_events_have_the_shape_of_the_contract(live: Live, spende
         "remaining_usd": 4,
         "lease_remaining_usd": 0.999999999,
     }
-    warning = {"threshold_percent": 50, "spent_usd": 5.000000001, "limit_usd": 10}
+    warning = {
+        "threshold_percent": 50,
+        "spent_usd": 5.000000001,
+        "limit_usd": 10,
+        "scope": f"agent:{agent.agent_id}",
+    }
     alert = {
         "request_id": "call-1",
         "direction": "output",

@@ -165,9 +165,14 @@ TAMPERINGS: dict[str, Tamper] = {
         "UPDATE lease SET state = 'active' WHERE state = 'closed'"
     ),
     "a lease that was never opened": lambda c: c.execute(
-        "INSERT INTO lease SELECT 'lease_x', account_id, agent_id, token_id, provider,"
-        " provider_kind, runtime_id, 'r', request_digest, requested_nanousd, 0, 0, 0, 0, 'closed',"
-        " NULL, 0, 0, 0, 0 FROM lease LIMIT 1"
+        "INSERT INTO lease SELECT 'lease_x', account_id, project_account_id,"
+        " organisation_account_id, agent_id, token_id, provider, provider_kind, runtime_id, 'r',"
+        " request_digest, requested_nanousd, 0, 0, 0, 0, 'closed', NULL, 0, 0, NULL, 0, 0"
+        " FROM lease LIMIT 1"
+    ),
+    "a budget that blocks no more": lambda c: c.execute("UPDATE account SET mode = 'informative'"),
+    "a lease that the organisation does not see": lambda c: c.execute(
+        "UPDATE lease SET organisation_account_id = NULL"
     ),
     "a lease taken out": lambda c: c.execute(
         "DELETE FROM lease WHERE lease_id = (SELECT max(lease_id) FROM lease)"

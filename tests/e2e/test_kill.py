@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -235,6 +235,20 @@ async def channels(server: ServerProcess, number: int) -> AsyncIterator[list[grp
         await asyncio.gather(*(channel.close() for channel in opened))
 
 
+async def share_projects(admin: Api, agents: Sequence[Agent]) -> None:
+    """Two of three agents share a project's money: of one that blocks, or of one that counts."""
+    projects = [
+        {"name": "blocks", "budget_usd": 500_000, "period": "day"},
+        {"name": "counts", "budget_usd": 1, "mode": "informative", "period": "month"},
+    ]
+    made = [await admin.call("POST", "/api/v1/projects", each) for each in projects]
+    for number, agent in enumerate(agents):
+        if number % 3 < len(made):
+            body = {"project_id": made[number % 3].body["id"]}
+            moved = await admin.call("PATCH", f"/api/v1/agents/{agent.agent_id}", body)
+            assert moved.status == 200, moved
+
+
 @dataclass
 class House:
     """A server that dies a lot, and those who use it."""
@@ -251,6 +265,7 @@ class House:
             admin = await Api(f"http://{self.server.http_address}", session).sign_in()
             await create_provider(admin)
             agents = [await create_agent(admin, budget_usd=1_000_000) for _ in range(RUNTIMES)]
+            await share_projects(admin, agents)
         self.runtimes = [Runtime(agent, random.Random(self.draw.random())) for agent in agents]
         self.streams = [Streaming(agent) for agent in agents[:STREAMS]]
 

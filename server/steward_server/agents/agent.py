@@ -31,6 +31,8 @@ class Agent:
     agent_id: str
     name: str
     owner_id: str
+    project_id: str
+    """Whose budget it spends from as well; empty: only the organisation's."""
     provider: str
     """The name of the provider it may use; empty: any."""
     desired_state: DesiredState

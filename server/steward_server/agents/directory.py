@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from steward_server.agents import store
 from steward_server.agents.agent import Agent
 from steward_server.db import Reader, Transaction
@@ -54,6 +56,18 @@ class Directory:
     async def count_using(self, reader: Reader, provider: str) -> int:
         """How many agents are assigned to a provider, by its name."""
         return await store.count_using(reader, provider)
+
+    async def count_in_project(self, reader: Reader, project_id: str) -> int:
+        """How many agents belong to a project."""
+        return await store.count_in_project(reader, project_id)
+
+    async def projects_of(self, reader: Reader, owner_id: str) -> set[str]:
+        """The projects that agents of this owner belong to."""
+        return await store.projects_of(reader, owner_id)
+
+    async def names(self, reader: Reader, agent_ids: Sequence[str]) -> dict[str, str]:
+        """The names of these agents, of deleted ones too."""
+        return await store.names(reader, agent_ids)
 
     async def mark_seen(self, transaction: Transaction, *, agent_id: str, now_us: int) -> None:
         """Note that a runtime of the agent was heard; written every few seconds at most."""

@@ -13,22 +13,57 @@ class Purse(Protocol):
     """The part of the budget room that keeps agents' money."""
 
     async def open_account(
-        self, transaction: Transaction, *, agent_id: str, allocated_nanousd: int, now_us: int
+        self,
+        transaction: Transaction,
+        *,
+        agent_id: str,
+        allocated_nanousd: int,
+        now_us: int,
+        project_id: str,
+        period: str,
     ) -> None:
-        """Give a new agent its budget."""
+        """Give a new agent its budget: right below the organisation, or in a project."""
+        ...
+
+    async def move(self, transaction: Transaction, *, agent_id: str, project_id: str) -> None:
+        """Have an agent spend from a project from now on, or from none."""
+        ...
+
+    async def retire(self, transaction: Transaction, *, scope: str) -> None:
+        """Open no more periods for an agent that is gone."""
         ...
 
     async def reallocate(
         self, transaction: Transaction, *, agent_id: str, allocated_nanousd: int, now_us: int
     ) -> None:
-        """Set what an agent may spend in all.
+        """Set what an agent may spend in all, or in each of its periods from this one on.
 
         Raises:
             FailedPrecondition: BUDGET_BELOW_COMMITTED, less than is spent and leased.
         """
         ...
 
-    async def balances(self, reader: Reader, agent_ids: Sequence[str]) -> dict[str, Balance]:
+    async def set_period(
+        self,
+        transaction: Transaction,
+        *,
+        agent_id: str,
+        period: str,
+        allocated_nanousd: int | None,
+        now_us: int,
+    ) -> None:
+        """Have an agent's budget begin anew with each period; what is lent to it drains.
+
+        None leaves how much it may spend.
+
+        Raises:
+            FailedPrecondition: BUDGET_BELOW_COMMITTED, less than is spent and leased.
+        """
+        ...
+
+    async def balances(
+        self, reader: Reader, agent_ids: Sequence[str], now_us: int
+    ) -> dict[str, Balance]:
         """The money of each of these agents."""
         ...
 
@@ -64,4 +99,12 @@ class People(Protocol):
 
     async def exists(self, reader: Reader, user_id: str) -> bool:
         """Whether there is a user with this id."""
+        ...
+
+
+class Projects(Protocol):
+    """The part of the projects room that belonging needs."""
+
+    async def exists(self, reader: Reader, project_id: str) -> bool:
+        """Whether there is a project with this id."""
         ...

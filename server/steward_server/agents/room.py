@@ -9,7 +9,7 @@ from typing import Any
 from steward_server.agents import store
 from steward_server.agents.agent import Agent, DesiredState, RunState
 from steward_server.agents.directory import Directory
-from steward_server.agents.needs import People, Providers, Purse, Tokens
+from steward_server.agents.needs import People, Projects, Providers, Purse, Tokens
 from steward_server.agents.status import Status, status_of
 from steward_server.audit import Change, record
 from steward_server.balance import Balance
@@ -37,6 +37,8 @@ class Changes:
     name: str | None
     budget_nanousd: int | None
     provider: str | None
+    project_id: str | None
+    period: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +51,32 @@ class AgentRoom:
     tokens: Tokens
     providers: Providers
     people: People
+    projects: Projects
     vanished_after_us: int
     clock: Callable[[], int]
 
     async def create(
-        self, caller: Principal, *, name: str, budget_nanousd: int, provider: str, owner_id: str
+        self,
+        caller: Principal,
+        *,
+        name: str,
+        budget_nanousd: int,
+        provider: str,
+        owner_id: str,
+        project_id: str,
+        period: str,
     ) -> Seen:
         """Create an agent with its budget; an empty `owner_id` is the caller.
 
         Raises:
-            InvalidArgument: there is no such provider or owner.
+            InvalidArgument: there is no such provider, owner or project.
         """
         now_us = self.clock()
         agent = Agent(
             agent_id=new_id("agent"),
             name=name,
             owner_id=owner_id or caller.subject,
+            project_id=project_id,
             provider=provider,
             desired_state=DesiredState.RUNNING,
             stop_reason="",
@@ -79,19 +91,23 @@ class AgentRoom:
         )
 
         async def work(transaction: Transaction) -> Seen:
-            await self._check_references(transaction, provider, agent.owner_id)
+            await self._check_references(transaction, provider, agent.owner_id, project_id)
             await store.insert(transaction, agent)
             await self.purse.open_account(
                 transaction,
                 agent_id=agent.agent_id,
                 allocated_nanousd=budget_nanousd,
                 now_us=now_us,
+                project_id=project_id,
+                period=period,
             )
             body = {
                 "name": name,
                 "owner_id": agent.owner_id,
+                "project_id": project_id,
                 "provider": provider,
                 "budget_nanousd": budget_nanousd,
+                "budget_period": period,
             }
             await _journal(transaction, now_us, "agent.created", agent.agent_id, caller, body)
             change = Change("agent.created", agent.agent_id, after=body)
@@ -106,11 +122,23 @@ class AgentRoom:
         return await complete(create_and_note())
 
     async def page(
-        self, caller: Principal, *, owner_id: str, before: tuple[int, str] | None, limit: int
+        self,
+        caller: Principal,
+        *,
+        owner_id: str,
+        project_id: str,
+        before: tuple[int, str] | None,
+        limit: int,
     ) -> list[Seen]:
         """Agents the caller may see, the newest first."""
         only = (owner_id or None) if caller.is_admin else caller.subject
-        agents = await store.page(self.database, owner_id=only, before=before, limit=limit)
+        agents = await store.page(
+            self.database,
+            owner_id=only,
+            project_id=project_id or None,
+            before=before,
+            limit=limit,
+        )
         return await self._all_seen(self.database, agents, self.clock())
 
     async def get(self, caller: Principal, agent_id: str) -> Seen:
@@ -136,18 +164,22 @@ class AgentRoom:
 
         Raises:
             NotFound: there is no such agent.
-            InvalidArgument: there is no such provider.
-            FailedPrecondition: the new budget is below what is spent and leased.
+            InvalidArgument: there is no such provider or project.
+            FailedPrecondition: the new budget is below what is spent and leased, or the agent is to
+                move while money is lent to it.
         """
         now_us = self.clock()
 
         async def work(transaction: Transaction) -> Seen:
             before = await self._owned(transaction, caller, agent_id)
-            await self._check_references(transaction, changes.provider or "", None)
+            await self._check_references(
+                transaction, changes.provider or "", None, changes.project_id or ""
+            )
             after = replace(
                 before,
                 name=before.name if changes.name is None else changes.name,
                 provider=before.provider if changes.provider is None else changes.provider,
+                project_id=before.project_id if changes.project_id is None else changes.project_id,
                 updated_at_us=now_us,
             )
             await store.save(transaction, after)
@@ -155,10 +187,23 @@ class AgentRoom:
                 "name": changes.name,
                 "provider": changes.provider,
                 "budget_nanousd": changes.budget_nanousd,
+                "project_id": changes.project_id,
+                "budget_period": changes.period,
             }
             body = {field: value for field, value in body.items() if value is not None}
             await _journal(transaction, now_us, "agent.updated", agent_id, caller, body)
-            if changes.budget_nanousd is not None:
+            if after.project_id != before.project_id:
+                await self._must_hold_nothing(transaction, agent_id, now_us)
+                await self.purse.move(transaction, agent_id=agent_id, project_id=after.project_id)
+            if changes.period is not None:
+                await self.purse.set_period(
+                    transaction,
+                    agent_id=agent_id,
+                    period=changes.period,
+                    allocated_nanousd=changes.budget_nanousd,
+                    now_us=now_us,
+                )
+            elif changes.budget_nanousd is not None:
                 await self.purse.reallocate(
                     transaction,
                     agent_id=agent_id,
@@ -180,15 +225,9 @@ class AgentRoom:
 
         async def work(transaction: Transaction) -> list[str]:
             await self._owned(transaction, caller, agent_id)
-            balance = (await self.purse.balances(transaction, [agent_id]))[agent_id]
-            if balance.open_leases:
-                raise FailedPrecondition(
-                    f"agent {agent_id!r} holds {balance.open_leases} open leases; stop it with "
-                    f"POST /api/agents/{agent_id}/stop and wait until they have ended",
-                    reason="AGENT_HAS_LEASES",
-                    facts={"agent_id": agent_id, "open_leases": str(balance.open_leases)},
-                )
+            await self._must_hold_nothing(transaction, agent_id, now_us)
             await store.delete(transaction, agent_id, now_us)
+            await self.purse.retire(transaction, scope=f"agent:{agent_id}")
             revoked = await self.tokens.revoke_of(
                 transaction, agent_id=agent_id, why="agent_deleted", now_us=now_us
             )
@@ -247,12 +286,26 @@ class AgentRoom:
         caller.must_own("agent", agent_id, agent.owner_id)
         return agent
 
-    async def _check_references(self, reader: Reader, provider: str, owner_id: str | None) -> None:
+    async def _must_hold_nothing(self, reader: Reader, agent_id: str, now_us: int) -> None:
+        balance = (await self.purse.balances(reader, [agent_id], now_us))[agent_id]
+        if balance.open_leases:
+            raise FailedPrecondition(
+                f"agent {agent_id!r} holds {balance.open_leases} open leases; stop it with "
+                f"POST /api/agents/{agent_id}/stop and wait until they have ended",
+                reason="AGENT_HAS_LEASES",
+                facts={"agent_id": agent_id, "open_leases": str(balance.open_leases)},
+            )
+
+    async def _check_references(
+        self, reader: Reader, provider: str, owner_id: str | None, project_id: str
+    ) -> None:
         wrong = {}
         if provider and not await self.providers.exists(reader, provider):
             wrong["provider"] = f"is {provider!r}; there is no provider of this name"
         if owner_id is not None and not await self.people.exists(reader, owner_id):
             wrong["owner_id"] = f"is {owner_id!r}; there is no user with this id"
+        if project_id and not await self.projects.exists(reader, project_id):
+            wrong["project_id"] = f"is {project_id!r}; there is no project with this id"
         if wrong:
             raise InvalidArgument.of(wrong)
 
@@ -262,7 +315,7 @@ class AgentRoom:
     async def _all_seen(self, reader: Reader, agents: Sequence[Agent], now_us: int) -> list[Seen]:
         if not agents:
             return []
-        balances = await self.purse.balances(reader, [agent.agent_id for agent in agents])
+        balances = await self.purse.balances(reader, [agent.agent_id for agent in agents], now_us)
         seen = []
         for agent in agents:
             balance = balances[agent.agent_id]

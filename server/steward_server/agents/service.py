@@ -8,6 +8,7 @@ from steward_server.agents.agent import DesiredState
 from steward_server.agents.room import AgentRoom, Changes, Seen
 from steward_server.agents.status import Status
 from steward_server.balance import Balance
+from steward_server.budget_words import PERIODS, period_word
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
@@ -43,12 +44,16 @@ class AgentService(rpc.AgentServiceServicer):
             _check_budget(checks, request.budget_nanousd)
             checks.text("provider", request.provider, 0, 50)
             checks.text("owner_id", request.owner_id, 0, 100)
+            checks.text("project_id", request.project_id, 0, 100)
+            period = period_word(checks, "budget_period", request.budget_period)
         seen = await self._room.create(
             caller(context),
             name=request.name,
             budget_nanousd=request.budget_nanousd,
             provider=request.provider,
             owner_id=request.owner_id,
+            project_id=request.project_id,
+            period=period or "none",
         )
         return pb.CreateAgentResponse(agent=_to_proto(seen))
 
@@ -59,6 +64,7 @@ class AgentService(rpc.AgentServiceServicer):
             size = page_size(checks, "page_size", request.page_size)
             before = from_page_token(checks, "page_token", request.page_token)
             checks.text("owner_id", request.owner_id, 0, 100)
+            checks.text("project_id", request.project_id, 0, 100)
         principal = caller(context)
         if request.owner_id not in ("", principal.subject) and not principal.is_admin:
             raise PermissionDenied(
@@ -66,7 +72,11 @@ class AgentService(rpc.AgentServiceServicer):
                 reason="ROLE_NOT_ALLOWED",
             )
         seen = await self._room.page(
-            principal, owner_id=request.owner_id, before=before, limit=size + 1
+            principal,
+            owner_id=request.owner_id,
+            project_id=request.project_id,
+            before=before,
+            limit=size + 1,
         )
         response = pb.ListAgentsResponse(agents=[_to_proto(each) for each in seen[:size]])
         if len(seen) > size:
@@ -82,22 +92,13 @@ class AgentService(rpc.AgentServiceServicer):
     async def UpdateAgent(
         self, request: pb.UpdateAgentRequest, context: Context
     ) -> pb.UpdateAgentResponse:
-        changes = Changes(
-            name=request.name if request.HasField("name") else None,
-            budget_nanousd=request.budget_nanousd if request.HasField("budget_nanousd") else None,
-            provider=request.provider if request.HasField("provider") else None,
-        )
         with Checks() as checks:
             checks.text("agent_id", request.agent_id, 1, 100)
-            if changes.name is not None:
-                _check_name(checks, changes.name)
-            if changes.budget_nanousd is not None:
-                _check_budget(checks, changes.budget_nanousd)
-            if changes.provider is not None:
-                checks.text("provider", changes.provider, 0, 50)
-        if changes == Changes(None, None, None):
+            changes = _changes(checks, request)
+        if changes == Changes(None, None, None, None, None):
             raise InvalidArgument(
-                "nothing to change; give `name`, `budget_usd` or `provider`",
+                "nothing to change; give `name`, `budget_usd`, `provider`, `project_id` or "
+                "`budget_period`",
                 reason="NO_FIELDS_PROVIDED",
             )
         seen = await self._room.update(caller(context), request.agent_id, changes)
@@ -153,6 +154,23 @@ def _check_agent_id(agent_id: str) -> None:
         checks.text("agent_id", agent_id, 1, 100)
 
 
+def _changes(checks: Checks, request: pb.UpdateAgentRequest) -> Changes:
+    changes = Changes(
+        name=request.name if request.HasField("name") else None,
+        budget_nanousd=request.budget_nanousd if request.HasField("budget_nanousd") else None,
+        provider=request.provider if request.HasField("provider") else None,
+        project_id=request.project_id if request.HasField("project_id") else None,
+        period=period_word(checks, "budget_period", request.budget_period),
+    )
+    if changes.name is not None:
+        _check_name(checks, changes.name)
+    if changes.budget_nanousd is not None:
+        _check_budget(checks, changes.budget_nanousd)
+    checks.text("provider", changes.provider or "", 0, 50)
+    checks.text("project_id", changes.project_id or "", 0, 100)
+    return changes
+
+
 def _check_name(checks: Checks, name: str) -> None:
     checks.text("name", name, 1, 100)
     if name and not name.strip():
@@ -172,6 +190,7 @@ def _to_proto(seen: Seen) -> pb.Agent:
         id=agent.agent_id,
         name=agent.name,
         owner_id=agent.owner_id,
+        project_id=agent.project_id,
         provider=agent.provider,
         status=STATUSES[seen.status],
         desired_state=DESIRED_STATES[agent.desired_state],
@@ -191,4 +210,7 @@ def _budget(balance: Balance) -> pb.BudgetStatus:
         overrun_nanousd=balance.overrun_nanousd,
         percent_used=balance.percent_used,
         state=(pb.BUDGET_STATE_EXHAUSTED if balance.is_exhausted else pb.BUDGET_STATE_ACTIVE),
+        period=PERIODS[balance.period],
+        period_start=timestamp(balance.starts_at_us),
+        period_end=timestamp(balance.ends_at_us),
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from steward_server.agents.agent import Agent, DesiredState, RunState
 from steward_server.db import Reader, Row, Transaction
 from steward_server.errors import NotFound
 
 _SELECT = (
-    "SELECT agent_id, name, owner_id, provider, desired_state, stop_reason, run_state, runtime_id,"
-    " started_at_us, stopped_at_us, exit_code, last_seen_at_us, created_at_us, updated_at_us"
-    " FROM agent"
+    "SELECT agent_id, name, owner_id, project_id, provider, desired_state, stop_reason, run_state,"
+    " runtime_id, started_at_us, stopped_at_us, exit_code, last_seen_at_us, created_at_us,"
+    " updated_at_us FROM agent"
 )
 
 
@@ -28,13 +30,24 @@ async def get(reader: Reader, agent_id: str) -> Agent:
 
 
 async def page(
-    reader: Reader, *, owner_id: str | None, before: tuple[int, str] | None, limit: int
+    reader: Reader,
+    *,
+    owner_id: str | None,
+    project_id: str | None,
+    before: tuple[int, str] | None,
+    limit: int,
 ) -> list[Agent]:
-    """Agents, the newest first: of one owner or of all, after the last of the page before."""
+    """Agents, the newest first, after the last of the page before.
+
+    Of one owner or of all, of one project or of all.
+    """
     conditions, parameters = ["deleted_at_us IS NULL"], list[object]()
     if owner_id is not None:
         conditions.append("owner_id = ?")
         parameters.append(owner_id)
+    if project_id is not None:
+        conditions.append("project_id = ?")
+        parameters.append(project_id)
     if before is not None:
         conditions.append("(created_at_us, agent_id) < (?, ?)")
         parameters.extend(before)
@@ -64,14 +77,43 @@ async def count_using(reader: Reader, provider: str) -> int:
     return int(row["agent_count"]) if row else 0
 
 
+async def count_in_project(reader: Reader, project_id: str) -> int:
+    """How many agents belong to a project."""
+    row = await reader.fetch_one(
+        "SELECT count(*) AS agent_count FROM agent WHERE project_id = ? AND deleted_at_us IS NULL",
+        project_id,
+    )
+    return int(row["agent_count"]) if row else 0
+
+
+async def projects_of(reader: Reader, owner_id: str) -> set[str]:
+    """The projects that agents of this owner belong to."""
+    rows = await reader.fetch_all(
+        "SELECT DISTINCT project_id FROM agent WHERE owner_id = ? AND deleted_at_us IS NULL",
+        owner_id,
+    )
+    return {row["project_id"] for row in rows} - {""}
+
+
+async def names(reader: Reader, agent_ids: Sequence[str]) -> dict[str, str]:
+    """The names of these agents, of deleted ones too."""
+    marks = ", ".join("?" * len(agent_ids))
+    rows = await reader.fetch_all(
+        f"SELECT agent_id, name FROM agent WHERE agent_id IN ({marks})", *agent_ids
+    )
+    return {row["agent_id"]: row["name"] for row in rows}
+
+
 async def insert(transaction: Transaction, agent: Agent) -> None:
     await transaction.execute(
-        "INSERT INTO agent (agent_id, name, owner_id, provider, desired_state, stop_reason,"
-        " run_state, runtime_id, started_at_us, stopped_at_us, exit_code, last_seen_at_us,"
-        " created_at_us, updated_at_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO agent (agent_id, name, owner_id, project_id, provider, desired_state,"
+        " stop_reason, run_state, runtime_id, started_at_us, stopped_at_us, exit_code,"
+        " last_seen_at_us, created_at_us, updated_at_us)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         agent.agent_id,
         agent.name,
         agent.owner_id,
+        agent.project_id,
         agent.provider,
         agent.desired_state.value,
         agent.stop_reason,
@@ -88,10 +130,11 @@ async def insert(transaction: Transaction, agent: Agent) -> None:
 
 async def save(transaction: Transaction, agent: Agent) -> None:
     await transaction.execute(
-        "UPDATE agent SET name = ?, provider = ?, desired_state = ?, stop_reason = ?,"
-        " run_state = ?, runtime_id = ?, started_at_us = ?, stopped_at_us = ?, exit_code = ?,"
-        " last_seen_at_us = ?, updated_at_us = ? WHERE agent_id = ?",
+        "UPDATE agent SET name = ?, project_id = ?, provider = ?, desired_state = ?,"
+        " stop_reason = ?, run_state = ?, runtime_id = ?, started_at_us = ?, stopped_at_us = ?,"
+        " exit_code = ?, last_seen_at_us = ?, updated_at_us = ? WHERE agent_id = ?",
         agent.name,
+        agent.project_id,
         agent.provider,
         agent.desired_state.value,
         agent.stop_reason,
@@ -124,6 +167,7 @@ def _agent(row: Row) -> Agent:
         row["agent_id"],
         row["name"],
         row["owner_id"],
+        row["project_id"],
         row["provider"],
         DesiredState(row["desired_state"]),
         row["stop_reason"],

@@ -7,7 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from steward_server.budget.values import Account, AccountId, AgentId, Lease, LeaseId, LeaseState
+from steward_server.budget.values import (
+    Account,
+    AccountId,
+    AgentId,
+    Lease,
+    LeaseId,
+    LeaseState,
+    Mode,
+    ScopeId,
+)
 from steward_server.events.journal import JournalEntry
 
 _ENDED = frozenset({LeaseState.CLOSED, LeaseState.EXPIRED, LeaseState.REVOKED})
@@ -40,7 +49,7 @@ def check(
     """What is wrong with these balances, as sentences; empty if nothing is.
 
     Args:
-        accounts: all of a tree, or of all trees.
+        accounts: all there are, of periods that are over too.
         leases: at least every open one.
         complete: `leases` holds the ended ones too, so that spent and overrun must add up as well.
     """
@@ -48,20 +57,21 @@ def check(
     leases = list(leases)
     wrong = [text for account in by_id.values() for text in _wrong_in_account(account)]
     wrong += [text for lease in leases for text in _wrong_in_lease(lease)]
-    loose = _wrong_in_tree(by_id)
-    if loose:
-        return wrong + loose
-    return wrong + _wrong_in_children(by_id) + _wrong_in_sums(by_id, leases, complete=complete)
+    return wrong + _wrong_in_sums(by_id, leases, complete=complete)
 
 
 def _wrong_in_account(account: Account) -> list[str]:
     amounts = {
-        "allocated": account.allocated_nanousd,
         "spent": account.spent_nanousd,
         "leased": account.leased_nanousd,
-        "free": account.allocated_nanousd - account.spent_nanousd - account.leased_nanousd,
         "overrun": account.overrun_nanousd,
     }
+    if account.allocated_nanousd is not None:
+        amounts["allocated"] = account.allocated_nanousd
+        if account.mode is Mode.RESTRICTIVE:
+            amounts["free"] = (
+                account.allocated_nanousd - account.spent_nanousd - account.leased_nanousd
+            )
     return [
         f"account {account.account_id!r}: {name} is {amount}"
         for name, amount in amounts.items()
@@ -83,67 +93,25 @@ def _wrong_in_lease(lease: Lease) -> list[str]:
         wrong.append("spent without a report")
     if (lease.state is LeaseState.DRAINING) != (lease.ending in _ENDINGS):
         wrong.append(f"{lease.state} with ending {lease.ending}")
+    if lease.period_ends_at_us is not None and lease.expires_at_us > lease.period_ends_at_us:
+        wrong.append(f"lives to {lease.expires_at_us}, its period to {lease.period_ends_at_us}")
+    if len(set(lease.account_ids)) < len(lease.account_ids):
+        wrong.append(f"draws twice on one of {lease.account_ids}")
     return [f"lease {lease.lease_id!r}: {text}" for text in wrong]
-
-
-def _wrong_in_tree(by_id: Mapping[AccountId, Account]) -> list[str]:
-    wrong: list[str] = []
-    rooted: set[AccountId] = set()
-    for account in by_id.values():
-        seen: list[AccountId] = []
-        at: AccountId | None = account.account_id
-        while at is not None and at not in rooted:
-            if at in seen:
-                wrong.append(f"account {at!r} is its own ancestor")
-                break
-            if at not in by_id:
-                wrong.append(f"account {seen[-1]!r}: its parent {at!r} does not exist")
-                break
-            seen.append(at)
-            at = by_id[at].parent_id
-        rooted.update(seen)
-    return wrong
-
-
-def _wrong_in_children(by_id: Mapping[AccountId, Account]) -> list[str]:
-    children: defaultdict[AccountId, _Sums] = defaultdict(_Sums)
-    for account in by_id.values():
-        if account.parent_id is not None:
-            children[account.parent_id].add(
-                account.spent_nanousd, account.leased_nanousd, account.overrun_nanousd
-            )
-    wrong: list[str] = []
-    for parent_id, sums in children.items():
-        parent = by_id[parent_id]
-        for name, own, below in (
-            ("spent", parent.spent_nanousd, sums.spent_nanousd),
-            ("leased", parent.leased_nanousd, sums.leased_nanousd),
-            ("overrun", parent.overrun_nanousd, sums.overrun_nanousd),
-        ):
-            if own < below:
-                wrong.append(
-                    f"account {parent_id!r}: {name} is {own}, and its children's is {below}"
-                )
-    return wrong
 
 
 def _wrong_in_sums(
     by_id: Mapping[AccountId, Account], leases: Iterable[Lease], *, complete: bool
 ) -> list[str]:
     wrong: list[str] = []
-    direct: defaultdict[AccountId, _Sums] = defaultdict(_Sums)
-    for lease in leases:
-        if lease.account_id not in by_id:
-            wrong.append(f"lease {lease.lease_id!r}: no account {lease.account_id!r}")
-            continue
-        leased_nanousd = 0 if lease.state in _ENDED else lease.granted_nanousd - lease.spent_nanousd
-        direct[lease.account_id].add(lease.spent_nanousd, leased_nanousd, lease.overrun_nanousd)
     sums: defaultdict[AccountId, _Sums] = defaultdict(_Sums)
-    for account_id, own in direct.items():
-        at: AccountId | None = account_id
-        while at is not None:
-            sums[at].add(own.spent_nanousd, own.leased_nanousd, own.overrun_nanousd)
-            at = by_id[at].parent_id
+    for lease in leases:
+        leased_nanousd = 0 if lease.state in _ENDED else lease.granted_nanousd - lease.spent_nanousd
+        for account_id in lease.account_ids:
+            if account_id not in by_id:
+                wrong.append(f"lease {lease.lease_id!r}: no account {account_id!r}")
+                continue
+            sums[account_id].add(lease.spent_nanousd, leased_nanousd, lease.overrun_nanousd)
     for account in by_id.values():
         of_leases = sums[account.account_id]
         pairs = [("leased", account.leased_nanousd, of_leases.leased_nanousd)]
@@ -192,21 +160,30 @@ def replay(entries: Iterable[JournalEntry], *, onto: Balances = EMPTY) -> Balanc
 class _Purse:
     """An account under reconstruction."""
 
-    parent_id: AccountId | None
-    allocated: int
+    scope_id: ScopeId
+    allocated: int | None
+    mode: Mode
+    ends_at_us: int | None
     spent: int = 0
     leased: int = 0
     overrun: int = 0
+
+    def holds(self, allocated: int | None, mode: Mode) -> bool:
+        """Whether what is spent and leased fits into such an allocation."""
+        if allocated is None or mode is not Mode.RESTRICTIVE:
+            return True
+        return self.spent + self.leased <= allocated
 
 
 @dataclass(slots=True)
 class _Loan:
     """A lease under reconstruction."""
 
-    account_id: AccountId
+    account_ids: tuple[AccountId, ...]
     agent_id: AgentId
     granted: int
     expires_at_us: int
+    period_ends_at_us: int | None
     spent: int = 0
     overrun: int = 0
     sequence: int = 0
@@ -226,8 +203,10 @@ class _Fold:
         self._lsn = onto.lsn
         self._purses = {
             account_id: _Purse(
-                account.parent_id,
+                account.scope_id,
                 account.allocated_nanousd,
+                account.mode,
+                account.ends_at_us,
                 account.spent_nanousd,
                 account.leased_nanousd,
                 account.overrun_nanousd,
@@ -236,10 +215,11 @@ class _Fold:
         }
         self._loans = {
             lease_id: _Loan(
-                lease.account_id,
+                lease.account_ids,
                 lease.agent_id,
                 lease.granted_nanousd,
                 lease.expires_at_us,
+                lease.period_ends_at_us,
                 lease.spent_nanousd,
                 lease.overrun_nanousd,
                 lease.sequence,
@@ -263,18 +243,20 @@ class _Fold:
         accounts = {
             account_id: Account(
                 account_id,
-                purse.parent_id,
+                purse.scope_id,
                 purse.allocated,
                 purse.spent,
                 purse.leased,
                 purse.overrun,
+                purse.mode,
+                purse.ends_at_us,
             )
             for account_id, purse in self._purses.items()
         }
         leases = {
             lease_id: Lease(
                 lease_id,
-                loan.account_id,
+                loan.account_ids,
                 loan.agent_id,
                 loan.granted,
                 loan.spent,
@@ -284,6 +266,7 @@ class _Fold:
                 loan.ending,
                 loan.expires_at_us,
                 loan.settle_until_us,
+                loan.period_ends_at_us,
             )
             for lease_id, loan in self._loans.items()
         }
@@ -298,35 +281,46 @@ class _Fold:
             taker(entry)
 
     def _open_account(self, entry: JournalEntry) -> None:
-        parent_id = entry.body["parent"]
+        body = entry.body
         if entry.subject in self._purses:
             raise JournalContradiction(entry, "it exists already")
-        if parent_id is not None and parent_id not in self._purses:
-            raise JournalContradiction(entry, f"its parent {parent_id!r} does not exist")
-        self._purses[AccountId(entry.subject)] = _Purse(parent_id, entry.body["allocated"])
+        self._purses[AccountId(entry.subject)] = _Purse(
+            # Before there were scopes, every account was an agent's.
+            ScopeId(body.get("scope", f"agent:{entry.subject}")),
+            body["allocated"],
+            Mode(body.get("mode", Mode.RESTRICTIVE)),
+            body.get("ends_at_us"),
+        )
 
     def _reallocate(self, entry: JournalEntry) -> None:
         purse = self._purses.get(AccountId(entry.subject))
         if purse is None:
             raise JournalContradiction(entry, "it does not exist")
         previous, allocated = entry.body["previous"], entry.body["allocated"]
+        mode = Mode(entry.body.get("mode", purse.mode))
         if purse.allocated != previous:
             raise JournalContradiction(entry, f"{purse.allocated} was allocated, not {previous}")
-        if allocated < purse.spent + purse.leased:
+        if not purse.holds(allocated, mode):
             raise JournalContradiction(entry, f"{purse.spent + purse.leased} is spent and leased")
-        purse.allocated = allocated
+        purse.allocated, purse.mode = allocated, mode
 
     def _open_lease(self, entry: JournalEntry) -> None:
         if entry.subject in self._loans:
             raise JournalContradiction(entry, "it exists already")
+        body = entry.body
         loan = _Loan(
-            AccountId(entry.body["account"]),
+            (AccountId(body["account"]), *map(AccountId, body.get("above", ()))),
             AgentId(entry.agent_id),
-            entry.body["granted"],
-            entry.body["expires_at_us"],
+            body["granted"],
+            body["expires_at_us"],
+            body.get("period_ends_at_us"),
         )
+        for account_id in loan.account_ids:
+            purse = self._purses.get(account_id)
+            if purse and purse.ends_at_us is not None and entry.at_us >= purse.ends_at_us:
+                raise JournalContradiction(entry, f"account {account_id!r} was over")
         self._loans[LeaseId(entry.subject)] = loan
-        self._move(entry, loan.account_id, leased=loan.granted)
+        self._move(entry, loan, leased=loan.granted)
 
     def _use(self, entry: JournalEntry) -> None:
         loan = self._loan(entry)
@@ -345,7 +339,7 @@ class _Fold:
         loan.spent += covered
         loan.overrun += over
         loan.sequence = sequence
-        self._move(entry, loan.account_id, spent=covered, leased=-covered, overrun=over)
+        self._move(entry, loan, spent=covered, leased=-covered, overrun=over)
 
     def _grow(self, entry: JournalEntry) -> None:
         loan = self._loan(entry)
@@ -354,7 +348,7 @@ class _Fold:
         added = entry.body["added"]
         loan.granted += added
         loan.expires_at_us = entry.body["expires_at_us"]
-        self._move(entry, loan.account_id, leased=added)
+        self._move(entry, loan, leased=added)
 
     def _drain(self, entry: JournalEntry) -> None:
         loan = self._loan(entry)
@@ -374,7 +368,7 @@ class _Fold:
         if returned != loan.left:
             raise JournalContradiction(entry, f"{returned} was returned; {loan.left} was left")
         loan.state, loan.ending = state, None
-        self._move(entry, loan.account_id, leased=-returned)
+        self._move(entry, loan, leased=-returned)
 
     def _loan(self, entry: JournalEntry) -> _Loan:
         loan = self._loans.get(LeaseId(entry.subject))
@@ -385,24 +379,22 @@ class _Fold:
     def _move(
         self,
         entry: JournalEntry,
-        leaf_id: AccountId,
+        loan: _Loan,
         *,
         spent: int = 0,
         leased: int = 0,
         overrun: int = 0,
     ) -> None:
-        at: AccountId | None = leaf_id
-        while at is not None:
-            purse = self._purses.get(at)
+        for account_id in loan.account_ids:
+            purse = self._purses.get(account_id)
             if purse is None:
-                raise JournalContradiction(entry, f"account {at!r} does not exist")
+                raise JournalContradiction(entry, f"account {account_id!r} does not exist")
             purse.spent += spent
             purse.leased += leased
             purse.overrun += overrun
-            if purse.leased < 0 or purse.allocated < purse.spent + purse.leased:
+            if purse.leased < 0 or not purse.holds(purse.allocated, purse.mode):
                 raise JournalContradiction(
                     entry,
-                    f"account {at!r} would have {purse.leased} leased and {purse.spent} spent "
-                    f"of {purse.allocated}",
+                    f"account {account_id!r} would have {purse.leased} leased and {purse.spent} "
+                    f"spent of {purse.allocated}",
                 )
-            at = purse.parent_id

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from steward_server.budget import entries, ledger, store
+from steward_server.budget.allocation import lendable_nanousd
 from steward_server.budget.ledger_errors import LedgerError
 from steward_server.budget.refusals import reused
 from steward_server.budget.store import Terms, Written
-from steward_server.budget.values import Account, AccountId, Lease, LeasePolicy, LeaseState, Path
+from steward_server.budget.values import Account, AccountId, Lease, LeasePolicy, LeaseState
 from steward_server.db import Transaction
 from steward_server.errors import NotFound, StewardError
 from steward_server.events.store import NewEntry, append, head
@@ -95,7 +96,7 @@ async def book(
 ) -> list[Answer | NotFound]:
     """Book batches in order; NotFound is the answer to one whose agent has no such lease."""
     leases = await store.leases(transaction, [batch.lease_id for batch in batches])
-    account_ids = [lease.account_id for lease, _ in leases.values()]
+    account_ids = [each for lease, _ in leases.values() for each in lease.account_ids]
     accounts = await store.accounts(transaction, account_ids)
     priced: list[Sequence[Fact | StewardError] | None] = []
     for batch in batches:
@@ -183,7 +184,10 @@ class _Page:
     def book(self, batch: Batch, facts: Sequence[Fact | StewardError]) -> _Draft:
         lease_id, agent_id = batch.lease_id, batch.agent_id
         lease = first_lease = self.leases[lease_id]
-        path = first_path = self._path(lease.account_id)
+        path = first_path = tuple([self._accounts[each] for each in lease.account_ids])
+        limited = [at for at, account in enumerate(path) if account.allocated_nanousd is not None]
+        ends_at_us = lease.period_ends_at_us
+        is_adjusted = ends_at_us is not None and self._now_us >= ends_at_us
         written = self.entries
         outcomes: list[Outcome | _Entered] = []
         last_at: int | None = None
@@ -206,13 +210,16 @@ class _Page:
             except LedgerError as refusal:
                 outcomes.append(refusal)
                 continue
-            before, path, lease = path[0], booking.path, booking.lease
+            before, path, lease = path, booking.path, booking.lease
             last_at = len(written)
             entered = _Entered(last_at, _usage_body(fact, booking))
+            if is_adjusted:
+                entered.body["adjusts"] = True
             outcomes.append(entered)
             self._new[key] = (entered, fact)
             written.append(NewEntry("usage", entered.body, agent_id, lease_id, fact.request_id))
-            written.extend(entries.warnings(before, path[0]))
+            for at in limited:
+                written.extend(entries.warnings(before[at], path[at]))
         if last_at is not None:
             if lease.state is not first_lease.state:
                 written.append(entries.draining(lease, "overrun"))
@@ -222,13 +229,7 @@ class _Page:
             for account in path:
                 self._accounts[account.account_id] = account
                 self.changed_accounts[account.account_id] = None
-        return _Draft(outcomes, lease, ledger.tightest(path).available_nanousd, last_at)
-
-    def _path(self, account_id: AccountId) -> Path:
-        account = self._accounts[account_id]
-        if account.parent_id is None:
-            return (account,)
-        return (account, *self._path(account.parent_id))
+        return _Draft(outcomes, lease, lendable_nanousd(path), last_at)
 
     def _answer_again(self, key: tuple[str, str], fact: Fact) -> Outcome | _Entered:
         known = self._known.get(key)
@@ -257,7 +258,7 @@ def _usage_body(fact: Fact, booking: ledger.Booking) -> dict[str, Any]:
         "certainty": fact.certainty,
         "at_us": fact.at_us,
         "spent": path[0].used_nanousd,
-        "available": ledger.tightest(path).available_nanousd,
+        "available": lendable_nanousd(path),
         "lease_spent": lease.spent_nanousd,
         "lease_left": lease.remaining_nanousd,
         "lease_state": lease.state,

@@ -6,26 +6,18 @@ are handed the `Desk` where they need the money of an agent moved together with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steward_server.balance import Balance
-from steward_server.budget import entries, ledger, store
+from steward_server.budget import chart, entries, ledger, store
+from steward_server.budget.allocation import lendable_nanousd
 from steward_server.budget.ledger import Denial, Growth, Opening
-from steward_server.budget.ledger_errors import LeaseClosed, LedgerError
-from steward_server.budget.refusals import refused, reused
+from steward_server.budget.ledger_errors import LeaseClosed
+from steward_server.budget.refusals import reused
 from steward_server.budget.store import Terms
-from steward_server.budget.values import (
-    Account,
-    AccountId,
-    AgentId,
-    Lease,
-    LeaseId,
-    LeasePolicy,
-    Path,
-)
-from steward_server.db import Reader, Transaction
+from steward_server.budget.treasury import Treasury
+from steward_server.budget.values import AgentId, Lease, LeaseId, Path, scope_of_agent
+from steward_server.db import Transaction
 from steward_server.events.store import NewEntry, append, head
 
 SWEEP_AT_ONCE = 200
@@ -75,78 +67,8 @@ class Returned:
     lsn: int
 
 
-class Desk:
+class Desk(Treasury):
     """Moves money between accounts and leases."""
-
-    def __init__(self, policy: LeasePolicy) -> None:
-        self.policy = policy
-
-    # For the rooms of agents and tokens.
-
-    async def open_account(
-        self, transaction: Transaction, *, agent_id: str, allocated_nanousd: int, now_us: int
-    ) -> None:
-        """Give a new agent its budget."""
-        account = Account(AccountId(agent_id), None, allocated_nanousd, 0, 0, 0)
-        await store.insert_account(transaction, account)
-        body = {"parent": None, "allocated": allocated_nanousd}
-        await append(transaction, now_us, NewEntry("account.opened", body, agent_id, agent_id))
-
-    async def reallocate(
-        self, transaction: Transaction, *, agent_id: str, allocated_nanousd: int, now_us: int
-    ) -> None:
-        """Set what an agent may spend in all.
-
-        Raises:
-            FailedPrecondition: BUDGET_BELOW_COMMITTED, less than is spent and leased already.
-        """
-        before = await store.path(transaction, agent_id)
-        try:
-            after = ledger.reallocate(before, allocated_nanousd)
-        except LedgerError as error:
-            raise refused(error) from error
-        await store.save_accounts(transaction, after[:1])
-        body = {"allocated": allocated_nanousd, "previous": before[0].allocated_nanousd}
-        await append(
-            transaction,
-            now_us,
-            NewEntry("account.reallocated", body, agent_id, agent_id),
-            *entries.warnings(before[0], after[0]),
-        )
-
-    async def balances(self, reader: Reader, agent_ids: Sequence[str]) -> dict[str, Balance]:
-        """The money of each of these agents."""
-        marks = ", ".join("?" * len(agent_ids))
-        rows = await reader.fetch_all(
-            "SELECT account_id, parent_id, allocated_nanousd, spent_nanousd, leased_nanousd,"
-            " overrun_nanousd, (SELECT count(*) FROM lease WHERE lease.account_id ="
-            " account.account_id AND state IN ('active', 'draining')) AS open_leases"
-            f" FROM account WHERE account_id IN ({marks})",
-            *agent_ids,
-        )
-        found = {}
-        for row in rows:
-            account = store.account_of(row)
-            found[account.account_id] = Balance(
-                allocated_nanousd=account.allocated_nanousd,
-                spent_nanousd=account.spent_nanousd,
-                leased_nanousd=account.leased_nanousd,
-                overrun_nanousd=account.overrun_nanousd,
-                available_nanousd=account.available_nanousd,
-                open_leases=row["open_leases"],
-            )
-        return {str(name): balance for name, balance in found.items()}
-
-    async def drain(self, transaction: Transaction, *, agent_id: str, why: str, now_us: int) -> int:
-        """Revoke what is lent to an agent: calls under way settle, none starts. How many leases."""
-        count = 0
-        for lease in await store.open_leases(transaction, agent_id):
-            revoked = ledger.revoke(lease, now_us, self.policy)
-            if revoked is not lease:
-                await store.save_leases(transaction, [revoked])
-                await append(transaction, now_us, entries.draining(revoked, why))
-                count += 1
-        return count
 
     # For runtimes.
 
@@ -168,7 +90,7 @@ class Desk:
             LeaseClosed: the lease it opened has ended; nothing is to be handed over for it.
             BudgetExceeded: too little is left.
         """
-        before = await store.path(transaction, agent_id)
+        before = await chart.path(transaction, scope_of_agent(agent_id), now_us)
         if terms.request_id is not None:
             repeated = await store.lease_by_request(transaction, agent_id, terms.request_id)
             if repeated is not None:
@@ -189,9 +111,10 @@ class Desk:
             policy=self.policy,
         )
         lease = opening.lease
-        available_nanousd = ledger.tightest(opening.path).available_nanousd
+        available_nanousd = lendable_nanousd(opening.path)
         body = {
             "account": lease.account_id,
+            "above": lease.account_ids[1:],
             "granted": lease.granted_nanousd,
             "requested": opening.requested_nanousd,
             "available": available_nanousd,
@@ -199,6 +122,7 @@ class Desk:
             "token": terms.token_id,
             "runtime": terms.runtime_id,
             "expires_at_us": lease.expires_at_us,
+            "period_ends_at_us": lease.period_ends_at_us,
         }
         entry = NewEntry("lease.opened", body, agent_id, lease.lease_id, terms.request_id)
         lsn = await append(transaction, now_us, entry)
@@ -231,7 +155,7 @@ class Desk:
                 if known.body["asked"] != requested_nanousd:
                     raise reused(request_id, str(known.body["asked"]))
                 return _grown(known.body, known.lsn)
-        path = await store.path(transaction, lease.account_id)
+        path = await store.path_of(transaction, lease)
         growth = ledger.grow(
             path,
             lease,
@@ -269,7 +193,7 @@ class Desk:
             LeaseClosed: it has ended already.
         """
         lease, _ = await store.lease(transaction, lease_id, agent_id)
-        path = await store.path(transaction, lease.account_id)
+        path = await store.path_of(transaction, lease)
         closing = ledger.give_back(path, lease, now_us=now_us)
         differs = believed_spent_nanousd not in (None, lease.spent_nanousd)
         entry = entries.ended(closing.lease, closing.returned_nanousd)
@@ -278,7 +202,7 @@ class Desk:
         lsn = await append(transaction, now_us, entry)
         await store.save_leases(transaction, [closing.lease])
         await store.save_accounts(transaction, closing.path)
-        available_nanousd = ledger.tightest(closing.path).available_nanousd
+        available_nanousd = lendable_nanousd(closing.path)
         return Returned(closing.lease, closing.returned_nanousd, available_nanousd, lsn)
 
     async def touch_lease(
@@ -298,7 +222,8 @@ class Desk:
     # For the clock.
 
     async def sweep(self, transaction: Transaction, now_us: int) -> int:
-        """Let leases drain and end whose time is over; how many moved."""
+        """Let leases drain and end, and periods begin, whose time has come; how many moved."""
+        begun_count = await chart.roll(transaction, now_us, SWEEP_AT_ONCE)
         overdue = await store.overdue_leases(transaction, now_us, SWEEP_AT_ONCE)
         for lease in overdue:
             if lease.is_expiry_due(now_us):
@@ -306,14 +231,14 @@ class Desk:
                 await store.save_leases(transaction, [draining])
                 await append(transaction, now_us, entries.draining(draining, "expired"))
                 continue
-            path = await store.path(transaction, lease.account_id)
+            path = await store.path_of(transaction, lease)
             closing = ledger.end_draining(path, lease, now_us)
             await append(
                 transaction, now_us, entries.ended(closing.lease, closing.returned_nanousd)
             )
             await store.save_leases(transaction, [closing.lease])
             await store.save_accounts(transaction, closing.path)
-        return len(overdue)
+        return begun_count + len(overdue)
 
 
 def _growth_body(
@@ -330,7 +255,7 @@ def _growth_body(
         "expires_at_us": lease.expires_at_us,
         "lease_granted": lease.granted_nanousd,
         "lease_spent": lease.spent_nanousd,
-        "available": ledger.tightest(path).available_nanousd,
+        "available": lendable_nanousd(path),
     }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from steward_server.budget import ledger
-from steward_server.budget.values import Account, Lease
+from steward_server.budget import allocation
+from steward_server.budget.values import Account, Lease, agent_of
 from steward_server.events.store import NewEntry
 
 
@@ -16,11 +16,12 @@ def warnings(before: Account, after: Account) -> list[NewEntry]:
                 "threshold": percent,
                 "spent": after.used_nanousd,
                 "limit": after.allocated_nanousd,
+                "scope": after.scope_id,
             },
-            after.account_id,
+            agent_of(after.scope_id),
             after.account_id,
         )
-        for percent in ledger.thresholds_crossed(before, after, frozenset())
+        for percent in allocation.thresholds_crossed(before, after, frozenset())
     ]
 
 

@@ -1,14 +1,15 @@
 """The ledger: what may be lent, spent and given back. Pure: no clock, no storage, no transport.
 
-Money is free, leased or spent, in nano-dollars. A path is an account and its parents, leaf first;
-every rule moves the whole path or nothing. A rule returns new values and leaves its arguments be.
+Money is free, leased or spent, in nano-dollars. A path is the accounts a lease draws on, that of
+its agent first; every rule moves the whole path or nothing. What an account allows stands in
+`allocation.py`. A rule returns new values and leaves its arguments be.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from steward_server.budget.allocation import lendable_nanousd, tightest
 from steward_server.budget.ledger_errors import (
-    BudgetBelowCommitted,
     BudgetExceeded,
     IllegalTransition,
     InvalidAmount,
@@ -29,7 +30,8 @@ from steward_server.budget.values import (
     Path,
 )
 
-WARNING_PERCENTS = (50, 80, 95, 100)
+_make = tuple.__new__
+"""Makes a named tuple in half the time its own constructor takes; each usage makes several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,6 @@ class Closing:
     ended_at_us: int
 
 
-def tightest(path: Path) -> Account:
-    """The account of the path that can lend least: the limit on what a lease can get."""
-    if len(path) == 1:
-        return path[0]
-    return min(path, key=lambda account: account.available_nanousd)
-
-
 def open_lease(
     path: Path,
     *,
@@ -103,8 +98,10 @@ def open_lease(
 ) -> Opening:
     """Lend money to a new lease: as much of the request as the whole path can give.
 
+    The lease ends with the first period of the path to end, if not before.
+
     Args:
-        path: where the money comes from, leaf first.
+        path: where the money comes from, the agent's account first; none of it is over.
         lease_id: a name never used before.
         agent_id: who spends it.
         requested_nanousd: None asks for the default tranche; above the maximum is cut to it.
@@ -116,19 +113,21 @@ def open_lease(
         InvalidAmount: the request is not above 0, or the minimum is negative or out of its reach.
         BudgetExceeded: nothing is available, or less than the minimum.
     """
-    _check_links(path)
     requested_nanousd, wanted_nanousd = _wanted(requested_nanousd, policy)
     if not 0 <= minimum_nanousd <= wanted_nanousd:
         raise InvalidAmount(
             "minimum_nanousd", minimum_nanousd, f"from 0 to what can be granted, {wanted_nanousd}"
         )
-    source = tightest(path)
-    granted_nanousd = min(wanted_nanousd, source.available_nanousd)
+    granted_nanousd = min(wanted_nanousd, lendable_nanousd(path))
     if granted_nanousd == 0 or granted_nanousd < minimum_nanousd:
-        raise BudgetExceeded(agent_id, requested_nanousd, granted_nanousd, source.account_id)
+        source = tightest(path)
+        raise BudgetExceeded(agent_id, requested_nanousd, granted_nanousd, source.scope_id)
+    ends = [account.ends_at_us for account in path if account.ends_at_us is not None]
+    period_ends_at_us = min(ends, default=None)
+    expires_at_us = now_us + policy.lease_ttl_ms * 1_000
     lease = Lease(
         lease_id=lease_id,
-        account_id=path[0].account_id,
+        account_ids=tuple([account.account_id for account in path]),
         agent_id=agent_id,
         granted_nanousd=granted_nanousd,
         spent_nanousd=0,
@@ -136,8 +135,9 @@ def open_lease(
         sequence=0,
         state=LeaseState.ACTIVE,
         ending=None,
-        expires_at_us=now_us + policy.lease_ttl_ms * 1_000,
+        expires_at_us=_within(period_ends_at_us, expires_at_us),
         settle_until_us=0,
+        period_ends_at_us=period_ends_at_us,
     )
     return Opening(
         _lend(path, granted_nanousd), lease, requested_nanousd, granted_nanousd < requested_nanousd
@@ -174,7 +174,8 @@ def book(path: Path, lease: Lease, *, sequence: int, cost_nanousd: int, now_us: 
     if sequence not in (0, expected):
         refusal = SequenceGap if sequence > expected else SequenceReused
         raise refusal(lease.lease_id, expected, sequence)
-    _check_leaf(path, lease)
+    if path[0].account_id != lease.account_ids[0] or len(path) != len(lease.account_ids):
+        _check_path(path, lease)
     remaining_nanousd = lease.remaining_nanousd
     if cost_nanousd <= remaining_nanousd:
         covered_nanousd, overrun_nanousd = cost_nanousd, 0
@@ -188,32 +189,51 @@ def book(path: Path, lease: Lease, *, sequence: int, cost_nanousd: int, now_us: 
         settle_until_us = max(lease.expires_at_us, now_us)
     booked_path = tuple(
         [
-            Account(
-                account.account_id,
-                account.parent_id,
-                account.allocated_nanousd,
-                account.spent_nanousd + covered_nanousd,
-                account.leased_nanousd - covered_nanousd,
-                account.overrun_nanousd + overrun_nanousd,
+            _make(
+                Account,
+                (
+                    account_id,
+                    scope_id,
+                    allocated_nanousd,
+                    spent_nanousd + covered_nanousd,
+                    leased_nanousd - covered_nanousd,
+                    before_nanousd + overrun_nanousd,
+                    mode,
+                    ends_at_us,
+                ),
             )
-            for account in path
+            for (
+                account_id,
+                scope_id,
+                allocated_nanousd,
+                spent_nanousd,
+                leased_nanousd,
+                before_nanousd,
+                mode,
+                ends_at_us,
+            ) in path
         ]
     )
-    booked_lease = Lease(
-        lease.lease_id,
-        lease.account_id,
-        lease.agent_id,
-        lease.granted_nanousd,
-        lease.spent_nanousd + covered_nanousd,
-        lease.overrun_nanousd + overrun_nanousd,
-        expected,
-        state,
-        ending,
-        lease.expires_at_us,
-        settle_until_us,
+    booked_lease = _make(
+        Lease,
+        (
+            lease.lease_id,
+            lease.account_ids,
+            lease.agent_id,
+            lease.granted_nanousd,
+            lease.spent_nanousd + covered_nanousd,
+            lease.overrun_nanousd + overrun_nanousd,
+            expected,
+            state,
+            ending,
+            lease.expires_at_us,
+            settle_until_us,
+            lease.period_ends_at_us,
+        ),
     )
-    return Booking(
-        booked_path, booked_lease, expected, cost_nanousd, covered_nanousd, overrun_nanousd
+    return _make(
+        Booking,
+        (booked_path, booked_lease, expected, cost_nanousd, covered_nanousd, overrun_nanousd),
     )
 
 
@@ -227,8 +247,7 @@ def grow(
     Raises:
         InvalidAmount: the request is not above 0.
     """
-    _check_links(path)
-    _check_leaf(path, lease)
+    _check_path(path, lease)
     requested_nanousd, wanted_nanousd = _wanted(requested_nanousd, policy)
     if lease.state is LeaseState.DRAINING:
         return Denial("lease_draining")
@@ -236,7 +255,7 @@ def grow(
         return Denial("lease_ended")
     if lease.is_expiry_due(now_us):
         return Denial("lease_expired")
-    added_nanousd = min(wanted_nanousd, tightest(path).available_nanousd)
+    added_nanousd = min(wanted_nanousd, lendable_nanousd(path))
     if added_nanousd == 0:
         return Denial("insufficient_budget")
     grown = lease._replace(
@@ -264,7 +283,7 @@ def touch(lease: Lease, *, now_us: int, policy: LeasePolicy) -> Lease:
         return lease
     return Lease(
         lease.lease_id,
-        lease.account_id,
+        lease.account_ids,
         lease.agent_id,
         lease.granted_nanousd,
         lease.spent_nanousd,
@@ -274,6 +293,7 @@ def touch(lease: Lease, *, now_us: int, policy: LeasePolicy) -> Lease:
         lease.ending,
         expires_at_us,
         lease.settle_until_us,
+        lease.period_ends_at_us,
     )
 
 
@@ -297,6 +317,16 @@ def begin_expiry(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
     The same lease comes back if it is not due.
     """
     if not lease.is_expiry_due(now_us):
+        return lease
+    return cut_short(lease, now_us, policy)
+
+
+def cut_short(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
+    """Let an active lease drain before its time, to end EXPIRED: its money is of another period.
+
+    The same lease comes back if it is not active.
+    """
+    if lease.state is not LeaseState.ACTIVE:
         return lease
     return lease._replace(
         state=_next(lease, LeaseState.DRAINING),
@@ -341,59 +371,6 @@ def end_draining(path: Path, lease: Lease, now_us: int) -> Closing:
     return _end(path, lease, to, now_us)
 
 
-def reallocate(path: Path, allocated_nanousd: int) -> Path:
-    """Set the allocation of the leaf. Parents stay: only leased and spent money counts there.
-
-    Raises:
-        InvalidAmount: negative, or above `MAX_BALANCE_NANOUSD`.
-        BudgetBelowCommitted: less than is spent and leased.
-    """
-    if not 0 <= allocated_nanousd <= MAX_BALANCE_NANOUSD:
-        raise InvalidAmount(
-            "allocated_nanousd", allocated_nanousd, f"from 0 to {MAX_BALANCE_NANOUSD}"
-        )
-    leaf, *parents = path
-    if allocated_nanousd < leaf.committed_nanousd:
-        raise BudgetBelowCommitted(leaf.account_id, allocated_nanousd, leaf.committed_nanousd)
-    reallocated = Account(
-        leaf.account_id,
-        leaf.parent_id,
-        allocated_nanousd,
-        leaf.spent_nanousd,
-        leaf.leased_nanousd,
-        leaf.overrun_nanousd,
-    )
-    return (reallocated, *parents)
-
-
-def thresholds_crossed(before: Account, after: Account, already: frozenset[int]) -> tuple[int, ...]:
-    """The percents of its allocation that the account's use has reached by this change.
-
-    Those in `already` are left out. An account that used nothing has reached nothing.
-    """
-    used_before, used_after = before.used_nanousd, after.used_nanousd
-    if (
-        before.allocated_nanousd == after.allocated_nanousd > 0
-        and used_before > 0
-        and used_before * 20 // before.allocated_nanousd
-        == used_after * 20 // after.allocated_nanousd
-    ):
-        return ()  # every percent is a twentieth: within one, and that is nearly always, none lies
-    return tuple(
-        [
-            percent
-            for percent in WARNING_PERCENTS
-            if _reached(used_after, after.allocated_nanousd, percent)
-            and not _reached(used_before, before.allocated_nanousd, percent)
-            and percent not in already
-        ]
-    )
-
-
-def _reached(used_nanousd: int, allocated_nanousd: int, percent: int) -> bool:
-    return used_nanousd > 0 and used_nanousd * 100 >= percent * allocated_nanousd
-
-
 def _wanted(requested_nanousd: int | None, policy: LeasePolicy) -> tuple[int, int]:
     """What was asked for, and how much of it may be lent at once."""
     if requested_nanousd is None:
@@ -406,20 +383,15 @@ def _wanted(requested_nanousd: int | None, policy: LeasePolicy) -> tuple[int, in
 def _lend(path: Path, amount_nanousd: int) -> Path:
     """Move free money to leased along the path; back, if negative."""
     return tuple(
-        Account(
-            account.account_id,
-            account.parent_id,
-            account.allocated_nanousd,
-            account.spent_nanousd,
-            account.leased_nanousd + amount_nanousd,
-            account.overrun_nanousd,
-        )
-        for account in path
+        [
+            account._replace(leased_nanousd=account.leased_nanousd + amount_nanousd)
+            for account in path
+        ]
     )
 
 
 def _end(path: Path, lease: Lease, to: LeaseState, now_us: int) -> Closing:
-    _check_leaf(path, lease)
+    _check_path(path, lease)
     state = _next(lease, to)
     returned_nanousd = lease.remaining_nanousd
     return Closing(
@@ -438,22 +410,22 @@ def _next(lease: Lease, to: LeaseState) -> LeaseState:
 
 def _renewed_us(lease: Lease, now_us: int, policy: LeasePolicy) -> int:
     """Never earlier than promised before, should the policy or the clock have moved."""
-    return max(lease.expires_at_us, now_us + policy.lease_ttl_ms * 1_000)
+    expires_at_us = max(lease.expires_at_us, now_us + policy.lease_ttl_ms * 1_000)
+    return _within(lease.period_ends_at_us, expires_at_us)
 
 
-def _check_leaf(path: Path, lease: Lease) -> None:
-    if path[0].account_id != lease.account_id:
+def _within(period_ends_at_us: int | None, expires_at_us: int) -> int:
+    if period_ends_at_us is None or expires_at_us < period_ends_at_us:
+        return expires_at_us
+    return period_ends_at_us
+
+
+def _check_path(path: Path, lease: Lease) -> None:
+    account_ids = tuple([account.account_id for account in path])
+    if account_ids != lease.account_ids:
         raise ValueError(
-            f"lease {lease.lease_id!r} is of account {lease.account_id!r}; "
-            f"the path starts at {path[0].account_id!r}"
+            f"lease {lease.lease_id!r} draws on {lease.account_ids}; the path is {account_ids}"
         )
-
-
-def _check_links(path: Path) -> None:
-    parents = [account.parent_id for account in path]
-    above = [*(account.account_id for account in path[1:]), None]
-    if not path or parents != above:
-        raise ValueError(f"a path goes leaf to root; parents are {parents}, accounts above {above}")
 
 
 def _check_overrun(path: Path, cost_nanousd: int, overrun_nanousd: int) -> None:

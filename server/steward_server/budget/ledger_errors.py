@@ -2,7 +2,14 @@
 
 from typing import ClassVar
 
-from steward_server.budget.values import NANOUSD_PER_USD, AccountId, AgentId, LeaseId, LeaseState
+from steward_server.budget.values import (
+    NANOUSD_PER_USD,
+    AccountId,
+    AgentId,
+    LeaseId,
+    LeaseState,
+    ScopeId,
+)
 
 
 class LedgerError(Exception):
@@ -21,10 +28,10 @@ class BudgetExceeded(LedgerError):
     reason = "BUDGET_EXCEEDED"
 
     def __init__(
-        self, agent_id: AgentId, requested_nanousd: int, available_nanousd: int, scope: AccountId
+        self, agent_id: AgentId, requested_nanousd: int, available_nanousd: int, scope: ScopeId
     ) -> None:
         super().__init__(
-            f"agent {agent_id!r} asked for {_dollars(requested_nanousd)} and account {scope!r} can "
+            f"agent {agent_id!r} asked for {_dollars(requested_nanousd)} and {scope!r} can "
             f"lend {_dollars(available_nanousd)}; raise its budget or return open leases"
         )
         self.agent_id = agent_id

@@ -6,7 +6,7 @@ Stands between the wire and the desk: checks, one transaction, the answer.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from steward.budget.v1 import budget_pb2 as pb
@@ -131,10 +131,6 @@ class BudgetRoom:
             if agent.stop_wanted:
                 raise _stopped(agent_id)
             key = await self.providers.key_for(transaction, _provider_of(request, agent_id, agent))
-            # Sealed before lending: a key that cannot be sealed to must not cost money.
-            sealer = Sealer(key.api_key, request.public_key, ic_token)
-            expires_at_us = now_us + self.desk.policy.lease_ttl_ms * 1_000
-            sealed = sealer.seal(lease_id, agent_id, expires_at_us)
             await self.agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
             terms = Terms(
                 provider=key.name,
@@ -157,8 +153,9 @@ class BudgetRoom:
             if lent.lease.lease_id != lease_id:
                 # A repetition: the lease goes on with the provider it was opened for.
                 key = await self.providers.key_for(transaction, lent.terms.provider)
-                sealer = replace(sealer, secret=key.api_key)
-                sealed = sealer.seal(lent.lease.lease_id, agent_id, lent.lease.expires_at_us)
+            # A key that cannot be sealed to costs no money: what was lent is undone with this.
+            sealer = Sealer(key.api_key, request.public_key, ic_token)
+            sealed = sealer.seal(lent.lease.lease_id, agent_id, lent.lease.expires_at_us)
             return key, lent, sealed
 
         return self._granted(*await self.run(lend), now_us)

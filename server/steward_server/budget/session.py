@@ -15,7 +15,7 @@ import structlog
 from google.rpc import status_pb2
 
 from steward.budget.v1 import budget_pb2 as pb
-from steward_server.budget import ledger, store
+from steward_server.budget import chart, store
 from steward_server.budget.bookings import Answer, Batch, Booked, Outcome
 from steward_server.budget.inbox import Inbox, Incoming
 from steward_server.budget.ledger_errors import LedgerError
@@ -23,7 +23,7 @@ from steward_server.budget.refusals import refused
 from steward_server.budget.requests import LEASE_STATES, facts_of, status_of
 from steward_server.budget.room import BudgetRoom, desired
 from steward_server.budget.teller import MAX_USAGES
-from steward_server.budget.values import Lease, LeaseState
+from steward_server.budget.values import Lease, LeaseState, scope_of_agent
 from steward_server.calls import Call, Refused
 from steward_server.checks import Checks
 from steward_server.db import Transaction
@@ -304,8 +304,8 @@ class _Session:
         return controls
 
     async def _available_nanousd(self) -> int:
-        path = await store.path(self._room.database, self._agent_id)
-        return ledger.tightest(path).available_nanousd
+        scope_id = scope_of_agent(self._agent_id)
+        return await chart.available_nanousd(self._room.database, scope_id, self._room.clock())
 
     def _status(self, error: Exception) -> status_pb2.Status:
         if isinstance(error, LedgerError):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from steward_server.budget.period import Period
 from steward_server.budget.values import (
     Account,
     AccountId,
@@ -15,7 +16,9 @@ from steward_server.budget.values import (
     Lease,
     LeaseId,
     LeaseState,
+    Mode,
     Path,
+    ScopeId,
 )
 from steward_server.db import Reader, Row, Transaction
 from steward_server.errors import NotFound
@@ -25,10 +28,18 @@ IS_OPEN = "state IN ('active', 'draining')"
 
 STATES = {state.value: state for state in LeaseState}
 
+MODES = {mode.value: mode for mode in Mode}
+
+ACCOUNT_COLUMNS = (
+    "account_id, scope_id, allocated_nanousd, spent_nanousd, leased_nanousd, overrun_nanousd, mode,"
+    " ends_at_us"
+)
+
 LEASE_COLUMNS = (
-    "lease_id, account_id, agent_id, granted_nanousd, spent_nanousd, overrun_nanousd, sequence,"
-    " state, ending, expires_at_us, settle_until_us, provider, provider_kind, token_id, runtime_id,"
-    " request_digest, requested_nanousd, opened_lsn"
+    "lease_id, account_id, project_account_id, organisation_account_id, agent_id, granted_nanousd,"
+    " spent_nanousd, overrun_nanousd, sequence, state, ending, expires_at_us, settle_until_us,"
+    " period_ends_at_us, provider, provider_kind, token_id, runtime_id, request_digest,"
+    " requested_nanousd, opened_lsn"
 )
 
 
@@ -46,62 +57,47 @@ class Terms(NamedTuple):
 
 
 async def accounts(reader: Reader, account_ids: Iterable[str]) -> dict[str, Account]:
-    """These accounts and all their parents, by id."""
-    found: dict[str, Account] = {}
+    """Those of these accounts that exist, by id."""
     wanted = list(dict.fromkeys(account_ids))
-    while wanted:
-        rows = await reader.fetch_all(
-            "SELECT account_id, parent_id, allocated_nanousd, spent_nanousd, leased_nanousd,"
-            f" overrun_nanousd FROM account WHERE account_id IN ({_marks(wanted)})",
-            *wanted,
-        )
-        level = [account_of(row) for row in rows]
-        found.update((account.account_id, account) for account in level)
-        parents = {account.parent_id for account in level if account.parent_id is not None}
-        wanted = sorted(parents - found.keys())
-    return found
+    rows = await reader.fetch_all(
+        f"SELECT {ACCOUNT_COLUMNS} FROM account WHERE account_id IN ({_marks(wanted)})", *wanted
+    )
+    return {row["account_id"]: account_of(row) for row in rows}
 
 
-async def path(reader: Reader, account_id: str) -> Path:
-    """The account and its parents, leaf first.
-
-    Raises:
-        NotFound: no such account.
-    """
-    accounts: list[Account] = []
-    wanted: str | None = account_id
-    while wanted is not None:
-        row = await reader.fetch_one(
-            "SELECT account_id, parent_id, allocated_nanousd, spent_nanousd, leased_nanousd,"
-            " overrun_nanousd FROM account WHERE account_id = ?",
-            wanted,
-        )
-        if row is None:
-            raise NotFound.of("budget", wanted)
-        accounts.append(account_of(row))
-        wanted = row["parent_id"]
-    return tuple(accounts)
+async def path_of(reader: Reader, lease: Lease) -> Path:
+    """The accounts that a lease draws on."""
+    found = await accounts(reader, lease.account_ids)
+    return tuple([found[account_id] for account_id in lease.account_ids])
 
 
 def account_of(row: Row) -> Account:
     """An account from a row that holds its columns."""
-    parent_id = row["parent_id"]
     return Account(
         AccountId(row["account_id"]),
-        AccountId(parent_id) if parent_id else None,
+        ScopeId(row["scope_id"]),
         row["allocated_nanousd"],
         row["spent_nanousd"],
         row["leased_nanousd"],
         row["overrun_nanousd"],
+        MODES[row["mode"]],
+        row["ends_at_us"],
     )
 
 
-async def insert_account(transaction: Transaction, account: Account) -> None:
+async def insert_account(
+    transaction: Transaction, account: Account, *, period: Period, starts_at_us: int
+) -> None:
     await transaction.execute(
-        "INSERT INTO account (account_id, parent_id, allocated_nanousd, spent_nanousd,"
-        " leased_nanousd, overrun_nanousd) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO account (account_id, scope_id, mode, period, starts_at_us, ends_at_us,"
+        " allocated_nanousd, spent_nanousd, leased_nanousd, overrun_nanousd)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         account.account_id,
-        account.parent_id,
+        account.scope_id,
+        account.mode,
+        period,
+        starts_at_us,
+        account.ends_at_us,
         account.allocated_nanousd,
         account.spent_nanousd,
         account.leased_nanousd,
@@ -110,12 +106,12 @@ async def insert_account(transaction: Transaction, account: Account) -> None:
 
 
 async def save_accounts(transaction: Transaction, changed: Iterable[Account]) -> None:
+    """Save what moves: the money, not what is allocated."""
     await transaction.execute_many(
-        "UPDATE account SET allocated_nanousd = ?, spent_nanousd = ?, leased_nanousd = ?,"
-        " overrun_nanousd = ? WHERE account_id = ?",
+        "UPDATE account SET spent_nanousd = ?, leased_nanousd = ?, overrun_nanousd = ?"
+        " WHERE account_id = ?",
         [
             (
-                account.allocated_nanousd,
                 account.spent_nanousd,
                 account.leased_nanousd,
                 account.overrun_nanousd,
@@ -123,6 +119,15 @@ async def save_accounts(transaction: Transaction, changed: Iterable[Account]) ->
             )
             for account in changed
         ],
+    )
+
+
+async def save_allocation(transaction: Transaction, account: Account) -> None:
+    await transaction.execute(
+        "UPDATE account SET allocated_nanousd = ?, mode = ? WHERE account_id = ?",
+        account.allocated_nanousd,
+        account.mode,
+        account.account_id,
     )
 
 
@@ -165,7 +170,29 @@ async def lease_by_request(
 
 async def open_leases(reader: Reader, agent_id: str) -> list[Lease]:
     rows = await reader.fetch_all(
-        f"SELECT {LEASE_COLUMNS} FROM lease WHERE account_id = ? AND {IS_OPEN}", agent_id
+        f"SELECT {LEASE_COLUMNS} FROM lease WHERE agent_id = ? AND {IS_OPEN}", agent_id
+    )
+    return [lease_of(row) for row in rows]
+
+
+async def open_lease_counts(reader: Reader, agent_ids: Sequence[str]) -> dict[str, int]:
+    """How many open leases each of these agents has; those with none are left out."""
+    rows = await reader.fetch_all(
+        "SELECT agent_id, count(*) AS open_leases FROM lease"
+        f" WHERE agent_id IN ({_marks(agent_ids)}) AND {IS_OPEN} GROUP BY agent_id",
+        *agent_ids,
+    )
+    return {row["agent_id"]: row["open_leases"] for row in rows}
+
+
+async def open_leases_on(reader: Reader, account_id: str) -> list[Lease]:
+    """Open leases that draw on an account, whoever's they are."""
+    rows = await reader.fetch_all(
+        f"SELECT {LEASE_COLUMNS} FROM lease WHERE {IS_OPEN} AND (account_id = ?"
+        " OR project_account_id = ? OR organisation_account_id = ?)",
+        account_id,
+        account_id,
+        account_id,
     )
     return [lease_of(row) for row in rows]
 
@@ -186,13 +213,15 @@ async def overdue_leases(reader: Reader, now_us: int, limit: int) -> list[Lease]
 
 async def insert_lease(transaction: Transaction, opened: Lease, terms: Terms, now_us: int) -> None:
     await transaction.execute(
-        "INSERT INTO lease (lease_id, account_id, agent_id, token_id, provider, provider_kind,"
-        " runtime_id, request_id, request_digest, requested_nanousd, granted_nanousd,"
-        " spent_nanousd, overrun_nanousd, sequence, state, ending, expires_at_us, settle_until_us,"
-        " opened_at_us, opened_lsn)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO lease (lease_id, account_id, project_account_id, organisation_account_id,"
+        " agent_id, token_id, provider, provider_kind, runtime_id, request_id, request_digest,"
+        " requested_nanousd, granted_nanousd, spent_nanousd, overrun_nanousd, sequence, state,"
+        " ending, expires_at_us, settle_until_us, period_ends_at_us, opened_at_us, opened_lsn)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         opened.lease_id,
-        opened.account_id,
+        opened.account_ids[0],
+        opened.account_ids[1] if len(opened.account_ids) > 2 else None,
+        opened.account_ids[-1],
         opened.agent_id,
         terms.token_id,
         terms.provider,
@@ -209,6 +238,7 @@ async def insert_lease(transaction: Transaction, opened: Lease, terms: Terms, no
         opened.ending,
         opened.expires_at_us,
         opened.settle_until_us,
+        opened.period_ends_at_us,
         now_us,
         terms.opened_lsn,
     )
@@ -295,9 +325,14 @@ def _marks(values: Sequence[str]) -> str:
 def lease_of(row: Row) -> Lease:
     """A lease from a row that holds its columns."""
     ending = row["ending"]
+    project_id, organisation_id = row["project_account_id"], row["organisation_account_id"]
+    account_ids = (row["account_id"],)
+    if organisation_id is not None:
+        above = (organisation_id,) if project_id is None else (project_id, organisation_id)
+        account_ids += above
     return Lease(
         LeaseId(row["lease_id"]),
-        AccountId(row["account_id"]),
+        account_ids,
         AgentId(row["agent_id"]),
         row["granted_nanousd"],
         row["spent_nanousd"],
@@ -307,6 +342,7 @@ def lease_of(row: Row) -> Lease:
         STATES[ending] if ending else None,
         row["expires_at_us"],
         row["settle_until_us"],
+        row["period_ends_at_us"],
     )
 
 

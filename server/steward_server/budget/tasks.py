@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from steward_server.budget.desk import SWEEP_AT_ONCE, Desk
+from steward_server.budget.store import IS_OPEN
 from steward_server.db import Database
 
 log = structlog.get_logger(__name__)
@@ -30,10 +31,10 @@ class Audit:
 async def sweep_forever(
     database: Database, desk: Desk, clock: Callable[[], int], interval_s: float
 ) -> None:
-    """Let leases end when their time is over."""
+    """Let leases end when their time is over, and periods begin."""
     while True:
         try:
-            while await database.run(lambda transaction: desk.sweep(transaction, clock())) == (
+            while await database.run(lambda transaction: desk.sweep(transaction, clock())) >= (
                 SWEEP_AT_ONCE
             ):
                 pass
@@ -69,7 +70,7 @@ class Auditor:
             await asyncio.sleep(interval_s)
 
     async def audit(self) -> Audit:
-        """Prove that every account's leased money is what its open leases have left."""
+        """Prove that every account's leased money is what the leases that draw on it have left."""
         audit = await self._read()
         self.newest = audit
         self._balanced.set(audit.balanced)
@@ -80,17 +81,23 @@ class Auditor:
         return audit
 
     async def _read(self) -> Audit:
+        left = "granted_nanousd - spent_nanousd AS lent_nanousd"
         # One statement, so that accounts, leases and journal are of one moment.
         row = await self._database.fetch_one(
-            "SELECT count(*) AS accounts, COALESCE(sum(overrun_nanousd), 0) AS overrun,"
-            " COALESCE(sum(leased_nanousd <> lent OR spent_nanousd + leased_nanousd"
-            " > allocated_nanousd), 0) AS wrong, COALESCE(sum(leases), 0) AS leases,"
-            " (SELECT COALESCE(max(lsn), 0) FROM journal) AS lsn FROM ("
-            "SELECT account.*,"
-            " COALESCE(sum(lease.granted_nanousd - lease.spent_nanousd), 0) AS lent,"
-            " count(lease.lease_id) AS leases FROM account LEFT JOIN lease"
-            " ON lease.account_id = account.account_id"
-            " AND lease.state IN ('active', 'draining') GROUP BY account.account_id) AS books"
+            "SELECT count(*) AS accounts,"
+            " COALESCE(sum(CASE WHEN scope_id LIKE 'agent:%' THEN overrun_nanousd END), 0)"
+            " AS overrun,"
+            " COALESCE(sum(CASE WHEN leased_nanousd <> COALESCE(held.lent_nanousd, 0)"
+            " OR (mode = 'restrictive' AND spent_nanousd + leased_nanousd > allocated_nanousd)"
+            " THEN 1 END), 0) AS wrong,"
+            f" (SELECT count(*) FROM lease WHERE {IS_OPEN}) AS leases,"
+            " (SELECT COALESCE(max(lsn), 0) FROM journal) AS lsn"
+            " FROM account LEFT JOIN ("
+            "SELECT account_id, sum(lent_nanousd) AS lent_nanousd FROM ("
+            f"SELECT account_id, {left} FROM lease WHERE {IS_OPEN}"
+            f" UNION ALL SELECT project_account_id, {left} FROM lease WHERE {IS_OPEN}"
+            f" UNION ALL SELECT organisation_account_id, {left} FROM lease WHERE {IS_OPEN}"
+            ") AS draws GROUP BY account_id) AS held ON held.account_id = account.account_id"
         )
         assert row is not None  # noqa: S101 - an aggregate gives a row
         return Audit(

@@ -7,6 +7,11 @@ from typing import NamedTuple, NewType
 AgentId = NewType("AgentId", str)
 LeaseId = NewType("LeaseId", str)
 AccountId = NewType("AccountId", str)
+ScopeId = NewType("ScopeId", str)
+"""`agent:…`, `project:…` or `organisation`."""
+
+ORGANISATION = ScopeId("organisation")
+"""The scope that holds every other. There is one."""
 
 NANOUSD_PER_USD = 1_000_000_000
 MAX_COST_NANOUSD = 1_000_000 * NANOUSD_PER_USD  # of one call; more is a mistake, not a price
@@ -34,46 +39,89 @@ NEXT: dict[LeaseState, frozenset[LeaseState]] = {
 }
 
 
+class Mode(StrEnum):
+    """What a budget does. The values are what the journal and the tables hold."""
+
+    RESTRICTIVE = "restrictive"
+    """Nothing is lent beyond it."""
+    INFORMATIVE = "informative"
+    """It counts and warns, and stops nobody."""
+
+
 class Account(NamedTuple):
-    """The money of one scope: an agent, or something above agents."""
+    """The money of one scope in one period."""
 
     account_id: AccountId
-    parent_id: AccountId | None
-    allocated_nanousd: int
+    scope_id: ScopeId
+    allocated_nanousd: int | None
+    """None: no limit."""
     spent_nanousd: int
     """Spent out of leases; what no lease covered is in `overrun_nanousd`."""
     leased_nanousd: int
     overrun_nanousd: int
+    mode: Mode = Mode.RESTRICTIVE
+    ends_at_us: int | None = None
+    """When its period is over; None: never."""
 
     @property
     def committed_nanousd(self) -> int:
         return self.spent_nanousd + self.leased_nanousd
 
     @property
-    def free_nanousd(self) -> int:
-        """Neither spent nor leased; never negative."""
+    def limit_nanousd(self) -> int | None:
+        """What spent and leased never exceed; None if nothing is blocked."""
+        return self.allocated_nanousd if self.mode is Mode.RESTRICTIVE else None
+
+    @property
+    def free_nanousd(self) -> int | None:
+        """Neither spent nor leased: below 0 only if the budget blocks nothing; None: no limit."""
+        if self.allocated_nanousd is None:
+            return None
         return self.allocated_nanousd - self.spent_nanousd - self.leased_nanousd
 
     @property
-    def available_nanousd(self) -> int:
-        """What may be lent: money that was overspent already is not lent again."""
-        return max(0, self.free_nanousd - self.overrun_nanousd)
+    def available_nanousd(self) -> int | None:
+        """What may be lent: money that was overspent already is not lent again. None: no limit."""
+        limit_nanousd = self.limit_nanousd
+        if limit_nanousd is None:
+            return None
+        taken_nanousd = self.spent_nanousd + self.leased_nanousd + self.overrun_nanousd
+        return max(0, limit_nanousd - taken_nanousd)
 
     @property
     def used_nanousd(self) -> int:
         """All that was really used, covered by a lease or not."""
         return self.spent_nanousd + self.overrun_nanousd
 
+    def is_over(self, now_us: int) -> bool:
+        """Its period has ended: nothing is lent from it any more."""
+        return self.ends_at_us is not None and now_us >= self.ends_at_us
+
 
 Path = tuple[Account, ...]
-"""An account and its parents, leaf first, root last; never empty."""
+"""The accounts a lease draws on: its agent's, which has a limit, then those above; never empty."""
+
+
+def scope_of_agent(agent_id: str) -> ScopeId:
+    return ScopeId(f"agent:{agent_id}")
+
+
+def scope_of_project(project_id: str) -> ScopeId:
+    return ScopeId(f"project:{project_id}")
+
+
+def agent_of(scope_id: ScopeId) -> str:
+    """The agent a scope is of; empty for projects and the organisation."""
+    kind, _, name = scope_id.partition(":")
+    return name if kind == "agent" else ""
 
 
 class Lease(NamedTuple):
     """Money lent to one runtime. Times are microseconds since 1970 by the server's clock."""
 
     lease_id: LeaseId
-    account_id: AccountId
+    account_ids: tuple[AccountId, ...]
+    """The accounts it draws on, its agent's first; the same until its end."""
     agent_id: AgentId
     granted_nanousd: int
     spent_nanousd: int
@@ -86,6 +134,13 @@ class Lease(NamedTuple):
     expires_at_us: int
     settle_until_us: int
     """From when on a draining lease may be ended; 0 before it drains."""
+    period_ends_at_us: int | None = None
+    """When the first of its accounts is over, which it never outlives; None: never."""
+
+    @property
+    def account_id(self) -> AccountId:
+        """Its agent's account."""
+        return self.account_ids[0]
 
     @property
     def is_open(self) -> bool:

@@ -55,6 +55,7 @@ def event_of(entry: Entry) -> pb.Event:
                     threshold_percent=body["threshold"],
                     spent_nanousd=body["spent"],
                     limit_nanousd=body["limit"],
+                    scope=body.get("scope", f"agent:{entry.agent_id}"),
                 )
             )
         case "agent.started":

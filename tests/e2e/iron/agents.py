@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.e2e.curl import conflict, error, invalid
+from tests.e2e.curl import MONEY, TIME, conflict, error, invalid
 from tests.e2e.iron.shapes import (
     AGENT,
     BUDGET,
@@ -11,6 +11,7 @@ from tests.e2e.iron.shapes import (
     NO_BODY,
     NO_METHOD,
     NOT_ALLOWED,
+    SCOPE_BUDGET,
     STATUS,
     Row,
 )
@@ -43,6 +44,27 @@ ROWS: list[Row] = [
            -d '{"name":"a","budget_usd":1,"provider":"$provider"}'""",
         201,
         AGENT | {"provider": "openai"},
+    ),
+    (
+        "create an agent of a project, by the month",
+        """-X POST $url/api/v1/agents $as_admin $json \
+           -d '{"name":"a","budget_usd":1,"project_id":"$project","budget_period":"month"}'""",
+        201,
+        AGENT | {"budget": BUDGET | {"period": "month", "period_start": TIME, "period_end": TIME}},
+    ),
+    (
+        "create an agent of no project, by the year",
+        """-X POST $url/api/v1/agents $as_admin $json \
+           -d '{"name":"a","budget_usd":1,"project_id":"nothing","budget_period":"year"}'""",
+        400,
+        invalid("budget_period"),
+    ),
+    (
+        "create an agent of no project",
+        """-X POST $url/api/v1/agents $as_admin $json \
+           -d '{"name":"a","budget_usd":1,"project_id":"nothing"}'""",
+        400,
+        invalid("project_id"),
     ),
     *(
         (
@@ -139,6 +161,39 @@ ROWS: list[Row] = [
         """-X PATCH $url/api/v1/agents/$busy_agent $as_admin $json -d '{"budget_usd":4.99}'""",
         409,
         conflict("BUDGET_BELOW_COMMITTED", "allocated_nanousd", "committed_nanousd", "account_id"),
+    ),
+    (
+        "move an agent",
+        """-X PATCH $url/api/v1/agents/$new_agent $as_admin $json \
+           -d '{"project_id":"$project","budget_period":"day"}'""",
+        200,
+        AGENT | {"budget": BUDGET | {"period": "day", "period_start": TIME, "period_end": TIME}},
+    ),
+    (
+        "move an agent with leases",
+        """-X PATCH $url/api/v1/agents/$busy_agent $as_admin $json \
+           -d '{"project_id":"$project"}'""",
+        409,
+        error("CONFLICT", "AGENT_HAS_LEASES", details={"agent_id": str, "open_leases": "1"}),
+    ),
+    (
+        "list the agents of a project",
+        "$url/api/v1/agents?project_id=$new_project $as_admin",
+        200,
+        {"agents": [], "next_page_token": ""},
+    ),
+    (
+        "the budgets of an agent",
+        "$url/api/v1/agents/$agent/budget $as_admin",
+        200,
+        {"path": [SCOPE_BUDGET], "available_usd": MONEY},
+    ),
+    ("the budgets of nobody", "$url/api/v1/agents/nobody/budget $as_admin", 404, NO_AGENT),
+    (
+        "the budgets of another's agent",
+        "$url/api/v1/agents/$agent/budget $as_user",
+        404,
+        NO_AGENT,
     ),
     ("delete an agent", "-X DELETE $url/api/v1/agents/$new_agent $as_admin", 204, NO_BODY),
     ("delete no agent", "-X DELETE $url/api/v1/agents/nobody $as_admin", 404, NO_AGENT),

@@ -7,6 +7,7 @@ from typing import Any
 from tests.e2e.curl import MONEY, TIME, error
 
 MAYBE_TIME = (TIME, None)
+MAYBE_MONEY = (*MONEY, None)
 
 PAIR = {
     "access_token": str,
@@ -39,6 +40,37 @@ BUDGET = {
     "overrun_usd": MONEY,
     "percent_used": float,
     "state": str,
+    "period": str,
+    "period_start": MAYBE_TIME,
+    "period_end": MAYBE_TIME,
+}
+SCOPE_BUDGET = {
+    "scope": str,
+    "id": str,
+    "name": str,
+    "limit_usd": MAYBE_MONEY,
+    "spent_usd": MONEY,
+    "reserved_usd": MONEY,
+    "available_usd": MAYBE_MONEY,
+    "overrun_usd": MONEY,
+    "percent_used": (float, None),
+    "mode": "restrictive",
+    "period": "none",
+    "period_start": None,
+    "period_end": None,
+}
+PROJECT = {
+    "id": str,
+    "name": str,
+    "budget": SCOPE_BUDGET,
+    "created_at": TIME,
+    "updated_at": TIME,
+}
+ORGANISATION = {
+    "id": "default",
+    "name": str,
+    "budget": SCOPE_BUDGET | {"scope": "organisation", "id": "organisation"},
+    "updated_at": MAYBE_TIME,
 }
 AGENT = {
     "id": str,
@@ -51,6 +83,7 @@ AGENT = {
     "created_at": TIME,
     "updated_at": TIME,
     "last_seen_at": MAYBE_TIME,
+    "project_id": str,
 }
 STATUS = {
     "agent_id": str,
@@ -149,6 +182,7 @@ BAD_CREDENTIAL = error("UNAUTHORIZED", "INVALID_TOKEN")
 NOT_ALLOWED = error("FORBIDDEN", "ROLE_NOT_ALLOWED")
 NO_METHOD = error("METHOD_NOT_ALLOWED")
 NO_AGENT = error("NOT_FOUND", "AGENT_NOT_FOUND", details={"agent": str})
+NO_PROJECT = error("NOT_FOUND", "PROJECT_NOT_FOUND", details={"project": str})
 NO_TOKEN = error("NOT_FOUND", "TOKEN_NOT_FOUND", details={"token": str})
 NO_LEASE = error("NOT_FOUND", "LEASE_NOT_FOUND", details={"lease": str})
 MALFORMED = error("VALIDATION_ERROR")

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from steward.agents.v1 import agents_pb2 as pb
+from steward.budget.v1 import scopes_pb2
 from steward.providers.v1 import providers_pb2
 from steward_server.auth.accounts import Role
 from tests.integration.conftest import Server, ic_key, refusal, refusal_of
@@ -100,6 +101,7 @@ async def test_a_new_agent_has_its_budget_and_is_idle(server: Server) -> None:
         limit_nanousd=5 * DOLLAR,
         available_nanousd=5 * DOLLAR,
         state=pb.BUDGET_STATE_ACTIVE,
+        period=scopes_pb2.BUDGET_PERIOD_NONE,
     )
     assert agent.created_at == agent.updated_at
     assert not agent.HasField("last_seen_at")
@@ -289,7 +291,10 @@ async def test_money_lent_shows_as_reserved_and_the_agent_as_running(server: Ser
     assert shown.status == pb.AGENT_STATUS_RUNNING
     assert shown.open_leases == 1
     assert shown.budget == pb.BudgetStatus(
-        limit_nanousd=DOLLAR, reserved_nanousd=DOLLAR, state=pb.BUDGET_STATE_EXHAUSTED
+        limit_nanousd=DOLLAR,
+        reserved_nanousd=DOLLAR,
+        state=pb.BUDGET_STATE_EXHAUSTED,
+        period=scopes_pb2.BUDGET_PERIOD_NONE,
     )
     newest = (await server.journal())[-1]["lsn"]
     assert shown.commit_number == newest

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from steward_server.budget.values import Account
+from steward_server.budget.values import Account, AccountId, ScopeId
 from steward_server.events.journal import JournalEntry
 from tests.changed import replace
 from tests.property.budget.history import Call
@@ -73,7 +73,9 @@ def _states(entries: Iterable[JournalEntry]) -> defaultdict[str, list[tuple[int,
         spent = leased = overrun = 0
         match entry.kind:
             case "account.opened":
-                opened = Account(entry.subject, None, body["allocated"], 0, 0, 0)  # type: ignore[arg-type]
+                opened = Account(
+                    AccountId(entry.subject), ScopeId(body["scope"]), body["allocated"], 0, 0, 0
+                )
                 states[entry.subject].append((entry.lsn, opened))
                 continue
             case "account.reallocated":

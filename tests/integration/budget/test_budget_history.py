@@ -29,7 +29,7 @@ from tests.integration.budget.observations import Observation
 from tests.live import Agent
 from tests.property.budget import history
 from tests.property.budget.history import Call
-from tests.property.budget.model import Model, Purse
+from tests.property.budget.model import Model
 
 AGENTS = 6
 BUDGET = 400 * USD
@@ -352,7 +352,7 @@ async def judge(folder: Path, *, callers: int, rounds: int) -> Recorder:
     calls = recorder.calls + by_the_administrator(books, recorder)
     model = Model()
     for agent in agents:
-        model.purses[agent.agent_id] = Purse(None, BUDGET)
+        model.open_account(account=agent.agent_id, parent=None, allocated=BUDGET, at_us=0)
     assert history.check(calls, model=model) == []
     assert observations.check(recorder.observed, calls, books.entries) == []
     return recorder

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
 
+from steward_server.balance import BudgetTerms
 from steward_server.budget.bookings import Batch, Fact, book
 from steward_server.budget.desk import Desk
 from steward_server.budget.store import Terms
@@ -61,7 +63,18 @@ async def everything(transaction: Transaction) -> None:
     """All that the desk does, once."""
     desk = Desk(POLICY)
     who: dict[str, Any] = {"lease_id": "lease", "agent_id": "agent", "now_us": 2}
-    await desk.open_account(transaction, agent_id="agent", allocated_nanousd=10**9, now_us=1)
+    terms_of = partial(BudgetTerms, mode="restrictive")
+    await desk.open_project(
+        transaction, project_id="project", terms=terms_of(None, period="day"), now_us=1
+    )
+    await desk.open_account(
+        transaction,
+        agent_id="agent",
+        allocated_nanousd=10**9,
+        now_us=1,
+        project_id="project",
+        period="week",
+    )
     await desk.reallocate(transaction, agent_id="agent", allocated_nanousd=2 * 10**9, now_us=1)
     terms = Terms("openai", "openai", "token", "runtime", "request", b"", 0)
     for _ in range(2):
@@ -75,7 +88,14 @@ async def everything(transaction: Transaction) -> None:
     for _ in range(2):
         await desk.grow_lease(transaction, requested_nanousd=5, request_id="grow", **who)
     await desk.touch_lease(transaction, **who)
-    await desk.balances(transaction, ["agent", "other"])
+    await desk.balances(transaction, ["agent", "other"], 3)
+    scope = "project:project"
+    await desk.scope_balances(transaction, [scope], 3)
+    await desk.child_balances(transaction, scope, after="", limit=5, now_us=3)
+    await desk.set_budget(transaction, scope=scope, terms=terms_of(10**9, period="month"), now_us=3)
+    await desk.set_period(
+        transaction, agent_id="agent", period="none", allocated_nanousd=None, now_us=3
+    )
     await desk.drain(transaction, agent_id="agent", why="test", now_us=3)
     await desk.sweep(transaction, 10**9)
     again = {**who, "lease_id": "again"}
@@ -87,6 +107,9 @@ async def everything(transaction: Transaction) -> None:
         **again,
     )
     await desk.close_lease(transaction, believed_spent_nanousd=None, **again)
+    await desk.move(transaction, agent_id="agent", project_id="")
+    await desk.sweep(transaction, 10**15)
+    await desk.retire(transaction, scope=scope)
 
 
 async def test_every_statement_of_the_desk_finds_its_rows_by_an_index(database: Sqlite) -> None:

@@ -235,7 +235,12 @@ async def test_one_report_may_pass_several_thresholds(bank: Bank) -> None:
     books = bank.sound_books()
     assert warned(books, agent) == [50, 80, 95, 100]
     newest = books.of_kind("budget.warning")[-1]
-    assert newest.body == {"threshold": 100, "spent": 11 * USD, "limit": 10 * USD}
+    assert newest.body == {
+        "threshold": 100,
+        "spent": 11 * USD,
+        "limit": 10 * USD,
+        "scope": f"agent:{agent.agent_id}",
+    }
 
 
 async def test_a_raise_arms_the_warnings_again(bank: Bank) -> None:

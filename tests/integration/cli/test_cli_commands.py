@@ -148,10 +148,63 @@ async def test_budgets_add_up(shell: Shell) -> None:
     every = await shell("budget", "show", "--json")
     table = await shell("budget", "show")
 
-    assert one.json["available_usd"] == 1.5
-    assert {each["name"]: each["budget"] for each in every.json}["scout-4"] == one.json
+    shown = dict(one.json)
+    assert [each["scope"].partition(":")[0] for each in shown.pop("path")] == [
+        "agent",
+        "organisation",
+    ]
+    assert shown["available_usd"] == 1.5
+    assert {each["name"]: each["budget"] for each in every.json}["scout-4"] == shown
     limits = [Decimal(str(each["budget"]["limit_usd"])) for each in every.json]
     assert table.out.splitlines()[-1].split()[:2] == ["total", dollars(sum(limits, Decimal(0)))]
+
+
+async def test_a_project_is_created_shared_shown_changed_and_deleted(shell: Shell) -> None:
+    made = await shell(
+        *("projects", "create", "shared-1", "--budget", "5", "--period", "month", "--json")
+    )
+    agent = await shell(
+        *("agents", "create", "scout-5", "--budget", "9", "--project", "shared-1"),
+        *("--period", "day", "--json"),
+    )
+    shown = await shell("projects", "show", "shared-1", "--json")
+    path = await shell("budget", "show", "scout-5")
+    listed = await shell("projects", "list")
+    changed = await shell("projects", "update", "shared-1", "--unlimited", "--json")
+    in_use = await shell("projects", "delete", "shared-1")
+    moved = await shell("agents", "update", "scout-5", "--project", "", "--json")
+    deleted = await shell("projects", "delete", "shared-1")
+    gone = await shell("projects", "show", "shared-1")
+
+    assert (made.json["budget"]["limit_usd"], made.json["budget"]["period"]) == (5, "month")
+    assert agent.json["project_id"] == made.json["id"]
+    assert agent.json["budget"]["available_usd"] == 5
+    assert [child["name"] for child in shown.json["children"]] == ["scout-5"]
+    assert [line.split()[0] for line in path.out.splitlines()[-3:]] == [
+        f"agent:{agent.json['id']}",
+        f"project:{made.json['id']}",
+        "organisation",
+    ]
+    assert "$9.00 a day" in path.out
+    assert "$5.00 a month" in path.out
+    assert f"project:{made.json['id']}" in listed.out
+    assert changed.json["budget"]["limit_usd"] is None
+    assert (in_use.code, moved.json["project_id"], deleted.code, gone.code) == (6, "", 0, 5)
+
+
+async def test_the_organisations_budget_is_shown_and_changed(shell: Shell) -> None:
+    changed = await shell(
+        *("organisation", "update", "--name", "acme", "--budget", "90000"),
+        *("--mode", "informative", "--json"),
+    )
+    shown = await shell("organisation", "show")
+    nothing = await shell("organisation", "update")
+    await shell("organisation", "update", "--unlimited", "--mode", "restrictive")
+
+    assert (changed.json["name"], changed.json["budget"]["limit_usd"]) == ("acme", 90000)
+    assert "$90000.00" in shown.out
+    assert "informative" in shown.out
+    assert nothing.code == 2
 
 
 async def test_prices_are_set_and_listed(shell: Shell) -> None:

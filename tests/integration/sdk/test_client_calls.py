@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from steward_client.client.values import Agent, AgentReport, Token
+from steward_client.client.values import (
+    Agent,
+    AgentReport,
+    BudgetPath,
+    BudgetTree,
+    Organisation,
+    Project,
+    Token,
+)
 from steward_client.errors import (
     Conflict,
     InvalidRequest,
@@ -60,6 +68,52 @@ async def test_an_agent_stops_and_starts(call: Call) -> None:
     assert started.desired_state == "running"
     assert (started.exit_code, started.open_leases) == (None, 0)
     assert started.budget == await call("budget.status", agent.id)
+
+
+async def test_a_project_is_created_shared_changed_and_deleted(call: Call) -> None:
+    made: Project = await call("projects.create", "shared", budget_usd=5, period="week")
+    agent = await call(
+        "agents.create", "scout", budget_usd=9, project_id=made.id, budget_period="month"
+    )
+    path: BudgetPath = await call("budget.path", agent.id)
+    tree: BudgetTree = await call("projects.budget", made.id)
+    changed = await call("projects.update", made.id, unlimited=True, mode="informative")
+
+    assert made.budget.scope == f"project:{made.id}"
+    assert made.budget.limit_usd == 5
+    assert (made.budget.mode, made.budget.period) == ("restrictive", "week")
+    assert made.budget.period_start is not None
+    assert made.budget.period_end == made.budget.period_start + timedelta(days=7)
+    assert (agent.project_id, agent.budget.period, agent.budget.available_usd) == (
+        made.id,
+        "month",
+        5,
+    )
+    assert [each.name for each in path.path] == ["scout", "shared", "default"]
+    assert path.available_usd == 5
+    assert [each.id for each in tree.children] == [agent.id]
+    assert (changed.budget.limit_usd, changed.budget.available_usd) == (None, None)
+    assert changed.budget.percent_used is None
+    assert await call("projects.list") == (changed,)
+    assert await call("agents.list", project_id=made.id) == (await call("agents.get", agent.id),)
+    with pytest.raises(Conflict) as in_use:
+        await call("projects.delete", made.id)
+    assert in_use.value.reason == "PROJECT_HAS_AGENTS"
+    moved = await call("agents.update", agent.id, project_id="", budget_period="none")
+    await call("projects.delete", made.id)
+    assert (moved.project_id, moved.budget.period, moved.budget.period_end) == ("", "none", None)
+    with pytest.raises(NotFound):
+        await call("projects.get", made.id)
+
+
+async def test_the_organisation_is_read_and_changed(call: Call) -> None:
+    before: Organisation = await call("organisation.get")
+    changed = await call("organisation.update", name="acme", budget_usd="12.5", period="day")
+    tree: BudgetTree = await call("organisation.budget")
+
+    assert (before.id, before.name, before.budget.limit_usd) == ("default", "default", None)
+    assert (changed.name, changed.budget.limit_usd) == ("acme", Decimal("12.5"))
+    assert (tree.budget, tree.children) == (changed.budget, ())
 
 
 async def test_a_token_shows_its_text_twice_and_ends_once(call: Call) -> None:

@@ -24,6 +24,7 @@ OURS = {
     "steward.budget.v1.BudgetService",
     "steward.budget.v1.PriceService",
     "steward.events.v1.EventService",
+    "steward.projects.v1.ProjectService",
     "steward.providers.v1.ProviderService",
     "steward.system.v1.SystemService",
     "steward.tokens.v1.TokenService",

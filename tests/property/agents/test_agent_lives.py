@@ -26,7 +26,7 @@ EVENTS = st.lists(
 
 def lived(events: list[tuple[object, ...]]) -> tuple[Agent, int]:
     agent = Agent(
-        "agent_1", "a", "user_1", "", DesiredState.RUNNING, "", RunState.NONE, "",
+        "agent_1", "a", "user_1", "", "", DesiredState.RUNNING, "", RunState.NONE, "",
         None, None, None, None, 1, 1,
     )  # fmt: skip
     now_us = 1

@@ -1,13 +1,15 @@
 """The ledger's rules over dictionaries, with a journal: the smallest store that keeps the laws."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from steward_server.budget import ledger
+from steward_server.budget import allocation, ledger
 from steward_server.budget.audit import Balances
 from steward_server.budget.ledger import Booking, Closing, Denial, Growth, Opening
 from steward_server.budget.ledger_errors import LedgerError
+from steward_server.budget.period import Period
+from steward_server.budget.scopes import Scope, current, start_and_end
 from steward_server.budget.values import (
     Account,
     AccountId,
@@ -16,7 +18,10 @@ from steward_server.budget.values import (
     LeaseId,
     LeasePolicy,
     LeaseState,
+    Mode,
     Path,
+    ScopeId,
+    scope_of_agent,
 )
 from steward_server.events.journal import JournalEntry
 from tests.property.budget.model import Answer, refused
@@ -32,9 +37,11 @@ class Rules:
     touch: Callable[..., Lease] = ledger.touch
     give_back: Callable[..., Closing] = ledger.give_back
     begin_expiry: Callable[..., Lease] = ledger.begin_expiry
+    cut_short: Callable[..., Lease] = ledger.cut_short
     revoke: Callable[..., Lease] = ledger.revoke
     end_draining: Callable[..., Closing] = ledger.end_draining
-    reallocate: Callable[..., Path] = ledger.reallocate
+    reallocate: Callable[..., Account] = allocation.reallocate
+    current: Callable[..., Account] = current
 
 
 LEDGER = Rules()
@@ -45,6 +52,9 @@ class Bank:
 
     def __init__(self, policy: LeasePolicy, rules: Rules = LEDGER) -> None:
         self.policy = policy
+        self.scopes: dict[str, Scope] = {}
+        self.account_ids: dict[str, AccountId] = {}
+        """The account each scope has."""
         self.accounts: dict[AccountId, Account] = {}
         self.leases: dict[LeaseId, Lease] = {}
         self.journal: list[JournalEntry] = []
@@ -62,38 +72,136 @@ class Bank:
     def balances(self) -> Balances:
         return Balances(self.lsn, dict(self.accounts), dict(self.leases))
 
-    def path(self, account_id: AccountId) -> Path:
+    def path(self, account_ids: Iterable[AccountId]) -> Path:
+        return tuple(self.accounts[account_id] for account_id in account_ids)
+
+    def path_at(self, scope: str, at_us: int) -> Path:
+        """The accounts of a scope and those above it at a time; new ones are not opened yet."""
         accounts = []
-        at: AccountId | None = account_id
+        at: str | None = scope
         while at is not None:
-            accounts.append(self.accounts[at])
-            at = accounts[-1].parent_id
+            accounts.append(self.present(at, at_us))
+            at = self._parent(at)
         return tuple(accounts)
+
+    def present(self, scope: str, at_us: int) -> Account:
+        account_id = self.account_ids.get(scope)
+        account = None if account_id is None else self.accounts[account_id]
+        found = self._rules.current(self.scopes[scope], account, at_us)
+        return self.accounts.get(found.account_id, found)
+
+    def was_followed(self, account: Account) -> bool:
+        """Its scope has gone on to a period that began at its end or later."""
+        since_us = self.scopes[_name(account.scope_id)].since_us
+        return account.ends_at_us is not None and since_us >= account.ends_at_us
 
     def forget_answers(self, lease: LeaseId) -> None:
         self._answers.pop(lease, None)
 
     def open_account(
-        self, account: AccountId, parent: AccountId | None, allocated: int, at_us: int
+        self,
+        account: str,
+        parent: str | None,
+        allocated: int | None,
+        at_us: int,
+        mode: str = "restrictive",
+        period: str = "none",
     ) -> Answer:
-        self.accounts[account] = Account(account, parent, allocated, 0, 0, 0)
-        body = {"parent": parent, "allocated": allocated}
-        self._write(at_us, "account.opened", "", account, None, body)
+        parent_id = None if parent is None else scope_of_agent(parent)
+        self.scopes[account] = Scope(
+            scope_of_agent(account), parent_id, allocated, Mode(mode), Period(period)
+        )
+        self._enter(account, self.present(account, at_us), at_us)
         return {"outcome": "opened"}
 
-    def reallocate(self, account: AccountId, allocated: int, at_us: int) -> Answer:
-        before = self.path(account)
-        after = self._rules.reallocate(before, allocated)
-        body = {"allocated": allocated, "previous": before[0].allocated_nanousd}
-        self._write(at_us, "account.reallocated", account, account, None, body)
-        self._save(after)
-        return {"outcome": "reallocated", "available": _available(after)}
+    def roll(self, account: str, at_us: int) -> Answer:
+        entered = self._enter(account, self.present(account, at_us), at_us)
+        return {"outcome": "opened" if entered else "unchanged"}
+
+    def move(self, account: str, parent: str | None, at_us: int) -> Answer:
+        parent_id = None if parent is None else scope_of_agent(parent)
+        self.scopes[account] = self.scopes[account]._replace(parent_id=parent_id)
+        return {"outcome": "moved"}
+
+    def change_period(self, account: str, period: str, at_us: int) -> Answer:
+        scope = self.scopes[account]
+        if scope.period == period:
+            return {"outcome": "unchanged"}
+        before = self.present(account, at_us)
+        starts_at_us, _ = start_and_end(scope, at_us)
+        since_us = max(scope.since_us, starts_at_us)
+        wanted = scope._replace(period=Period(period), since_us=since_us)
+        begun = self._rules.current(wanted, None, at_us)
+        begun = self.accounts.get(begun.account_id, begun)
+        self._rules.reallocate(begun, scope.budget_nanousd, scope.mode)  # or nothing changes
+        self._enter(account, before, at_us)
+        drained = []
+        for lease in list(self.leases.values()):
+            if before.account_id not in lease.account_ids:
+                continue
+            after = self._rules.cut_short(lease, at_us, self.policy)
+            if after is not lease:
+                self._write_draining(at_us, lease, after, "period_changed")
+                self.leases[lease.lease_id] = after
+                drained.append(lease.lease_id)
+        self.scopes[account] = wanted
+        self._enter(account, begun, at_us)
+        self._allocate(account, scope.budget_nanousd, scope.mode, at_us)
+        return {"outcome": "begun", "drained": drained}
+
+    def reallocate(
+        self, account: str, allocated: int | None, at_us: int, mode: str = "restrictive"
+    ) -> Answer:
+        self._rules.reallocate(self.present(account, at_us), allocated, Mode(mode))
+        self._enter(account, self.present(account, at_us), at_us)
+        after = self._allocate(account, allocated, Mode(mode), at_us)
+        self.scopes[account] = self.scopes[account]._replace(
+            budget_nanousd=allocated, mode=Mode(mode)
+        )
+        return {"outcome": "reallocated", "available": after.available_nanousd}
+
+    def _allocate(self, scope: str, allocated: int | None, mode: Mode, at_us: int) -> Account:
+        before = self.present(scope, at_us)
+        after = self._rules.reallocate(before, allocated, mode)
+        if after != before:
+            body = {
+                "allocated": allocated,
+                "previous": before.allocated_nanousd,
+                "mode": mode,
+            }
+            self._write(at_us, "account.reallocated", scope, after.account_id, None, body)
+            self._save((after,))
+        return after
+
+    def _enter(self, scope: str, account: Account, at_us: int) -> bool:
+        """Have a scope spend from this account; whether it did not before."""
+        if self.account_ids.get(scope) == account.account_id:
+            return False
+        wanted = self.scopes[scope]
+        starts_at_us, _ = start_and_end(wanted, at_us)
+        self.scopes[scope] = wanted._replace(since_us=max(wanted.since_us, starts_at_us))
+        self.account_ids[scope] = account.account_id
+        if account.account_id in self.accounts:
+            return True
+        body = {
+            "scope": account.scope_id,
+            "allocated": account.allocated_nanousd,
+            "mode": account.mode,
+            "ends_at_us": account.ends_at_us,
+        }
+        self._write(at_us, "account.opened", scope, account.account_id, None, body)
+        self._save((account,))
+        return True
+
+    def _parent(self, scope: str) -> str | None:
+        parent_id = self.scopes[scope].parent_id
+        return None if parent_id is None else _name(parent_id)
 
     def handshake(
         self, lease: LeaseId, agent: AgentId, requested: int | None, minimum: int, at_us: int
     ) -> Answer:
         opening = self._rules.open_lease(
-            self.path(AccountId(agent)),
+            self.path_at(agent, at_us),
             lease_id=lease,
             agent_id=agent,
             requested_nanousd=requested,
@@ -101,13 +209,19 @@ class Bank:
             now_us=at_us,
             policy=self.policy,
         )
+        for account in opening.path:
+            self._enter(
+                _name(account.scope_id), self.present(_name(account.scope_id), at_us), at_us
+            )
         body = {
             "account": opening.lease.account_id,
+            "above": opening.lease.account_ids[1:],
             "granted": opening.lease.granted_nanousd,
             "requested": opening.requested_nanousd,
             "provider": "openai",
             "token": "token_1",
             "expires_at_us": opening.lease.expires_at_us,
+            "period_ends_at_us": opening.lease.period_ends_at_us,
         }
         self._write(at_us, "lease.opened", agent, lease, None, body)
         self._save(opening.path, opening.lease)
@@ -127,7 +241,11 @@ class Bank:
             return known if known_cost == cost else refused("REQUEST_ID_REUSED")
         before = self.leases[lease]
         booking = self._rules.book(
-            self.path(before.account_id), before, sequence=sequence, cost_nanousd=cost, now_us=at_us
+            self.path(before.account_ids),
+            before,
+            sequence=sequence,
+            cost_nanousd=cost,
+            now_us=at_us,
         )
         after = booking.lease
         body = {"seq": booking.sequence, "cost": cost, "over": booking.overrun_nanousd}
@@ -150,7 +268,7 @@ class Bank:
     def refresh(self, lease: LeaseId, requested: int | None, at_us: int) -> Answer:
         before = self.leases[lease]
         growth = self._rules.grow(
-            self.path(before.account_id),
+            self.path(before.account_ids),
             before,
             requested_nanousd=requested,
             now_us=at_us,
@@ -178,7 +296,7 @@ class Bank:
 
     def give_back(self, lease: LeaseId, at_us: int) -> Answer:
         before = self.leases[lease]
-        path = self.path(before.account_id)
+        path = self.path(before.account_ids)
         return self._close(self._rules.give_back(path, before, now_us=at_us))
 
     def expire(self, lease: LeaseId, at_us: int) -> Answer:
@@ -197,11 +315,11 @@ class Bank:
 
     def end(self, lease: LeaseId, at_us: int) -> Answer:
         before = self.leases[lease]
-        path = self.path(before.account_id)
+        path = self.path(before.account_ids)
         return self._close(self._rules.end_draining(path, before, at_us))
 
-    def balance(self, account: AccountId, at_us: int) -> Answer:
-        path = self.path(account)
+    def balance(self, account: str, at_us: int) -> Answer:
+        path = self.path_at(account, at_us)
         leaf = path[0]
         return {
             "outcome": "read",
@@ -255,4 +373,8 @@ def _drained(before: Lease, after: Lease) -> Answer:
 
 
 def _available(path: Path) -> int:
-    return ledger.tightest(path).available_nanousd
+    return allocation.lendable_nanousd(path)
+
+
+def _name(scope_id: ScopeId) -> str:
+    return scope_id.partition(":")[2]

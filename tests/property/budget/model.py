@@ -1,6 +1,9 @@
 """What the ledger ought to answer, in plain integers: written from the rules, not from the code."""
 
+from calendar import monthrange
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 Answer = dict[str, Any]
@@ -12,23 +15,44 @@ OPEN = ("active", "draining")
 
 
 @dataclass(slots=True)
-class Purse:
+class Wish:
+    """What a scope is to have, and the purse it has now."""
+
     parent: str | None
-    allocated: int
+    allocated: int | None
+    mode: str
+    period: str
+    purse: str
+    since_us: int = 0
+    """When the newest period it ever had began; an earlier one does not come back."""
+
+
+@dataclass(slots=True)
+class Purse:
+    allocated: int | None
+    mode: str = "restrictive"
+    ends_at_us: int | None = None
     spent: int = 0
     leased: int = 0
     overrun: int = 0
 
     @property
-    def available(self) -> int:
+    def blocks(self) -> bool:
+        return self.mode == "restrictive" and self.allocated is not None
+
+    @property
+    def available(self) -> int | None:
+        if self.allocated is None or not self.blocks:
+            return None
         return max(0, self.allocated - self.spent - self.leased - self.overrun)
 
 
 @dataclass(slots=True)
 class Loan:
-    account: str
+    purses: list[str]
     granted: int
     expires_at_us: int
+    period_ends_at_us: int | None
     spent: int = 0
     overrun: int = 0
     sequence: int = 0
@@ -42,8 +66,30 @@ class Loan:
         return self.granted - self.spent if self.state in OPEN else 0
 
 
+def least(purses: Iterable[Purse]) -> int:
+    """What the tightest of these purses that block would let be lent."""
+    return min(purse.available for purse in purses if purse.available is not None)
+
+
 def refused(reason: str) -> Answer:
     return {"outcome": "refused", "reason": reason}
+
+
+def first_day(period: str, at_us: int) -> datetime:
+    """The midnight that the period of this time began with."""
+    at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    if period == "week":
+        return midnight - timedelta(days=midnight.weekday())
+    return midnight.replace(day=1) if period == "month" else midnight
+
+
+def end_us(period: str, at_us: int) -> int | None:
+    if period == "none":
+        return None
+    first = first_day(period, at_us)
+    days = {"day": 1, "week": 7, "month": monthrange(first.year, first.month)[1]}[period]
+    return int((first + timedelta(days=days)).timestamp()) * 1_000_000
 
 
 class Model:
@@ -57,6 +103,7 @@ class Model:
         ttl_us: int = 900 * 10**6,
         grace_us: int = 60 * 10**6,
     ) -> None:
+        self.wishes: dict[str, Wish] = {}
         self.purses: dict[str, Purse] = {}
         self.loans: dict[str, Loan] = {}
         self._default, self._maximum = default_tranche, maximum_tranche
@@ -66,29 +113,122 @@ class Model:
         answer: Answer = getattr(self, operation)(at_us=at_us, **arguments)
         return answer
 
-    def path(self, account: str) -> list[Purse]:
-        purses = []
-        at: str | None = account
+    def present(self, scope: str, at_us: int) -> tuple[str, Purse]:
+        """The purse a scope has at a time; a new one if the last is over, not kept yet."""
+        wish = self.wishes[scope]
+        purse = self.purses.get(wish.purse)
+        if purse is not None and (purse.ends_at_us is None or at_us < purse.ends_at_us):
+            return wish.purse, purse
+        at_us = max(at_us, wish.since_us)
+        name = self.name_of(scope, wish.period, at_us)
+        known = self.purses.get(name)
+        ends_at_us = end_us(wish.period, at_us)
+        return name, known or Purse(wish.allocated, wish.mode, ends_at_us)
+
+    def name_of(self, scope: str, period: str, at_us: int) -> str:
+        if period == "none":
+            return scope
+        return f"{scope}/{period}/{first_day(period, at_us):%Y-%m-%d}"
+
+    def path(self, scope: str, at_us: int) -> dict[str, Purse]:
+        purses: dict[str, Purse] = {}
+        at: str | None = scope
         while at is not None:
-            purses.append(self.purses[at])
-            at = self.purses[at].parent
+            name, purses_at = self.present(at, at_us)
+            purses[name] = purses_at
+            at = self.wishes[at].parent
         return purses
 
-    def available(self, account: str) -> int:
-        return min(purse.available for purse in self.path(account))
+    def available(self, scope: str, at_us: int) -> int:
+        return least(self.path(scope, at_us).values())
 
-    def open_account(self, account: str, parent: str | None, allocated: int, at_us: int) -> Answer:
-        self.purses[account] = Purse(parent, allocated)
+    def left_to_lend(self, loan: Loan) -> int:
+        return least(self.purses[name] for name in loan.purses)
+
+    def enter(self, scope: str, at_us: int) -> Purse:
+        """Have the scope and all above it spend from the purses of their present periods."""
+        at: str | None = scope
+        while at is not None:
+            self.enter_one(at, at_us)
+            at = self.wishes[at].parent
+        return self.purses[self.wishes[scope].purse]
+
+    def enter_one(self, scope: str, at_us: int) -> Purse:
+        name, purse = self.present(scope, at_us)
+        self.purses[name] = purse
+        wish = self.wishes[scope]
+        wish.since_us, wish.purse = self.since_us(scope, at_us), name
+        return purse
+
+    def since_us(self, scope: str, at_us: int) -> int:
+        """When the newest period of a scope began, once it has entered the present one."""
+        wish = self.wishes[scope]
+        if self.present(scope, at_us)[0] == wish.purse or wish.period == "none":
+            return wish.since_us
+        first = first_day(wish.period, max(at_us, wish.since_us))
+        return max(wish.since_us, int(first.timestamp()) * 1_000_000)
+
+    def open_account(
+        self,
+        account: str,
+        parent: str | None,
+        allocated: int | None,
+        at_us: int,
+        mode: str = "restrictive",
+        period: str = "none",
+    ) -> Answer:
+        self.wishes[account] = Wish(parent, allocated, mode, period, "")
+        self.enter_one(account, at_us)
         return {"outcome": "opened"}
 
-    def reallocate(self, account: str, allocated: int, at_us: int) -> Answer:
-        purse = self.purses[account]
-        if not 0 <= allocated <= MAX_BALANCE:
-            return refused("INVALID_AMOUNT")
-        if allocated < purse.spent + purse.leased:
+    def roll(self, account: str, at_us: int) -> Answer:
+        before = self.wishes[account].purse
+        self.enter_one(account, at_us)
+        rolled = self.wishes[account].purse != before
+        return {"outcome": "opened" if rolled else "unchanged"}
+
+    def move(self, account: str, parent: str | None, at_us: int) -> Answer:
+        self.wishes[account].parent = parent
+        return {"outcome": "moved"}
+
+    def change_period(self, account: str, period: str, at_us: int) -> Answer:
+        wish = self.wishes[account]
+        if period == wish.period:
+            return {"outcome": "unchanged"}
+        from_us = max(at_us, self.since_us(account, at_us))
+        known = self.purses.get(self.name_of(account, period, from_us))
+        limit = wish.allocated if wish.mode == "restrictive" else None
+        if known and limit is not None and limit < known.spent + known.leased:
             return refused("BUDGET_BELOW_COMMITTED")
-        purse.allocated = allocated
-        return {"outcome": "reallocated", "available": self.available(account)}
+        self.enter_one(account, at_us)
+        drained = [
+            lease
+            for lease, loan in self.loans.items()
+            if loan.state == "active" and wish.purse in loan.purses
+        ]
+        for lease in drained:
+            loan = self.loans[lease]
+            loan.state, loan.ending = "draining", "expired"
+            loan.settle_until_us = at_us + self._grace_us
+        wish.period, wish.purse = period, ""
+        purse = self.enter_one(account, at_us)
+        purse.allocated, purse.mode = wish.allocated, wish.mode
+        return {"outcome": "begun", "drained": drained}
+
+    def reallocate(
+        self, account: str, allocated: int | None, at_us: int, mode: str = "restrictive"
+    ) -> Answer:
+        _, purse = self.present(account, at_us)
+        if allocated is not None:
+            if not 0 <= allocated <= MAX_BALANCE:
+                return refused("INVALID_AMOUNT")
+            if mode == "restrictive" and allocated < purse.spent + purse.leased:
+                return refused("BUDGET_BELOW_COMMITTED")
+        wish = self.wishes[account]
+        purse = self.enter_one(account, at_us)
+        wish.allocated = purse.allocated = allocated
+        wish.mode = purse.mode = mode
+        return {"outcome": "reallocated", "available": purse.available}
 
     def handshake(
         self, lease: str, agent: str, requested: int | None, minimum: int, at_us: int
@@ -97,18 +237,22 @@ class Model:
         wanted = min(asked, self._maximum)
         if asked <= 0 or minimum < 0 or minimum > wanted:
             return refused("INVALID_AMOUNT")
-        granted = min(wanted, self.available(agent))
+        granted = min(wanted, self.available(agent, at_us))
         if granted == 0 or granted < minimum:
             return refused("BUDGET_EXCEEDED")
-        self.loans[lease] = Loan(agent, granted, at_us + self._ttl_us)
-        for purse in self.path(agent):
+        self.enter(agent, at_us)
+        path = self.path(agent, at_us)
+        ends = [purse.ends_at_us for purse in path.values() if purse.ends_at_us is not None]
+        expires_at_us = min([at_us + self._ttl_us, *ends])
+        self.loans[lease] = Loan(list(path), granted, expires_at_us, min(ends, default=None))
+        for purse in path.values():
             purse.leased += granted
         return {
             "outcome": "granted",
             "granted": granted,
             "partial": granted < asked,
-            "expires_at_us": at_us + self._ttl_us,
-            "available": self.available(agent),
+            "expires_at_us": expires_at_us,
+            "available": self.available(agent, at_us),
         }
 
     def report(self, lease: str, request: str, sequence: int, cost: int, at_us: int) -> Answer:
@@ -123,7 +267,7 @@ class Model:
         if sequence not in (0, loan.sequence + 1):
             return refused("SEQUENCE_GAP" if sequence > loan.sequence else "SEQUENCE_REUSED")
         over = max(0, cost - loan.left)
-        purses = self.path(loan.account)
+        purses = [self.purses[name] for name in loan.purses]
         if over and max(purse.overrun for purse in purses) + over > MAX_BALANCE:
             return refused("INVALID_AMOUNT")
         for purse in purses:
@@ -144,7 +288,7 @@ class Model:
             "lease_spent": loan.spent,
             "lease_remaining": loan.left,
             "state": loan.state,
-            "available": self.available(loan.account),
+            "available": self.left_to_lend(loan),
         }
         loan.answers[request] = (cost, answer)
         return answer
@@ -159,26 +303,26 @@ class Model:
             return {"outcome": "denied", "reason": "lease_draining" if draining else "lease_ended"}
         if at_us >= loan.expires_at_us:
             return {"outcome": "denied", "reason": "lease_expired"}
-        added = min(asked, self._maximum, self.available(loan.account))
+        added = min(asked, self._maximum, self.left_to_lend(loan))
         if added == 0:
             return {"outcome": "denied", "reason": "insufficient_budget"}
         loan.granted += added
-        loan.expires_at_us = max(loan.expires_at_us, at_us + self._ttl_us)
-        for purse in self.path(loan.account):
-            purse.leased += added
+        self._renew(loan, at_us)
+        for name in loan.purses:
+            self.purses[name].leased += added
         return {
             "outcome": "grown",
             "added": added,
             "partial": added < asked,
             "lease_granted": loan.granted,
             "expires_at_us": loan.expires_at_us,
-            "available": self.available(loan.account),
+            "available": self.left_to_lend(loan),
         }
 
     def heartbeat(self, lease: str, at_us: int) -> Answer:
         loan = self.loans[lease]
         if loan.state == "active" and at_us < loan.expires_at_us:
-            loan.expires_at_us = max(loan.expires_at_us, at_us + self._ttl_us)
+            self._renew(loan, at_us)
         return {"outcome": "heard", "state": loan.state, "expires_at_us": loan.expires_at_us}
 
     def give_back(self, lease: str, at_us: int) -> Answer:
@@ -214,24 +358,29 @@ class Model:
         return self._end(loan, loan.ending)
 
     def balance(self, account: str, at_us: int) -> Answer:
-        purse = self.purses[account]
+        _, purse = self.present(account, at_us)
         return {
             "outcome": "read",
             "allocated": purse.allocated,
             "spent": purse.spent,
             "leased": purse.leased,
             "overrun": purse.overrun,
-            "available": self.available(account),
+            "available": self.available(account, at_us),
         }
+
+    def _renew(self, loan: Loan, at_us: int) -> None:
+        loan.expires_at_us = max(loan.expires_at_us, at_us + self._ttl_us)
+        if loan.period_ends_at_us is not None:
+            loan.expires_at_us = min(loan.expires_at_us, loan.period_ends_at_us)
 
     def _end(self, loan: Loan, state: str) -> Answer:
         returned = loan.left
-        for purse in self.path(loan.account):
-            purse.leased -= returned
+        for name in loan.purses:
+            self.purses[name].leased -= returned
         loan.state, loan.ending = state, None
         return {
             "outcome": "ended",
             "returned": returned,
             "state": state,
-            "available": self.available(loan.account),
+            "available": self.left_to_lend(loan),
         }

@@ -1,18 +1,26 @@
 """A seeded simulation: random operations on a bank, compared with the model step by step.
 
 The same seed gives the same run. Money, time and trees are drawn to meet the edges often: grants
-that just fit, reports over by one, times a microsecond around an expiry.
+that just fit, reports over by one, times a microsecond around an expiry or the end of a period.
 """
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from steward_server.budget.audit import EMPTY, Balances, JournalContradiction, check, replay
-from steward_server.budget.values import AccountId, Lease, LeaseId, LeasePolicy, LeaseState
+from steward_server.budget.values import (
+    Account,
+    AccountId,
+    Lease,
+    LeaseId,
+    LeasePolicy,
+    LeaseState,
+    agent_of,
+)
 from tests.changed import replace
 from tests.property.budget.bank import LEDGER, Bank, Rules
 from tests.property.budget.model import Model
@@ -41,7 +49,12 @@ MIX = {
     "revoke": 3,
     "reallocate": 4,
     "balance": 1,
+    "roll": 1,
+    "move": 0.5,
+    "change_period": 0.1,
 }
+PERIODS = ("none", "none", "day", "week", "month")
+MODES = ("restrictive", "restrictive", "informative")
 
 
 class Counterexample(AssertionError):
@@ -96,7 +109,9 @@ class _Simulation:
         self._replayed = EMPTY
         self._entries = self._replays = 0
         self._agents: list[str] = []
-        self._children: defaultdict[str, list[AccountId]] = defaultdict(list)
+        self._parents: list[str] = []
+        self._over: dict[AccountId, Account] = {}
+        """Accounts that were followed and lent nothing, as they were found."""
         self._open: dict[str, list[LeaseId]] = {}
         self._ended: list[LeaseId] = []
         self._last_reports: dict[LeaseId, list[dict[str, Any]]] = {}
@@ -132,19 +147,31 @@ class _Simulation:
         for depth in range(1, 6):
             parent: str | None = None
             for level in range(depth - 1):
-                account = f"tree_{depth}_{level}"
-                self._open_account(account, parent, self._random.randrange(100_000, 400_000))
-                parent = account
+                name = f"tree_{depth}_{level}"
+                allocated = self._random.choice((None, self._random.randrange(100_000, 400_000)))
+                mode = self._random.choice(MODES)
+                self._open_account(name, parent, allocated, mode)
+                self._parents.append(name)
+                parent = name
             for leaf in range(3):
                 agent = f"agent_{depth}_{leaf}"
-                self._open_account(agent, parent, self._random.randrange(50_000, 200_000))
+                allocated = self._random.randrange(50_000, 200_000)
+                self._open_account(agent, parent, allocated, "restrictive")
                 self._agents.append(agent)
                 self._open[agent] = []
 
-    def _open_account(self, account: str, parent: str | None, allocated: int) -> None:
-        if parent is not None:
-            self._children[parent].append(AccountId(account))
-        self._do("open_account", account=account, parent=parent, allocated=allocated)
+    def _open_account(
+        self, name: str, parent: str | None, allocated: int | None, mode: str
+    ) -> None:
+        period = self._random.choice(PERIODS)
+        self._do(
+            "open_account",
+            account=name,
+            parent=parent,
+            allocated=allocated,
+            mode=mode,
+            period=period,
+        )
 
     def _pass_time(self) -> None:
         draw = self._random.random()
@@ -157,15 +184,32 @@ class _Simulation:
             self._at_edge = lease.lease_id
         elif draw < 0.03:
             self._now_us -= self._random.randrange(1_000)  # clocks are set back at times
+        elif draw < 0.031:
+            self._pass_to_the_end_of_a_period()
         else:
             self._now_us += self._random.randrange(200_000)
+
+    def _pass_to_the_end_of_a_period(self) -> None:
+        """Often a while before it; else it is begun by the clock, which is then set back."""
+        scope = self._some_scope()
+        account = self._bank.accounts[self._bank.account_ids[scope]]
+        if account.ends_at_us is None:
+            return
+        if self._random.random() < 0.5:
+            before_us = account.ends_at_us - self._random.randrange(POLICY.lease_ttl_ms * 1_000)
+            self._now_us = max(self._now_us, before_us)
+            return
+        for off_us in (-1, 0, -1):
+            self._now_us = max(self._now_us + off_us, account.ends_at_us + off_us)
+            self._do("roll", account=scope)
+            self._check_scope(scope)
 
     # --- the operations
 
     def _handshake(self) -> None:
         agent = self._random.choice(self._agents)
         lease_id = LeaseId(f"lease_{self._step}")
-        available = self._model.available(agent)
+        available = self._model.available(agent, self._now_us)
         requested: int | None = self._amount()
         minimum = 0
         if self._random.random() < 0.2:
@@ -178,7 +222,7 @@ class _Simulation:
         if answer["outcome"] == "granted":
             self._open[agent].append(lease_id)
             self._last_reports[lease_id] = []
-        self._check_path(agent)
+        self._check_scope(agent)
 
     def _report(self) -> None:
         lease = self._some_lease()
@@ -205,33 +249,33 @@ class _Simulation:
             self._billed += answer["cost"]
             reports.append(report)
             del reports[:-20]
-        self._check_path(lease.account_id)
+        self._check_lease(lease)
 
     def _refresh(self) -> None:
         lease = self._some_lease()
         if lease is None:
             return
-        available = self._model.available(lease.account_id)
+        available = self._model.left_to_lend(self._model.loans[lease.lease_id])
         requested: int | None = self._amount()
         if self._random.random() < 0.2:
             requested = self._random.choice((None, available, available + 1, 20_001, 0))
         self._do("refresh", lease=lease.lease_id, requested=requested)
-        self._check_path(lease.account_id)
+        self._check_lease(lease)
 
     def _heartbeat(self) -> None:
         if (lease := self._some_lease()) is not None:
             self._do("heartbeat", lease=lease.lease_id)
-            self._check_path(lease.account_id)
+            self._check_lease(lease)
 
     def _give_back(self) -> None:
         if (lease := self._some_lease()) is not None:
             self._do("give_back", lease=lease.lease_id)
-            self._check_path(lease.account_id)
+            self._check_lease(lease)
 
     def _revoke(self) -> None:
         if (lease := self._some_lease()) is not None:
             self._do("revoke", lease=lease.lease_id)
-            self._check_path(lease.account_id)
+            self._check_lease(lease)
 
     def _sweep(self) -> None:
         """What the server does by its clock; sometimes on a lease that is not due."""
@@ -239,22 +283,41 @@ class _Simulation:
             likely = 0.7 if lease.state is LeaseState.DRAINING else 0.05
             operation = "end" if self._random.random() < likely else "expire"
             self._do(operation, lease=lease.lease_id)
-            self._check_path(lease.account_id)
+            self._check_lease(lease)
 
     def _reallocate(self) -> None:
-        account = self._random.choice(list(self._bank.accounts))
-        purse = self._model.purses[account]
+        scope = self._some_scope()
+        _, purse = self._model.present(scope, self._now_us)
         committed = purse.spent + purse.leased
-        room = 400_000 if self._children[account] else 60_000
-        allocated = self._random.choice(
-            (committed, committed - 1, committed + purse.overrun, -1)
-            + (committed + purse.overrun + self._random.randrange(room),) * 12
-        )
-        self._do("reallocate", account=account, allocated=allocated)
-        self._check_path(account)
+        is_agent = scope in self._open
+        mode = "restrictive" if is_agent else self._random.choice(MODES)
+        room = 60_000 if is_agent else 400_000
+        edges: tuple[int | None, ...] = (committed, committed - 1, committed + purse.overrun, -1)
+        usual = (committed + purse.overrun + self._random.randrange(room),) * 12
+        unlimited = () if is_agent else (None,)
+        allocated = self._random.choice(edges + usual + unlimited)
+        self._do("reallocate", account=scope, allocated=allocated, mode=mode)
+        self._check_scope(scope)
 
     def _balance(self) -> None:
-        self._do("balance", account=self._random.choice(list(self._bank.accounts)))
+        self._do("balance", account=self._random.choice(self._agents))
+
+    def _roll(self) -> None:
+        """What the server does by its clock when a period is over; mostly none is."""
+        scope = self._some_scope()
+        self._do("roll", account=scope)
+        self._check_scope(scope)
+
+    def _move(self) -> None:
+        """An agent that holds nothing goes to another parent."""
+        agent = self._random.choice(self._agents)
+        if not self._open[agent]:
+            self._do("move", account=agent, parent=self._random.choice([None, *self._parents]))
+
+    def _change_period(self) -> None:
+        scope = self._some_scope()
+        self._do("change_period", account=scope, period=self._random.choice(PERIODS))
+        self._check_scope(scope)
 
     def _do(self, operation: str, **arguments: Any) -> dict[str, Any]:
         expected = self._model.do(operation, arguments, self._now_us)
@@ -269,9 +332,9 @@ class _Simulation:
     def _file(self, lease_id: LeaseId) -> None:
         """Move a lease that has just ended to those that only hear late facts."""
         lease = self._bank.leases.get(lease_id)
-        if lease is None or lease.is_open or lease_id not in self._open[lease.account_id]:
+        if lease is None or lease.is_open or lease_id not in self._open[lease.agent_id]:
             return
-        self._open[lease.account_id].remove(lease_id)
+        self._open[lease.agent_id].remove(lease_id)
         self._ended.append(lease_id)
         if len(self._ended) > REMEMBERED_ENDED:
             forgotten = self._ended.pop(self._random.randrange(REMEMBERED_ENDED // 2))
@@ -301,6 +364,9 @@ class _Simulation:
             return self._random.choice((0, lease.sequence + 1))
         return lease.sequence + self._random.choice((-1, 0, 1, 2, 3))
 
+    def _some_scope(self) -> str:
+        return self._random.choice(self._agents + self._parents)
+
     def _some_open(self) -> Lease | None:
         for agent in self._random.sample(self._agents, k=5):
             if leases := self._open[agent]:
@@ -321,32 +387,56 @@ class _Simulation:
     def _fail(self, what: str) -> None:
         raise Counterexample(self._seed, self._step, what)
 
-    def _check_path(self, account_id: str) -> None:
-        """The laws on what a step can have touched, and every number against the model."""
-        leases = [self._bank.leases[lease_id] for lease_id in self._open.get(account_id, [])]
-        path = self._bank.path(AccountId(account_id))
-        if self._open.get(account_id) is not None:
-            left = sum(lease.remaining_nanousd for lease in leases)
-            if left != path[0].leased_nanousd:
-                self._fail(f"{account_id}: {path[0].leased_nanousd} leased, {left} in leases")
-        for account in path:
-            purse = self._model.purses[account.account_id]
-            spent, leased = account.spent_nanousd, account.leased_nanousd
-            free = account.allocated_nanousd - spent - leased
-            if min(spent, leased, free, account.overrun_nanousd) < 0:
-                self._fail(f"below zero: {account}")
-            if (purse.spent, purse.leased, purse.overrun, purse.allocated) != (
-                spent,
-                leased,
-                account.overrun_nanousd,
-                account.allocated_nanousd,
+    def _check_scope(self, scope: str) -> None:
+        """The laws on the accounts a scope has now."""
+        at: str | None = scope
+        while at is not None:
+            self._check_account(self._bank.account_ids[at])
+            at = self._model.wishes[at].parent
+
+    def _check_lease(self, lease: Lease) -> None:
+        """The laws on what a step with a lease can have touched."""
+        for account_id in lease.account_ids:
+            self._check_account(account_id)
+        leases = [self._bank.leases[lease_id] for lease_id in self._open[lease.agent_id]]
+        left = sum(each.remaining_nanousd for each in leases if each.account_id == lease.account_id)
+        leased = self._bank.accounts[lease.account_id].leased_nanousd
+        if left != leased:
+            self._fail(f"{lease.account_id}: {leased} leased, {left} in leases")
+
+    def _check_account(self, account_id: AccountId) -> None:
+        """Every number against the model."""
+        account, purse = self._bank.accounts[account_id], self._model.purses[account_id]
+        spent, leased = account.spent_nanousd, account.leased_nanousd
+        limit = account.limit_nanousd
+        free = 0 if limit is None else limit - spent - leased
+        if min(spent, leased, free, account.overrun_nanousd) < 0:
+            self._fail(f"below zero: {account}")
+        if (purse.spent, purse.leased, purse.overrun, purse.allocated, purse.ends_at_us) != (
+            spent,
+            leased,
+            account.overrun_nanousd,
+            account.allocated_nanousd,
+            account.ends_at_us,
+        ):
+            self._fail(f"{account} should be {purse}")
+
+    def _check_closed(self) -> list[str]:
+        """An account that a newer period has followed, and that lends nothing, never changes again.
+
+        But for facts that come later: they are its overrun.
+        """
+        wrong = []
+        for account in self._bank.accounts.values():
+            found = self._over.get(account.account_id)
+            if (
+                found is not None
+                and account._replace(overrun_nanousd=found.overrun_nanousd) != found
             ):
-                self._fail(f"{account} should be {purse}")
-            children = [self._bank.accounts[child] for child in self._children[account.account_id]]
-            if sum(child.spent_nanousd for child in children) > spent:
-                self._fail(f"children spent more than {account}")
-            if sum(child.leased_nanousd for child in children) > leased:
-                self._fail(f"children lease more than {account}")
+                wrong.append(f"{found} became {account}")
+            if self._bank.was_followed(account) and account.leased_nanousd == 0:
+                self._over[account.account_id] = account
+        return wrong
 
     def _check_all(self, *, complete: bool = False) -> None:
         complete = complete or self._step % COMPLETE_CHECK_STEPS == 0
@@ -356,17 +446,25 @@ class _Simulation:
         wrong = check(
             self._bank.accounts.values(), everything if complete else leases, complete=complete
         )
-        roots = [one for one in self._bank.accounts.values() if one.parent_id is None]
-        booked = sum(root.spent_nanousd + root.overrun_nanousd for root in roots)
+        wrong += self._check_closed()
+        own = [one for one in self._bank.accounts.values() if agent_of(one.scope_id) in self._open]
+        booked = sum(one.used_nanousd for one in own)
         if booked != self._billed:
             wrong.append(f"{self._billed} was billed, {booked} is booked")
         for lease in everything if complete else leases:
             loan = self._model.loans[lease.lease_id]
-            if (lease.state, lease.ending, lease.expires_at_us, lease.settle_until_us) != (
+            if list(lease.account_ids) != loan.purses or (
+                lease.state,
+                lease.ending,
+                lease.expires_at_us,
+                lease.settle_until_us,
+                lease.period_ends_at_us,
+            ) != (
                 loan.state,
                 loan.ending,
                 loan.expires_at_us,
                 loan.settle_until_us,
+                loan.period_ends_at_us,
             ):
                 wrong.append(f"{lease} should be {loan}")
         if wrong:

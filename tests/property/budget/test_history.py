@@ -151,14 +151,14 @@ class StaleBank(Bank):
 
     def __init__(self) -> None:
         super().__init__(POLICY)
-        self._loaded: dict[AccountId, Path] = {}
+        self._loaded: dict[str, Path] = {}
         self._turn = 0
 
-    def path(self, account_id: AccountId) -> Path:
+    def path_at(self, scope: str, at_us: int) -> Path:
         self._turn += 1
-        if self._turn % 5 == 0 or account_id not in self._loaded:
-            self._loaded[account_id] = super().path(account_id)
-        return self._loaded[account_id]
+        if self._turn % 5 == 0 or scope not in self._loaded:
+            self._loaded[scope] = super().path_at(scope, at_us)
+        return self._loaded[scope]
 
 
 async def test_a_check_then_act_race_is_found() -> None:

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from steward_server.budget import ledger
 from steward_server.budget.audit import EMPTY, JournalContradiction, check, replay
 from steward_server.budget.ledger import Closing
-from steward_server.budget.values import Lease, LeasePolicy, Path
+from steward_server.budget.values import Account, AccountId, Lease, LeasePolicy, Path
 from tests.property.budget.bank import LEDGER, Bank, Rules
 from tests.property.budget.model import Answer, Model
 from tests.property.budget.simulation import without_signs_of_life
@@ -29,6 +29,10 @@ POLICY = LeasePolicy(
 )
 amounts = st.none() | st.integers(-1, 120)
 levels = st.integers(0, 4)
+modes = st.sampled_from(["restrictive", "informative"])
+periods = st.sampled_from(["none", "day", "week", "month"])
+MIDNIGHT_US = 1_709_164_800_000_000
+"""Before the 29th of February of a leap year."""
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -38,9 +42,14 @@ class LedgerMachine(RuleBasedStateMachine):
     leases: Bundle[str] = Bundle("leases")
     reports: Bundle[dict[str, Any]] = Bundle("reports")
 
-    @initialize(budgets=st.lists(st.integers(0, 200), min_size=1, max_size=5))
-    def plant_a_tree(self, budgets: list[int]) -> None:
-        self.now_us = 1_000_000
+    @initialize(
+        agents=st.lists(st.tuples(st.integers(0, 200), periods), min_size=1, max_size=3),
+        above=st.lists(st.tuples(st.none() | st.integers(0, 200), modes, periods), max_size=4),
+    )
+    def plant_a_tree(
+        self, agents: list[tuple[int, str]], above: list[tuple[int | None, str, str]]
+    ) -> None:
+        self.now_us = MIDNIGHT_US - 30_000
         self.bank = Bank(POLICY, self.decided_by)
         self.model = Model(
             default_tranche=POLICY.default_tranche_nanousd,
@@ -48,19 +57,41 @@ class LedgerMachine(RuleBasedStateMachine):
             ttl_us=POLICY.lease_ttl_ms * 1_000,
             grace_us=POLICY.settle_grace_ms * 1_000,
         )
-        self.accounts: list[str] = []
-        for level, allocated in enumerate(budgets):
-            parent = self.accounts[-1] if self.accounts else None
-            self.do("open_account", account=f"level_{level}", parent=parent, allocated=allocated)
-            self.accounts.append(f"level_{level}")
+        self.over: dict[AccountId, Account] = {}
+        self.parents: list[str | None] = [None]
+        self.agents: list[str] = []
+        for level, (allocated, mode, period) in enumerate(above):
+            self.open(f"level_{level}", allocated, mode, period)
+            self.parents.append(f"level_{level}")
+        for number, (budget, period) in enumerate(agents):
+            self.open(f"agent_{number}", budget, "restrictive", period)
+            self.agents.append(f"agent_{number}")
+        self.scopes = [*self.agents, *(name for name in self.parents if name)]
+
+    def open(self, name: str, allocated: int | None, mode: str, period: str) -> None:
+        self.do(
+            "open_account",
+            account=name,
+            parent=self.parents[-1],
+            allocated=allocated,
+            mode=mode,
+            period=period,
+        )
 
     def do(self, operation: str, **arguments: Any) -> Answer:
         answer = self.bank.do(operation, arguments, self.now_us)
         assert answer == self.model.do(operation, arguments, self.now_us)
         return answer
 
-    def account(self, level: int) -> str:
-        return self.accounts[level % len(self.accounts)]
+    def agent(self, number: int) -> str:
+        return self.agents[number % len(self.agents)]
+
+    def scope(self, number: int) -> str:
+        return self.scopes[number % len(self.scopes)]
+
+    def mode_of(self, scope: str, wanted: str) -> str:
+        """An agent's budget always blocks."""
+        return "restrictive" if scope in self.agents else wanted
 
     # --- what runtimes do
 
@@ -70,7 +101,7 @@ class LedgerMachine(RuleBasedStateMachine):
         answer = self.do(
             "handshake",
             lease=lease,
-            agent=self.account(level),
+            agent=self.agent(level),
             requested=requested,
             minimum=minimum,
         )
@@ -132,19 +163,50 @@ class LedgerMachine(RuleBasedStateMachine):
         self.do("revoke", lease=lease)
         assert self.do("revoke", lease=lease)["outcome"] == "unchanged"
 
-    @rule(level=levels, allocated=st.integers(-1, 300))
-    def reallocate(self, level: int, allocated: int) -> None:
-        self.do("reallocate", account=self.account(level), allocated=allocated)
+    @rule(level=levels, allocated=st.integers(-1, 300), mode=modes)
+    def reallocate(self, level: int, allocated: int, mode: str) -> None:
+        scope = self.scope(level)
+        self.do("reallocate", account=scope, allocated=allocated, mode=self.mode_of(scope, mode))
 
-    @rule(level=levels, off=st.integers(-1, 1))
-    def reallocate_to_what_is_committed(self, level: int, off: int) -> None:
-        purse = self.model.purses[self.account(level)]
+    @rule(level=levels, off=st.integers(-1, 1), mode=modes)
+    def reallocate_to_what_is_committed(self, level: int, off: int, mode: str) -> None:
+        scope = self.scope(level)
+        _, purse = self.model.present(scope, self.now_us)
         allocated = purse.spent + purse.leased + off
-        self.do("reallocate", account=self.account(level), allocated=allocated)
+        self.do("reallocate", account=scope, allocated=allocated, mode=self.mode_of(scope, mode))
+
+    @rule(level=levels)
+    def take_a_limit_away(self, level: int) -> None:
+        scope = self.scope(level)
+        if scope not in self.agents:
+            self.do("reallocate", account=scope, allocated=None)
+
+    @rule(level=levels, period=periods)
+    def change_a_period(self, level: int, period: str) -> None:
+        self.do("change_period", account=self.scope(level), period=period)
+
+    @rule(level=levels, to=levels)
+    def move_an_agent(self, level: int, to: int) -> None:
+        agent = self.agent(level)
+        held = [lease for lease in self.bank.leases.values() if lease.agent_id == agent]
+        if not any(lease.is_open for lease in held):
+            self.do("move", account=agent, parent=self.parents[to % len(self.parents)])
 
     @rule(passed_us=st.integers(-5, 30_000))
     def pass_time(self, passed_us: int) -> None:
         self.now_us += passed_us
+
+    @rule(level=levels, off_us=st.integers(-1, 1))
+    def pass_time_to_the_end_of_a_period(self, level: int, off_us: int) -> None:
+        _, purse = self.model.present(self.scope(level), self.now_us)
+        if purse.ends_at_us is not None:
+            self.now_us = purse.ends_at_us + off_us
+
+    @rule(level=levels)
+    def begin_a_period_by_the_clock(self, level: int) -> None:
+        scope = self.scope(level)
+        self.do("roll", account=scope)
+        assert self.do("roll", account=scope)["outcome"] == "unchanged"
 
     @rule(lease=leases, off_us=st.integers(-1, 1))
     def pass_time_to_the_edge_of_a_lease(self, lease: str, off_us: int) -> None:
@@ -162,6 +224,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def every_law_holds(self) -> None:
         accounts, leases = self.bank.accounts.values(), self.bank.leases.values()
         assert check(accounts, leases, complete=True) == []
+        for account in accounts:
+            if self.bank.was_followed(account) and not account.leased_nanousd:
+                self.over.setdefault(account.account_id, account)
+            if before := self.over.get(account.account_id):
+                assert account == before._replace(overrun_nanousd=account.overrun_nanousd)
 
     @invariant()
     def every_number_is_the_models(self) -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from steward_server.budget import ledger
+from steward_server.budget import allocation, ledger
 from steward_server.budget.ledger import Booking, Closing, Denial, Growth, Opening
-from steward_server.budget.values import Account, Lease, LeasePolicy, LeaseState, Path
+from steward_server.budget.scopes import Scope, current
+from steward_server.budget.values import Account, Lease, LeasePolicy, LeaseState, Mode, Path
 from tests.changed import replace
 from tests.property.budget.bank import LEDGER, Rules
 from tests.property.budget.simulation import Counterexample, Stats, run
@@ -43,6 +44,12 @@ OUTCOMES = {
     "report: booked",
     "revoke: draining",
     "revoke: unchanged",
+    "roll: opened",
+    "roll: unchanged",
+    "move: moved",
+    "change_period: BUDGET_BELOW_COMMITTED",
+    "change_period: begun",
+    "change_period: unchanged",
 }
 
 
@@ -193,19 +200,56 @@ def end_keeps_the_parents_money(path: Path, lease: Lease, now_us: int) -> Closin
     return replace(closing, path=(closing.path[0], *path[1:]))
 
 
-def reallocate_takes_what_is_lent(path: Path, allocated_nanousd: int) -> Path:
-    if allocated_nanousd < 0:
-        return ledger.reallocate(path, allocated_nanousd)
-    return (replace(path[0], allocated_nanousd=allocated_nanousd), *path[1:])
+def reallocate_takes_what_is_lent(
+    account: Account, allocated_nanousd: int | None, mode: Mode
+) -> Account:
+    if allocated_nanousd is not None and allocated_nanousd < 0:
+        return allocation.reallocate(account, allocated_nanousd, mode)
+    return replace(account, allocated_nanousd=allocated_nanousd, mode=mode)
 
 
-def reallocate_moves_the_parents_too(path: Path, allocated_nanousd: int) -> Path:
-    leaf, *parents = ledger.reallocate(path, allocated_nanousd)
-    more = leaf.allocated_nanousd - path[0].allocated_nanousd
-    return (
-        leaf,
-        *(replace(one, allocated_nanousd=one.allocated_nanousd + more) for one in parents),
-    )
+def reallocate_forgets_that_it_blocks(
+    account: Account, allocated_nanousd: int | None, mode: Mode
+) -> Account:
+    after = allocation.reallocate(account, allocated_nanousd, mode)
+    return replace(after, mode=account.mode)
+
+
+def open_heeds_what_only_counts(path: Path, **how: Any) -> Opening:
+    blocking = tuple(replace(account, mode=Mode.RESTRICTIVE) for account in path)
+    opening = ledger.open_lease(blocking, **how)
+    lent = opening.lease.granted_nanousd
+    return replace(opening, path=without_leased(path, -lent))
+
+
+def open_outlives_the_period(path: Path, **how: Any) -> Opening:
+    for_ever = tuple(replace(account, ends_at_us=None) for account in path)
+    opening = ledger.open_lease(for_ever, **how)
+    return replace(opening, path=without_leased(path, -opening.lease.granted_nanousd))
+
+
+def touch_goes_on_into_the_next_period(lease: Lease, *, now_us: int, policy: LeasePolicy) -> Lease:
+    touched = ledger.touch(replace(lease, period_ends_at_us=None), now_us=now_us, policy=policy)
+    return replace(touched, period_ends_at_us=lease.period_ends_at_us)
+
+
+def cut_short_forgets_the_grace(lease: Lease, now_us: int, policy: LeasePolicy) -> Lease:
+    return ledger.cut_short(lease, now_us, replace(policy, settle_grace_ms=0))
+
+
+def current_comes_a_moment_late(scope: Scope, account: Account | None, now_us: int) -> Account:
+    return current(scope, account, now_us if account is None else now_us - 1)
+
+
+def current_brings_yesterday_back(scope: Scope, account: Account | None, now_us: int) -> Account:
+    return current(scope._replace(since_us=0), None, now_us)
+
+
+def current_zeroes_what_was_spent(scope: Scope, account: Account | None, now_us: int) -> Account:
+    after = current(scope, account, now_us)
+    if account is None or after.account_id == account.account_id:
+        return after
+    return replace(account, spent_nanousd=0, ends_at_us=after.ends_at_us)
 
 
 PLANTED: list[tuple[str, Callable[..., Any]]] = [
@@ -230,7 +274,14 @@ PLANTED: list[tuple[str, Callable[..., Any]]] = [
     ("end_draining", end_comes_a_moment_early),
     ("end_draining", end_keeps_the_parents_money),
     ("reallocate", reallocate_takes_what_is_lent),
-    ("reallocate", reallocate_moves_the_parents_too),
+    ("reallocate", reallocate_forgets_that_it_blocks),
+    ("open_lease", open_heeds_what_only_counts),
+    ("open_lease", open_outlives_the_period),
+    ("touch", touch_goes_on_into_the_next_period),
+    ("cut_short", cut_short_forgets_the_grace),
+    ("current", current_comes_a_moment_late),
+    ("current", current_brings_yesterday_back),
+    ("current", current_zeroes_what_was_spent),
 ]
 
 

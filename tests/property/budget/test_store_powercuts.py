@@ -14,14 +14,15 @@ from typing import Any, TypeVar
 import apsw
 import pytest
 
+from steward_server.balance import BudgetTerms
 from steward_server.budget import store
-from steward_server.budget.bookings import Answer, Batch, Booked, Fact, Outcome, book
+from steward_server.budget.bookings import Batch, Booked, Fact, Outcome, book
 from steward_server.budget.desk import Desk
 from steward_server.budget.ledger_errors import LeaseClosed, LedgerError
 from steward_server.budget.store import Terms
 from steward_server.budget.values import LeasePolicy
 from steward_server.db import Transaction
-from steward_server.errors import NotFound
+from steward_server.errors import NotFound, StewardError
 from steward_server.events.journal import JournalRow
 from steward_server.events.store import head
 from tests.books import Books, wrong_in
@@ -33,6 +34,8 @@ Work = Callable[[Transaction], Coroutine[Any, Any, Any]]
 POLICY = LeasePolicy(
     default_tranche_nanousd=500, maximum_tranche_nanousd=5_000, lease_ttl_ms=20, settle_grace_ms=5
 )
+MIDNIGHT_US = 1_709_251_200_000_000
+"""After the 29th of February of a leap year."""
 CUTS_PER_DISK = 4
 ASKED_AGAIN = 12
 """Acknowledged operations that are repeated after each cut; the chain vouches for all."""
@@ -72,10 +75,11 @@ class Callers:
         self.acknowledged: list[Acknowledged] = []
         self.reported: set[tuple[str, str]] = set()
         self.agents: list[str] = []
+        self.projects: list[str] = []
         self.leases: list[tuple[str, str]] = []
         self._draw = draw
         self._desk = Desk(POLICY)
-        self._now_us = 1_000_000
+        self._now_us = MIDNIGHT_US - 400_000  # a day ends under way
 
     def draw_operation(self) -> Asked:
         self._now_us += self._draw.randrange(1, 2_000)  # also what makes ids unique
@@ -83,18 +87,47 @@ class Callers:
             return self._open_account()
         if not self.leases or self._draw.random() < 0.12:
             return self._open_lease()
-        operations = (self._book, self._grow, self._close, self._sweep)
-        (operation,) = self._draw.choices(operations, weights=(60, 10, 10, 12))
+        operations = (self._book, self._grow, self._close, self._sweep, self._set_budget)
+        (operation,) = self._draw.choices(operations, weights=(60, 10, 10, 12, 4))
         return operation()
 
     def _open_account(self) -> Asked:
-        agent, now_us = f"agent_{self._now_us}", self._now_us
+        agent, project, now_us = f"agent_{self._now_us}", f"project_{self._now_us}", self._now_us
+        parent = self._draw.choice(["", *self.projects])
+        period = self._draw.choice(("none", "day"))
+        terms = self._some_terms()
         self.agents.append(agent)
+
+        async def work(transaction: Transaction) -> None:
+            await self._desk.open_project(
+                transaction, project_id=project, terms=terms, now_us=now_us
+            )
+            await self._desk.open_account(
+                transaction,
+                agent_id=agent,
+                allocated_nanousd=20_000,
+                now_us=now_us,
+                project_id=parent,
+                period=period,
+            )
+
+        return Asked(work, is_known=False)
+
+    def _set_budget(self) -> Asked:
+        scope = self._draw.choice(["organisation", *(f"project:{each}" for each in self.projects)])
+        terms, now_us = self._some_terms(), self._now_us
         return Asked(
-            lambda transaction: self._desk.open_account(
-                transaction, agent_id=agent, allocated_nanousd=20_000, now_us=now_us
+            lambda transaction: self._desk.set_budget(
+                transaction, scope=scope, terms=terms, now_us=now_us
             ),
             is_known=False,
+        )
+
+    def _some_terms(self) -> BudgetTerms:
+        return BudgetTerms(
+            self._draw.choice((None, 15_000, 60_000)),
+            self._draw.choice(("restrictive", "informative")),
+            self._draw.choice(("none", "none", "day", "month")),
         )
 
     def _open_lease(self) -> Asked:
@@ -126,7 +159,8 @@ class Callers:
         async def work(transaction: Transaction) -> list[Outcome]:
             batch = Batch(who["lease_id"], who["agent_id"], len(facts), lambda _: facts)
             (answer,) = await book(transaction, [batch], policy=POLICY, now_us=who["now_us"])
-            assert isinstance(answer, Answer)
+            if isinstance(answer, NotFound):
+                raise answer
             # A refusal is not remembered: later the same report may be taken.
             return [outcome for outcome in answer.outcomes if isinstance(outcome, Booked)]
 
@@ -230,7 +264,7 @@ def commit_together(
             try:
                 with connection:
                     answer = finished(asked.work(transaction))
-            except (LedgerError, NotFound):
+            except (LedgerError, StewardError):
                 findings.refused += 1
                 continue
             answered.append((asked, answer, *finished(head(transaction))))
@@ -257,7 +291,9 @@ def inspect(disk: Disk, callers: Callers, draw: random.Random, findings: Finding
                 findings.wrong.append(f"told {each.answer} and then {again}")
     # What was found is what counts from here on.
     callers.acknowledged = kept
-    callers.agents = [str(account_id) for account_id in books.accounts]
+    scopes = {account.scope_id.partition(":")[::2] for account in books.accounts.values()}
+    callers.agents = sorted(name for kind, name in scopes if kind == "agent")
+    callers.projects = sorted(name for kind, name in scopes if kind == "project")
     callers.leases = [(str(lease.lease_id), str(lease.agent_id)) for lease in books.leases.values()]
 
 

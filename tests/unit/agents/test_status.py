@@ -14,6 +14,7 @@ AGENT = Agent(
     agent_id="agent_1",
     name="scout",
     owner_id="user_1",
+    project_id="",
     provider="",
     desired_state=DesiredState.RUNNING,
     stop_reason="",

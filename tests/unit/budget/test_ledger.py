@@ -5,6 +5,12 @@ from itertools import product
 
 import pytest
 
+from steward_server.budget.allocation import (
+    lendable_nanousd,
+    reallocate,
+    thresholds_crossed,
+    tightest,
+)
 from steward_server.budget.audit import check
 from steward_server.budget.ledger import (
     Closing,
@@ -13,14 +19,12 @@ from steward_server.budget.ledger import (
     Opening,
     begin_expiry,
     book,
+    cut_short,
     end_draining,
     give_back,
     grow,
     open_lease,
-    reallocate,
     revoke,
-    thresholds_crossed,
-    tightest,
     touch,
 )
 from steward_server.budget.ledger_errors import (
@@ -45,7 +49,9 @@ from steward_server.budget.values import (
     LeaseId,
     LeasePolicy,
     LeaseState,
+    Mode,
     Path,
+    scope_of_agent,
 )
 from tests.changed import replace
 
@@ -60,25 +66,20 @@ CLOSED, EXPIRED, REVOKED = LeaseState.CLOSED, LeaseState.EXPIRED, LeaseState.REV
 
 
 def account(
-    allocated_nanousd: int,
+    allocated_nanousd: int | None,
     *,
     spent: int = 0,
     leased: int = 0,
     overrun: int = 0,
     name: str = "agent_1",
-    parent: str | None = None,
 ) -> Account:
-    parent_id = None if parent is None else AccountId(parent)
-    return Account(AccountId(name), parent_id, allocated_nanousd, spent, leased, overrun)
+    return Account(AccountId(name), scope_of_agent(name), allocated_nanousd, spent, leased, overrun)
 
 
-def tree(*allocated_nanousd: int) -> Path:
-    """A path, leaf first, with these allocations."""
-    names = [f"level_{level}" for level in range(len(allocated_nanousd))]
-    parents = [*names[1:], None]
+def tree(*allocated_nanousd: int | None) -> Path:
+    """A path, the agent's account first, with these allocations."""
     return tuple(
-        account(amount, name=name, parent=parent)
-        for amount, name, parent in zip(allocated_nanousd, names, parents, strict=True)
+        account(amount, name=f"level_{level}") for level, amount in enumerate(allocated_nanousd)
     )
 
 
@@ -153,6 +154,7 @@ def test_available_money_never_falls_below_nothing(overrun: int, available: int)
 
 def test_an_overrun_does_not_touch_the_equation_of_allocated_spent_leased_and_free() -> None:
     overrun = account(100, spent=50, leased=20, overrun=500)
+    assert overrun.free_nanousd is not None
     assert overrun.spent_nanousd + overrun.leased_nanousd + overrun.free_nanousd == 100
 
 
@@ -189,7 +191,7 @@ def test_a_new_lease_is_active_unspent_and_expires_after_its_time() -> None:
     lease = opened(tree(1_000), 400).lease
     assert lease == Lease(
         LeaseId("lease_1"),
-        AccountId("level_0"),
+        (AccountId("level_0"),),
         AGENT,
         granted_nanousd=400,
         spent_nanousd=0,
@@ -249,14 +251,14 @@ def test_opening_with_nothing_available_is_refused_with_its_facts() -> None:
         "agent_id": "agent_1",
         "requested_nanousd": "5",
         "available_nanousd": "0",
-        "scope": "agent_1",
+        "scope": "agent:agent_1",
     }
 
 
 def test_opening_names_the_level_that_has_nothing_left() -> None:
     with pytest.raises(BudgetExceeded) as refusal:
         opened(tree(1_000, 0, 1_000), 5)
-    assert refusal.value.scope == "level_1"
+    assert refusal.value.scope == "agent:level_1"
 
 
 def test_an_agent_that_overran_is_not_lent_the_money_it_has_overspent() -> None:
@@ -302,12 +304,67 @@ def test_a_refused_opening_changes_nothing() -> None:
     assert path == tree(1_000, 0)
 
 
-@pytest.mark.parametrize(
-    "path", [(), tree(10, 10)[:1], tree(10, 10)[1:] + tree(10, 10)[:1], tree(10, 10, 10)[::2]]
-)
-def test_a_path_that_is_not_leaf_to_root_is_a_fault_of_the_caller(path: Path) -> None:
-    with pytest.raises(ValueError, match="leaf to root"):
+@pytest.mark.parametrize("path", [(), tree(None), (replace(tree(5)[0], mode=Mode.INFORMATIVE),)])
+def test_a_path_that_nothing_limits_is_a_fault_of_the_caller(path: Path) -> None:
+    with pytest.raises(ValueError, match="limits it"):
         opened(path, 5)
+    with pytest.raises(ValueError, match="limits it"):
+        tightest(path)
+
+
+def test_what_only_counts_and_what_has_no_limit_lets_anything_be_lent() -> None:
+    informative = replace(account(3, spent=9, name="level_1"), mode=Mode.INFORMATIVE)
+    path = (account(1_000), informative, account(None, name="level_2"))
+    assert (tightest(path), lendable_nanousd(path)) == (path[0], 1_000)
+    opening = opened(path, 600)
+    assert opening.lease.granted_nanousd == 600
+    assert [one.leased_nanousd for one in opening.path] == [600] * 3
+    assert [one.free_nanousd for one in opening.path] == [400, 3 - 9 - 600, None]
+    assert [one.available_nanousd for one in opening.path] == [400, None, None]
+
+
+@pytest.mark.parametrize(
+    ("ends", "period_end", "expires"),
+    [
+        ((None, None), None, TTL_US),
+        ((None, TTL_US + 1), TTL_US + 1, TTL_US),
+        ((TTL_US - 1, TTL_US + 1), TTL_US - 1, TTL_US - 1),
+        ((TTL_US + 1, 1), 1, 1),
+    ],
+)
+def test_a_lease_never_outlives_the_first_period_of_its_path_to_end(
+    ends: tuple[int | None, ...], period_end: int | None, expires: int
+) -> None:
+    path = tuple(
+        replace(one, ends_at_us=None if end is None else NOW_US + end)
+        for one, end in zip(tree(1_000, 1_000), ends, strict=True)
+    )
+    opening = opened(path, 100)
+    path, lease = opening.path, opening.lease
+    assert lease.period_ends_at_us == (None if period_end is None else NOW_US + period_end)
+    assert lease.expires_at_us == NOW_US + expires
+    if period_end is not None:
+        last_us = lease.expires_at_us - 1
+        touched = touch(lease, now_us=last_us, policy=POLICY)
+        grown = grow(path, lease, requested_nanousd=1, now_us=last_us, policy=POLICY)
+        assert isinstance(grown, Growth)
+        assert touched.expires_at_us == grown.lease.expires_at_us <= NOW_US + period_end
+
+
+def test_a_lease_is_cut_short_as_if_its_time_were_over() -> None:
+    path, lease = in_state(ACTIVE)
+    draining = cut_short(lease, NOW_US, POLICY)
+    assert (draining.state, draining.ending) == (DRAINING, EXPIRED)
+    assert draining.settle_until_us == NOW_US + GRACE_US
+    booking = book(path, draining, sequence=2, cost_nanousd=10, now_us=NOW_US + 1)
+    assert (booking.covered_nanousd, booking.overrun_nanousd) == (10, 0)
+    assert end_draining(path, draining, NOW_US + GRACE_US).returned_nanousd == 70
+
+
+@pytest.mark.parametrize("state", [DRAINING, CLOSED, EXPIRED, REVOKED])
+def test_only_an_active_lease_is_cut_short(state: LeaseState) -> None:
+    _, lease = in_state(state)
+    assert cut_short(lease, NOW_US, POLICY) is lease
 
 
 # --- booking
@@ -821,13 +878,14 @@ def test_a_lease_of_another_account_is_a_fault_of_the_caller() -> None:
 
 @pytest.mark.parametrize("allocated", [50, 51, MAX_BALANCE_NANOUSD])
 def test_an_allocation_may_fall_to_what_is_committed(allocated: int) -> None:
-    path = (account(100, spent=30, leased=20, overrun=9),)
-    assert reallocate(path, allocated) == (replace(path[0], allocated_nanousd=allocated),)
+    before = account(100, spent=30, leased=20, overrun=9)
+    after = reallocate(before, allocated, Mode.RESTRICTIVE)
+    assert after == replace(before, allocated_nanousd=allocated)
 
 
 def test_an_allocation_below_what_is_committed_is_refused() -> None:
     with pytest.raises(BudgetBelowCommitted, match="allocate at least that") as refusal:
-        reallocate((account(100, spent=30, leased=20),), 49)
+        reallocate(account(100, spent=30, leased=20), 49, Mode.RESTRICTIVE)
     assert refusal.value.facts() == {
         "account_id": "agent_1",
         "allocated_nanousd": "49",
@@ -835,15 +893,20 @@ def test_an_allocation_below_what_is_committed_is_refused() -> None:
     }
 
 
+def test_an_allocation_that_blocks_nothing_may_be_below_what_is_committed() -> None:
+    before = account(100, spent=30, leased=20)
+    after = reallocate(before, 1, Mode.INFORMATIVE)
+    assert (after.allocated_nanousd, after.available_nanousd) == (1, None)
+    with pytest.raises(BudgetBelowCommitted):
+        reallocate(after, 1, Mode.RESTRICTIVE)
+    assert reallocate(after, None, Mode.RESTRICTIVE).available_nanousd is None
+
+
 @pytest.mark.parametrize("allocated", [-1, MAX_BALANCE_NANOUSD + 1])
-def test_an_allocation_that_cannot_be_is_refused(allocated: int) -> None:
+@pytest.mark.parametrize("mode", Mode)
+def test_an_allocation_that_cannot_be_is_refused(allocated: int, mode: Mode) -> None:
     with pytest.raises(InvalidAmount, match="allocated_nanousd"):
-        reallocate(tree(100), allocated)
-
-
-def test_an_allocation_is_not_reserved_in_the_parents() -> None:
-    path = tree(100, 200, 300)
-    assert reallocate(path, 10_000) == (replace(path[0], allocated_nanousd=10_000), *path[1:])
+        reallocate(account(100), allocated, mode)
 
 
 # --- warnings
@@ -877,6 +940,17 @@ def test_a_threshold_is_crossed_when_its_percent_is_reached(
 def test_thresholds_count_overrun_as_used() -> None:
     before, after = account(100, spent=79), account(100, spent=79, overrun=1)
     assert thresholds_crossed(before, after, frozenset()) == (80,)
+
+
+def test_what_only_counts_warns_all_the_same_and_no_limit_never() -> None:
+    before = replace(account(100, spent=79), mode=Mode.INFORMATIVE)
+    assert thresholds_crossed(before, replace(before, spent_nanousd=500), frozenset()) == (
+        80,
+        95,
+        100,
+    )
+    assert thresholds_crossed(account(None), account(None, spent=5), frozenset()) == ()
+    assert thresholds_crossed(account(None, spent=5), account(10, spent=5), frozenset()) == (50,)
 
 
 def test_thresholds_that_were_announced_are_not_announced_again() -> None:
@@ -931,6 +1005,6 @@ def test_every_refusal_has_its_own_reason() -> None:
 
 
 def test_a_refusal_speaks_of_dollars_exactly() -> None:
-    refusal = BudgetExceeded(AGENT, 10 * NANOUSD_PER_USD, 1_500_000_001, AccountId("a"))
+    refusal = BudgetExceeded(AGENT, 10 * NANOUSD_PER_USD, 1_500_000_001, scope_of_agent("a"))
     assert "asked for $10 and" in str(refusal)
     assert "lend $1.500000001;" in str(refusal)

@@ -37,8 +37,13 @@ def test_an_event_has_the_number_and_time_of_its_entry() -> None:
     assert (event.event_id, event.sequence, event.agent_id) == ("evt_7", 7, "agent_1")
     assert event.timestamp == Timestamp(seconds=1_700_000_000, nanos=123_456_000)
     assert event.budget_warning == pb.BudgetWarning(
-        threshold_percent=80, spent_nanousd=8, limit_nanousd=10
+        threshold_percent=80, spent_nanousd=8, limit_nanousd=10, scope="agent:agent_1"
     )
+
+
+def test_a_warning_of_a_project_says_whose_budget_it_is_of() -> None:
+    body = {"threshold": 80, "spent": 8, "limit": 10, "scope": "project:p"}
+    assert event_of(entry("budget.warning", body)).budget_warning.scope == "project:p"
 
 
 def test_a_usage_is_seen_as_a_cost_with_all_its_input_together() -> None:

@@ -8,11 +8,13 @@ from decimal import Decimal
 import click
 from rich.table import Table
 
-from steward_client.cli.output import card, dollars, line, moment, say, table, word
+from steward_client.cli.output import card, dollars, line, moment, per_period, say, table, word
 from steward_client.cli.steward import Steward, Usd, calls_server
-from steward_client.client.values import Agent, AgentReport
+from steward_client.client.values import Agent, AgentReport, BudgetPeriod
 
-COLUMNS = ["ID", "NAME", "STATUS", "#LIMIT", "#SPENT", "#LENT", "#LEFT", "PROVIDER"]
+COLUMNS = ["ID", "NAME", "STATUS", "#LIMIT", "#SPENT", "#LENT", "#LEFT", "PROJECT", "PROVIDER"]
+
+PERIODS = click.Choice(["none", "day", "week", "month"])
 
 
 @click.group()
@@ -24,11 +26,30 @@ def agents() -> None:
 @click.argument("name")
 @click.option("--budget", "budget_usd", type=Usd(), required=True, help="In dollars.")
 @click.option("--provider", default="", help="The only provider it may use; any if left out.")
+@click.option("--project", default="", help="The project whose budget it shares.")
+@click.option(
+    "--period", type=PERIODS, default="none", help="How often its budget begins anew (UTC)."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print only the agent's id.")
 @calls_server
-def create(steward: Steward, name: str, *, budget_usd: Decimal, provider: str, quiet: bool) -> None:
+def create(
+    steward: Steward,
+    name: str,
+    *,
+    budget_usd: Decimal,
+    provider: str,
+    project: str,
+    period: BudgetPeriod,
+    quiet: bool,
+) -> None:
     """Create an agent with its budget."""
-    agent = steward.client.agents.create(name, budget_usd=budget_usd, provider=provider)
+    agent = steward.client.agents.create(
+        name,
+        budget_usd=budget_usd,
+        provider=provider,
+        project_id=steward.project_id(project),
+        budget_period=period,
+    )
     if quiet:
         line(agent.id)
         return
@@ -55,6 +76,8 @@ def show_agent(steward: Steward, agent: str) -> None:
 @click.option("--name", help="Another name.")
 @click.option("--budget", "budget_usd", type=Usd(), help="Another limit, in dollars.")
 @click.option("--provider", help="The only provider it may use; '' for any.")
+@click.option("--project", help="The project whose budget it shares; '' for none.")
+@click.option("--period", type=PERIODS, help="How often its budget begins anew (UTC).")
 @calls_server
 def update(
     steward: Steward,
@@ -63,10 +86,17 @@ def update(
     name: str | None,
     budget_usd: Decimal | None,
     provider: str | None,
+    project: str | None,
+    period: BudgetPeriod | None,
 ) -> None:
     """Change an agent; a new budget reaches what runs at once."""
     changed = steward.client.agents.update(
-        steward.agent_id(agent), name=name, budget_usd=budget_usd, provider=provider
+        steward.agent_id(agent),
+        name=name,
+        budget_usd=budget_usd,
+        provider=provider,
+        project_id=None if project is None else steward.project_id(project),
+        budget_period=period,
     )
     steward.show(changed, _agent_card)
 
@@ -114,6 +144,7 @@ def _agent_table(listed: Sequence[Agent]) -> Table:
                 dollars(agent.budget.spent_usd),
                 dollars(agent.budget.reserved_usd),
                 dollars(agent.budget.available_usd),
+                agent.project_id or "-",
                 agent.provider or "any",
             )
             for agent in listed
@@ -127,8 +158,9 @@ def _agent_card(agent: Agent) -> Table:
             ("id", agent.id),
             ("name", agent.name),
             ("status", word(agent.status)),
-            ("limit", dollars(agent.budget.limit_usd)),
+            ("limit", per_period(agent.budget.limit_usd, agent.budget.period)),
             ("spent", dollars(agent.budget.spent_usd)),
+            ("project", agent.project_id or "-"),
             ("provider", agent.provider or "any"),
             ("created", moment(agent.created_at)),
         ]
@@ -144,7 +176,7 @@ def _report_card(report: AgentReport) -> Table:
             ("name", report.name),
             ("status", word(report.status)),
             ("should be", report.desired_state),
-            ("limit", dollars(budget.limit_usd)),
+            ("limit", per_period(budget.limit_usd, budget.period)),
             ("spent", f"{dollars(budget.spent_usd)} ({budget.percent_used:.1f} %)"),
             ("lent", f"{dollars(budget.reserved_usd)} in {report.open_leases} leases"),
             ("left", dollars(budget.available_usd)),

@@ -56,6 +56,13 @@ def dollars(amount: Decimal) -> str:
     return usd_text(int(amount.scaleb(9)))
 
 
+def per_period(amount: Decimal | None, period: str) -> str:
+    """A limit as people read it: `$5 a day`, `unlimited`."""
+    if amount is None:
+        return "unlimited"
+    return dollars(amount) if period == "none" else f"{dollars(amount)} a {period}"
+
+
 def moment(at: datetime | None) -> str:
     """A time as people read it, in UTC."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else "-"

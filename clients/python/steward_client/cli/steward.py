@@ -59,6 +59,22 @@ class Steward:
             raise NotFound(f"no agent is named {agent!r}; see: steward agents list")
         raise NotFound(f"{len(found)} agents are named {agent!r}; use the id: {', '.join(found)}")
 
+    def project_id(self, project: str) -> str:
+        """The id of a project given by id or by name; empty text stays empty.
+
+        Raises:
+            NotFound: no project, or more than one, has that name.
+        """
+        if not project or project.startswith("project_"):
+            return project
+        found = [each.id for each in self.client.projects.list() if each.name == project]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise NotFound(f"no project is named {project!r}; see: steward projects list")
+        ids = ", ".join(found)
+        raise NotFound(f"{len(found)} projects are named {project!r}; use the id: {ids}")
+
 
 def calls_server(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command --server and --json, and what they mean as its first argument."""

@@ -76,11 +76,13 @@ class PiiAlert:
 
 @dataclass(frozen=True, slots=True)
 class BudgetWarning:
-    """An agent passed a threshold of its budget."""
+    """The use of a budget passed a threshold."""
 
     threshold_percent: int
     spent_usd: Decimal
     limit_usd: Decimal
+    scope: str
+    """Whose: `agent:…`, `project:…` or `organisation`."""
 
 
 @dataclass(frozen=True, slots=True)

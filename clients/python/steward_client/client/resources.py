@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 from steward.agents.v1 import agents_pb2
 from steward.agents.v1.agents_pb2_grpc import AgentServiceStub
 from steward.budget.v1 import prices_pb2
 from steward.budget.v1.prices_pb2_grpc import PriceServiceStub
+from steward.projects.v1 import projects_pb2
+from steward.projects.v1.projects_pb2_grpc import ProjectServiceStub
 from steward.providers.v1 import providers_pb2
 from steward.providers.v1.providers_pb2_grpc import ProviderServiceStub
 from steward.tokens.v1 import tokens_pb2
 from steward.tokens.v1.tokens_pb2_grpc import TokenServiceStub
 from steward_client.client.calls import Call, Manner, Resource, every, first, nothing, rpc
+from steward_client.client.projects import PAGE_SIZE, Usd, period_number
 from steward_client.client.values import (
     Agent,
     AgentReport,
     AgentStatus,
     Budget,
+    BudgetPath,
+    BudgetPeriod,
     Price,
     Provider,
     ProviderKind,
@@ -35,11 +39,6 @@ from steward_client.client.values import (
     value_of,
 )
 from steward_client.money import nanousd
-
-Usd = str | Decimal | float
-"""An amount in dollars, exact to nine decimals; a float stands for the shortest decimal of it."""
-
-PAGE_SIZE = 500
 
 
 class Agents(Resource[Manner]):
@@ -53,12 +52,15 @@ class Agents(Resource[Manner]):
         budget_usd: Usd,
         provider: str = "",
         owner_id: str = "",
+        project_id: str = "",
+        budget_period: BudgetPeriod = "none",
         request_id: str = "",
     ) -> Call[Agent]:
-        """Create an agent with its budget.
+        """Create an agent with its budget, for ever or for each `budget_period`.
 
-        `provider` is the only one it may use; empty: any. `request_id` names the creation, so that
-        repeating it gives the same agent; made up if empty.
+        `provider` is the only one it may use; empty: any. `project_id` is whose budget it shares.
+        `request_id` names the creation, so that repeating it gives the same agent; made up if
+        empty.
         """
         return Call(
             AgentServiceStub,
@@ -68,6 +70,8 @@ class Agents(Resource[Manner]):
                 budget_nanousd=nanousd(budget_usd),
                 provider=provider,
                 owner_id=owner_id,
+                project_id=project_id,
+                budget_period=period_number(budget_period),
                 request_id=request_id or secrets.token_hex(16),
             ),
             read=first(lambda answer: value_of(Agent, answer.agent)),
@@ -75,12 +79,12 @@ class Agents(Resource[Manner]):
         )
 
     @rpc
-    def list(self, *, owner_id: str = "") -> Call[tuple[Agent, ...]]:
-        """All agents the caller may see, newest first."""
+    def list(self, *, owner_id: str = "", project_id: str = "") -> Call[tuple[Agent, ...]]:
+        """All agents the caller may see, newest first; of one owner or one project if given."""
 
         def page(token: str) -> agents_pb2.ListAgentsRequest:
             return agents_pb2.ListAgentsRequest(
-                page_size=PAGE_SIZE, page_token=token, owner_id=owner_id
+                page_size=PAGE_SIZE, page_token=token, owner_id=owner_id, project_id=project_id
             )
 
         return Call(
@@ -113,11 +117,16 @@ class Agents(Resource[Manner]):
         name: str | None = None,
         budget_usd: Usd | None = None,
         provider: str | None = None,
+        project_id: str | None = None,
+        budget_period: BudgetPeriod | None = None,
     ) -> Call[Agent]:
         """Change what is given; a new budget reaches open sessions at once.
 
+        An empty `project_id` is none. With another period the budget begins anew.
+
         Raises:
-            Conflict: the new budget is below what is spent and lent already.
+            Conflict: the new budget is below what is spent and lent already, or the agent is to
+                move to another project while money is lent to it.
         """
         return Call(
             AgentServiceStub,
@@ -127,6 +136,8 @@ class Agents(Resource[Manner]):
                 name=name,
                 budget_nanousd=None if budget_usd is None else nanousd(budget_usd),
                 provider=provider,
+                project_id=project_id,
+                budget_period=period_number(budget_period),
             ),
             read=first(lambda answer: value_of(Agent, answer.agent)),
             repeatable=True,
@@ -352,6 +363,20 @@ class Providers(Resource[Manner]):
 
 class Budgets(Resource[Manner]):
     """The money of agents."""
+
+    @rpc
+    def path(self, agent_id: str) -> Call[BudgetPath]:
+        """The budgets that limit an agent: its own, its project's and the organisation's.
+
+        The organisation's is shown to administrators.
+        """
+        return Call(
+            ProjectServiceStub,
+            "GetAgentBudget",
+            projects_pb2.GetAgentBudgetRequest(agent_id=agent_id),
+            read=first(lambda answer: value_of(BudgetPath, answer)),
+            repeatable=True,
+        )
 
     @rpc
     def status(self, agent_id: str) -> Call[Budget]:

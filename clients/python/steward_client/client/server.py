@@ -13,6 +13,7 @@ from steward_client.channels import Address, server_address
 from steward_client.client.calls import Call, Manner, Performer, Resource, first, rpc
 from steward_client.client.conversation import Manners, growing_delays_s, renewal
 from steward_client.client.credentials import Credentials, SignIn
+from steward_client.client.projects import Organisations, Projects
 from steward_client.client.resources import Agents, Budgets, Prices, Providers, Tokens
 from steward_client.client.values import Health, value_of
 
@@ -29,6 +30,8 @@ class Server(Resource[Manner], Generic[Manner]):
         self.agents: Agents[Manner] = Agents(performer)
         self.tokens: Tokens[Manner] = Tokens(performer)
         self.providers: Providers[Manner] = Providers(performer)
+        self.projects: Projects[Manner] = Projects(performer)
+        self.organisation: Organisations[Manner] = Organisations(performer)
         self.budget: Budgets[Manner] = Budgets(performer)
         self.prices: Prices[Manner] = Prices(performer)
 

@@ -23,6 +23,8 @@ T = TypeVar("T")
 AgentStatus = Literal["unspecified", "idle", "running", "stopping", "stopped", "failed"]
 DesiredState = Literal["unspecified", "running", "stopped"]
 BudgetState = Literal["unspecified", "active", "exhausted"]
+BudgetMode = Literal["unspecified", "restrictive", "informative"]
+BudgetPeriod = Literal["unspecified", "none", "day", "week", "month"]
 TokenStatus = Literal["unspecified", "active", "expired", "revoked"]
 ProviderKind = Literal["unspecified", "openai", "anthropic"]
 Role = Literal["unspecified", "admin", "user", "viewer"]
@@ -40,17 +42,85 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The money of an agent: limit = spent + reserved + available, always."""
+    """The money of an agent in its present period."""
 
     limit_usd: Decimal
     spent_usd: Decimal
     reserved_usd: Decimal
     """Lent to runtimes and not yet spent."""
     available_usd: Decimal
+    """What could be lent to it, its project and the organisation considered."""
     overrun_usd: Decimal
     """Spent beyond what was lent; normally 0."""
     percent_used: float
     state: BudgetState
+    period: BudgetPeriod
+    period_start: datetime | None
+    """None: it is for ever."""
+    period_end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeBudget:
+    """The money of an agent, a project or the organisation by itself, in its present period."""
+
+    scope: str
+    """`agent:…`, `project:…` or `organisation`."""
+    id: str
+    name: str
+    limit_usd: Decimal | None
+    """None: no limit."""
+    spent_usd: Decimal
+    reserved_usd: Decimal
+    """Lent to runtimes and not yet spent."""
+    available_usd: Decimal | None
+    """None: it blocks nothing."""
+    overrun_usd: Decimal
+    """Spent beyond what was lent; normally 0."""
+    percent_used: float | None
+    mode: BudgetMode
+    period: BudgetPeriod
+    period_start: datetime | None
+    """None: it is for ever."""
+    period_end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A budget that agents share."""
+
+    id: str
+    name: str
+    budget: ScopeBudget
+    created_at: datetime | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Organisation:
+    """What holds every project and every agent."""
+
+    id: str
+    name: str
+    budget: ScopeBudget
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetPath:
+    """The budgets that limit an agent, its own first."""
+
+    path: tuple[ScopeBudget, ...]
+    available_usd: Decimal
+    """What could be lent to it: the least of what they have."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetTree:
+    """A budget, and those right below it."""
+
+    budget: ScopeBudget
+    children: tuple[ScopeBudget, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +138,8 @@ class Agent:
     created_at: datetime | None
     updated_at: datetime | None
     last_seen_at: datetime | None
+    project_id: str
+    """The project whose budget it shares; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
