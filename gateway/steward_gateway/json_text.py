@@ -28,20 +28,27 @@ class BadJson(ValueError):
     """The text is not JSON, or not JSON that can be held; says where."""
 
 
-def parse(text: bytes | str, *, exact: bool = False) -> Any:
-    """Read JSON; with `exact`, numbers that a double could not stand for come as `Decimal`.
+def parse(text: bytes | str) -> Any:
+    """Read JSON.
 
     Raises:
         BadJson: with line and column. NaN, infinities and lone surrogates are not JSON.
     """
     try:
-        value = orjson.loads(text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise BadJson(
             f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         ) from None
-    if not exact:
-        return value
+
+
+def parse_exactly(text: bytes | str) -> Any:
+    """As `parse`, with `Decimal` for numbers that a double could not stand for.
+
+    Raises:
+        BadJson: as `parse`, or a number has too many digits.
+    """
+    value = parse(text)
     raw = text if isinstance(text, bytes) else text.encode()
     if not _needs_decimals(raw):
         return value

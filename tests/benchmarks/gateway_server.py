@@ -1,6 +1,6 @@
 """What the gateway's benchmark calls: a trivial method behind everything, or aiohttp alone.
 
-Takes "steward" or "bare" as its argument and prints its port. Both answer the same JSON.
+Takes one of `KINDS` as its argument and prints its port.
 """
 
 from __future__ import annotations
@@ -92,21 +92,40 @@ async def serve_steward() -> int:
     return (await serve_gateway(app, port=0)).port
 
 
-async def serve_bare() -> int:
+async def serve_echo() -> int:
+    """What aiohttp's users write: an application, a route, JSON in and out."""
+
+    async def echo(request: web.Request) -> web.Response:
+        return web.json_response(await request.json())
+
+    app = web.Application()
+    app.router.add_post("/api/budget/report", echo)
+    return await _listen(web.AppRunner(app, access_log=None))
+
+
+async def serve_floor() -> int:
+    """The least that aiohttp can do: no router, no application, orjson."""
+
     async def echo(request: web.BaseRequest) -> web.Response:
         body = orjson.loads(await request.read())
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
-    runner = web.ServerRunner(web.Server(echo, access_log=None))
+    return await _listen(web.ServerRunner(web.Server(echo, access_log=None)))
+
+
+async def _listen(runner: web.AppRunner | web.ServerRunner) -> int:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port: int = runner.addresses[0][1]
     return port
 
 
+KINDS = {"steward": serve_steward, "echo": serve_echo, "floor": serve_floor}
+
+
 async def main(kind: str) -> None:
     logs.configure("json", "warning")
-    port = await (serve_steward() if kind == "steward" else serve_bare())
+    port = await KINDS[kind]()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
