@@ -152,14 +152,20 @@ class InProcessStream:
 
     async def _next(self) -> Message:
         try:
+            if self._ends_at_s is None:
+                return await self._following()
             async with asyncio.timeout_at(self._ends_at_s):
-                if self._responses is None:
-                    self._responses = await self._open()
-                return await anext(self._responses)
+                return await self._following()
         except TimeoutError:
             raise _failure(Refused(DEADLINE), self._call) from None
         except Refused as refused:
             raise _failure(refused, self._call) from None
+
+    async def _following(self) -> Message:
+        if self._responses is None:
+            self._responses = await self._open()
+        response: Message = await anext(self._responses)
+        return response
 
     async def _open(self) -> Any:
         opened = await self._method.open(self._requests, self._call)
