@@ -28,6 +28,7 @@ from steward_gateway.exchange import (
 from steward_gateway.names import json_name
 from steward_gateway.routes import Route
 from steward_gateway.transport import Metadata, RpcFailure, Stream, Transport
+from steward_gateway.whole import respond
 
 log = structlog.get_logger(__name__)
 
@@ -110,9 +111,7 @@ class RestRoute:
             shown["Content-Type"] = body.content_type or "application/octet-stream"
             return web.Response(status=status, body=body.data, headers=shown)
         shown["Content-Type"] = JSON
-        return web.Response(
-            status=status, body=orjson.dumps(self._encode(reply.message)), headers=shown
-        )
+        return respond(exchange.request, status, shown, orjson.dumps(self._encode(reply.message)))
 
     def _raw_body(self, message: Message) -> Any:
         name = self.route.response_body

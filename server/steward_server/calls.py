@@ -74,6 +74,10 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         found = scheme.lower() == "bearer" and credential.startswith("ic_")
         return credential if found else ""
 
+    def came_from(self, peer: str) -> None:
+        """Say where the caller is, for a door that learns it from the metadata."""
+        self._peer = peer
+
     # What grpc promises a servicer.
 
     def invocation_metadata(self) -> Any:

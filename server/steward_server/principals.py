@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from steward.gateway.v1.options_pb2 import ROLE_ADMIN, Role
 from steward_server.errors import NotFound
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """The kinds of caller."""
 
     ANONYMOUS = "anonymous"
