@@ -94,7 +94,7 @@ class RestRoute:
     async def _serve_unary(self, exchange: Exchange) -> web.StreamResponse:
         headers = exchange.request.headers
         timeout_s = timeout_of(headers, self._config.unary_timeout_s, self._config.max_timeout_s)
-        message = await self._message(exchange, exchange.query)
+        message = self._bind(exchange, exchange.query, await self._body(exchange.request))
         reply = await self._transport.unary(
             self.route.full_method,
             message,
@@ -117,15 +117,17 @@ class RestRoute:
         name = self.route.response_body
         return getattr(message, name) if name else message
 
-    async def _message(self, exchange: Exchange, query: str) -> Message:
-        body = b""
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        if not self._binding.takes_body:
+            return b""
+        config = self._config
+        body = await read_body(request, config.max_body_bytes, config.body_timeout_s)
+        if body and not self._binding.takes_raw_body:
+            _require_json(request)
+        return body
+
+    def _bind(self, exchange: Exchange, query: str, body: bytes) -> Message:
         request = exchange.request
-        if self._binding.takes_body:
-            body = await read_body(
-                request, self._config.max_body_bytes, self._config.body_timeout_s
-            )
-            if body and not self._binding.takes_raw_body:
-                _require_json(request)
         message = self._binding.bind(
             self.route.template.values(exchange.segments),
             query,
@@ -142,7 +144,7 @@ class RestRoute:
         timeout_s = timeout_of(request.headers, None, self._config.max_timeout_s)
         metadata = metadata_of(request, exchange.request_id)
         query = take_credentials(exchange.query, metadata, self._parameters)
-        message = await self._message(exchange, query)
+        message = self._bind(exchange, query, await self._body(request))
         call = self._transport.stream(
             self.route.full_method, message, metadata=tuple(metadata), timeout_s=timeout_s
         )

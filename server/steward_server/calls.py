@@ -60,8 +60,9 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         self._metadata = tuple(metadata)
         self._peer = peer
         self._deadline_s = deadline_s
+        self.initial: Metadata | None = None
+        """What was sent ahead of the answer; None as long as nothing was."""
         self._send_initial = send_initial
-        self._initial_sent = False
         self._code: Any = None
         self._details = ""
 
@@ -93,9 +94,10 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         return max(0.0, self._deadline_s - time.monotonic())
 
     async def send_initial_metadata(self, initial_metadata: Any = ()) -> None:
-        if self._send_initial is not None and not self._initial_sent:
-            self._initial_sent = True
-            await self._send_initial(initial_metadata)
+        if self.initial is None:
+            self.initial = tuple(initial_metadata)
+            if self._send_initial is not None:
+                await self._send_initial(initial_metadata)
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         self.trailing = list(trailing_metadata)

@@ -93,17 +93,12 @@ class InProcess:
         self, method: str, request: Any, *, metadata: Metadata, timeout_s: float | None = None
     ) -> Reply:
         found = self._find(method)
-        initial: list[tuple[str, str | bytes]] = []
-
-        async def keep(sent: Metadata) -> None:
-            initial.extend(sent)
-
-        call = _call_with(metadata, timeout_s, keep)
+        call = _call_with(metadata, timeout_s, None)
         try:
             response = await self._within(timeout_s, found.open(request, call))
         except Refused as refused:
             raise _failure(refused, call) from None
-        return Reply(response, tuple(initial), tuple(call.trailing))
+        return Reply(response, tuple(call.initial or ()), tuple(call.trailing))
 
     async def _within(self, timeout_s: float | None, work: Awaitable[Any]) -> Any:
         """Await `work` until its deadline. `asyncio.timeout` would cost three times as much.
