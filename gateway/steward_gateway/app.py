@@ -7,7 +7,7 @@ import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from steward_gateway import errors
 from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import Contracts, load_contracts
+from steward_gateway.cors import Cors
 from steward_gateway.errors import Dialect, Refusal
 from steward_gateway.exchange import REQUEST_ID, headers_of, request_id_of
 from steward_gateway.rest import JSON, Exchange, Refused, RestRoute
@@ -78,6 +79,7 @@ class Gateway:
         self._page_trees = {
             path.removesuffix("*"): page for path, page in pages.items() if path.endswith("/*")
         }
+        self._cors = Cors(config.cors_origins) if config.cors_origins else None
         self._stopping = asyncio.Event()
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -106,6 +108,8 @@ class Gateway:
             status = response.status
             if not response.prepared:
                 response.headers.setdefault(REQUEST_ID, seen.request_id)
+                if self._cors is not None:
+                    _add(response.headers, self._cors.headers_for(request.headers))
             return response
         finally:
             self._under_way -= 1
@@ -171,7 +175,7 @@ class Gateway:
             return route.serve(exchange)
         if (page := self._page(path, seen)) is not None:
             return page(request)
-        return self._not_served(path, method, found, seen)
+        return self._not_served(path, request, found, seen)
 
     async def _serve_stream(self, route: RestRoute, exchange: Exchange) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -192,13 +196,14 @@ class Gateway:
         return None
 
     async def _not_served(
-        self, path: str, method: str, found: Found[RestRoute] | None, seen: _Seen
+        self, path: str, request: web.BaseRequest, found: Found[RestRoute] | None, seen: _Seen
     ) -> web.StreamResponse:
         """Say why nothing serves the request: no such path, or not with this HTTP method.
 
         Raises:
             Refused: unless it only asked what is allowed.
         """
+        method = request.method
         socket = self._sockets.find(path, "GET")
         if found is None and socket is None:
             dialects = {route.route.dialect for route in self._rest.nearest(path)}
@@ -212,7 +217,10 @@ class Gateway:
             allowed.append("HEAD")
         allow = ", ".join([*allowed, "OPTIONS"])
         if method == "OPTIONS":
-            return web.Response(status=204, headers={"Allow": allow, REQUEST_ID: seen.request_id})
+            told = {"Allow": allow}
+            if self._cors is not None and "Access-Control-Request-Method" in request.headers:
+                told |= self._cors.preflight(request.headers, allow)
+            return web.Response(status=204, headers=told)
         if method == "GET" and socket is not None:
             raise Refused(upgrade_required())
         raise Refused(
@@ -262,6 +270,12 @@ def _target(found: Found[RestRoute] | None, method: str) -> RestRoute | None:
     if found is None:
         return None
     return found.targets.get(method) or found.targets.get("*")
+
+
+def _add(headers: MutableMapping[str, str], more: Mapping[str, str]) -> None:
+    for name, value in more.items():
+        both = name == "Vary" and headers.get(name, value) != value
+        headers[name] = f"{headers[name]}, {value}" if both else value
 
 
 _NO_SUCH_PATH = Refusal(StatusCode.NOT_FOUND, "nothing is served at this path")

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
+from google.protobuf import field_mask_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from steward_gateway.codec import Codec, Codecs, FieldErrors
 from steward_gateway.encoding import WRAPPERS
-from steward_gateway.names import accepted_names, is_map, is_money, json_name
+from steward_gateway.names import Style, accepted_names, is_map, is_money, json_name
 
 MAX_QUERY_PARAMETERS = 1000
 HTTP_BODY = "google.api.HttpBody"
@@ -43,6 +44,8 @@ class Binding:
         request: the type that path, query and body fill.
         variables: the fields behind each variable of the path.
         body: "*", the name of a field, or "".
+        patches: whether the method is PATCH, whose body says by what it holds what is to change:
+            an `update_mask` that nobody set names the fields of the body (AIP-134).
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class Binding:
         request: Descriptor,
         variables: tuple[tuple[FieldDescriptor, ...], ...],
         body: str,
+        *,
+        patches: bool = False,
     ) -> None:
         self._codecs = codecs
         self.codec: Codec = codecs.of(request)
@@ -67,6 +72,9 @@ class Binding:
         self.takes_raw_body = bool(body) and holder is not None and holder.full_name == HTTP_BODY
         """Whether the body is bytes of any type instead of JSON."""
         self._takes_query = body != "*"
+        mask = request.fields_by_name.get("update_mask")
+        is_mask = mask is not None and mask.message_type is field_mask_pb2.FieldMask.DESCRIPTOR
+        self._masked = holder if patches and self._body_field is not None and is_mask else None
 
     def bind(
         self, path_values: list[str], query: str, body: bytes, content_type: str = ""
@@ -78,6 +86,9 @@ class Binding:
             FieldErrors: something does not fit its field, or no field at all.
         """
         tree, raw = self._read_body(body, content_type)
+        # Before the path is set into the tree: what it names is not changed.
+        masked = self._masked
+        paths = _paths(tree.get(self._body_name), masked, self._codecs.style) if masked else []
         faults: dict[str, str] = {}
         if query:
             self._read_query(query, tree, faults)
@@ -92,6 +103,9 @@ class Binding:
                 message = self.codec.decode(tree)
             except FieldErrors as errors:
                 raise FieldErrors(self._as_written(errors.fields)) from None
+        if paths and not message.HasField("update_mask"):
+            patched: Any = message
+            patched.update_mask.paths.extend(paths)
         if raw is not None:
             holder: Any = (
                 message if self._body_field is None else getattr(message, self._body_field.name)
@@ -226,6 +240,24 @@ def _truth(text: str) -> bool:
         case "false" | "0":
             return False
     raise ValueError("must be true or false")
+
+
+def _paths(value: Any, message: Descriptor, style: Style) -> list[str]:
+    """The fields that a JSON object gives, by their names in the proto; inner ones with dots."""
+    paths: list[str] = []
+    if type(value) is not dict:
+        return paths
+    fields = {name: field for field in message.fields for name in accepted_names(field, style)}
+    for name, item in value.items():
+        field = fields.get(name)
+        if field is None:  # refused when it is read
+            continue
+        inner = None if field.is_repeated else field.message_type
+        if inner is not None and item and not inner.full_name.startswith("google.protobuf."):
+            paths += [f"{field.name}.{path}" for path in _paths(item, inner, style)]
+        else:
+            paths.append(field.name)
+    return paths
 
 
 def _set(

@@ -30,5 +30,7 @@ class GatewayConfig:
     """How long a stream may go on after its socket was closed, to finish what it was sent."""
     drain_grace_s: float = 10
     """How long calls under way may take to end when the gateway stops."""
+    cors_origins: frozenset[str] = frozenset()
+    """Origins whose pages may call from a browser, as `cors.parse_origins` gives them."""
     access_log: bool = True
     """Whether each request is logged, with its path template; never its query or body."""

@@ -16,6 +16,7 @@ from steward_gateway import errors
 from steward_gateway.binding import HTTP_BODY, Binding
 from steward_gateway.codec import Codecs
 from steward_gateway.config import GatewayConfig
+from steward_gateway.cors import Cors
 from steward_gateway.errors import Refusal
 from steward_gateway.exchange import (
     REQUEST_ID,
@@ -26,6 +27,14 @@ from steward_gateway.exchange import (
     timeout_of,
 )
 from steward_gateway.names import json_name
+from steward_gateway.negotiation import (
+    LEAST_COMPRESSED_BYTES,
+    accepts,
+    compressed,
+    etag_of,
+    is_known,
+    takes_gzip,
+)
 from steward_gateway.routes import Route
 from steward_gateway.transport import Metadata, RpcFailure, Stream, Transport
 from steward_gateway.whole import respond
@@ -35,6 +44,10 @@ log = structlog.get_logger(__name__)
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
+STREAMED = (EVENT_STREAM, NDJSON, JSON)
+
+COMPRESSED_HERE_BYTES = 65_536
+"""Larger bodies are compressed on a thread, so that others need not wait for it."""
 
 
 class Refused(Exception):
@@ -77,10 +90,18 @@ class RestRoute:
         self._transport = transport
         self._config = config
         self._stopping = stopping
-        self._binding = Binding(codecs, route.method.input_type, route.variables, route.body)
+        self._binding = Binding(
+            codecs,
+            route.method.input_type,
+            route.variables,
+            route.body,
+            patches=route.verb == "PATCH",
+        )
         self._parameters = {
             json_name(field, codecs.style) for field in route.method.input_type.fields
         }
+        self._is_read = route.verb == "GET" and route.success_status == 200
+        self._cors = Cors(config.cors_origins) if config.cors_origins else None
         output = route.method.output_type
         if route.response_body:
             field = output.fields_by_name[route.response_body]
@@ -93,6 +114,8 @@ class RestRoute:
 
     async def _serve_unary(self, exchange: Exchange) -> web.StreamResponse:
         headers = exchange.request.headers
+        if not self._raw and not accepts(headers.get("Accept", ""), JSON):
+            raise Refused(_not_acceptable(JSON))
         timeout_s = timeout_of(headers, self._config.unary_timeout_s, self._config.max_timeout_s)
         message = self._bind(exchange, exchange.query, await self._body(exchange.request))
         reply = await self._transport.unary(
@@ -111,7 +134,19 @@ class RestRoute:
             shown["Content-Type"] = body.content_type or "application/octet-stream"
             return web.Response(status=status, body=body.data, headers=shown)
         shown["Content-Type"] = JSON
-        return respond(exchange.request, status, shown, orjson.dumps(self._encode(reply.message)))
+        body = orjson.dumps(self._encode(reply.message))
+        if self._is_read:
+            etag = shown["ETag"] = etag_of(body)
+            known = headers.get("If-None-Match")
+            if known is not None and is_known(known, etag):
+                del shown["Content-Type"]
+                return web.Response(status=304, headers=shown)
+        if len(body) >= LEAST_COMPRESSED_BYTES:
+            shown["Vary"] = "Accept-Encoding"
+            if takes_gzip(headers.get("Accept-Encoding", "")):
+                shown["Content-Encoding"] = "gzip"
+                body = await _compressed(body)
+        return respond(exchange.request, status, shown, body)
 
     def _raw_body(self, message: Message) -> Any:
         name = self.route.response_body
@@ -141,6 +176,8 @@ class RestRoute:
 
     async def _serve_stream(self, exchange: Exchange) -> web.StreamResponse:
         request = exchange.request
+        if not self._raw and not accepts(request.headers.get("Accept", ""), *STREAMED):
+            raise Refused(_not_acceptable(*STREAMED))
         timeout_s = timeout_of(request.headers, None, self._config.max_timeout_s)
         metadata = metadata_of(request, exchange.request_id)
         query = take_credentials(exchange.query, metadata, self._parameters)
@@ -159,6 +196,7 @@ class RestRoute:
                     "Content-Type": EVENT_STREAM if events else NDJSON,
                     "Cache-Control": "no-store",
                     "X-Accel-Buffering": "no",
+                    **(self._cors.headers_for(request.headers) if self._cors else {}),
                 },
             )
             await response.prepare(request)
@@ -279,6 +317,20 @@ async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) 
                 headers={"Connection": "close"},
             )
         ) from None
+
+
+async def _compressed(body: bytes) -> bytes:
+    if len(body) <= COMPRESSED_HERE_BYTES:
+        return compressed(body)
+    return await asyncio.to_thread(compressed, body)
+
+
+def _not_acceptable(*produced: str) -> Refusal:
+    return Refusal(
+        StatusCode.INVALID_ARGUMENT,
+        f"the answer is {' or '.join(produced)}, which the Accept header does not let in",
+        http=406,
+    )
 
 
 def _require_json(request: web.BaseRequest) -> None:

@@ -7,7 +7,6 @@ none of that, and saves a sixth of what a call costs.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import cast
@@ -38,22 +37,24 @@ class Whole:
     """Stands for a response: what aiohttp's connections ask of one, and no more."""
 
     keep_alive = True
-    prepared = True
-    """Its headers are not to be added to."""
+    prepared = False
+    """Until it is written; headers may be added."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status = status
+        self.headers = headers
         self.body_length = len(body)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        head = f"{_LINES[status]}{lines}{_clock.line()}Content-Length: {len(body)}\r\n\r\n"
-        self._data = head.encode() + body
+        self._body = body
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Write it, and wait if the reader is behind."""
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the caller has gone")
-        transport.write(self._data)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        length = f"Content-Length: {len(self._body)}\r\n\r\n"
+        head = f"{_LINES[self.status]}{lines}{_clock.line()}{length}"
+        transport.write(head.encode() + self._body)
         await request.writer.drain()
 
     async def write_eof(self) -> None:
@@ -61,7 +62,7 @@ class Whole:
 
 
 def respond(
-    request: web.BaseRequest, status: int, headers: Mapping[str, str], body: bytes
+    request: web.BaseRequest, status: int, headers: dict[str, str], body: bytes
 ) -> web.StreamResponse:
     """An answer with a body; in one piece where the connection goes on after it as usual.
 

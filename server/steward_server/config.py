@@ -102,6 +102,10 @@ class ServerConfig:
     log_level: str = setting(
         "info", "Least severe level logged.", choices=("debug", "info", "warning", "error")
     )
+    cors_origins: str = setting(
+        "",
+        "Origins whose pages may call the gateway from a browser, separated by commas; `*` is any.",
+    )
     drain_s: float = setting(
         5.0, "How long calls under way may go on when the server stops, in seconds.", minimum=0
     )

@@ -223,7 +223,7 @@ async def test_head_is_get_without_a_body(http: Http) -> None:
 async def test_options_lists_what_is_allowed(http: Http) -> None:
     async with http.options("/v1/tools/t1") as response:
         assert response.status == 204
-        assert response.headers["Allow"] == "DELETE, GET, LOCK, HEAD, OPTIONS"
+        assert response.headers["Allow"] == "DELETE, GET, LOCK, PATCH, HEAD, OPTIONS"
 
 
 async def test_a_known_path_with_another_method_is_405(http: Http) -> None:

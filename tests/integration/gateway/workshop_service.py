@@ -37,6 +37,9 @@ class WorkshopCore:
     async def GetTool(self, request: Any, context: Any) -> Any:
         return self._pb.GetToolResponse(tool=self._pb.Tool(id=request.tool_id))
 
+    async def UpdateTool(self, request: Any, context: Any) -> Any:
+        return self._pb.UpdateToolResponse(asked=request)
+
     async def DeleteTool(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
         return self._pb.DeleteToolResponse()
