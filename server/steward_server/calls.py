@@ -56,6 +56,8 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         """As log lines name it."""
         self.agent_id = ""
         """Of the agent it is about, for the log."""
+        self.initial: Metadata = ()
+        """What a stream is told when it is let in, before anything of the servicer's."""
         self.trailing: list[tuple[str, str | bytes]] = []
         self._metadata = tuple(metadata)
         self._peer = peer
@@ -91,7 +93,7 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
     async def send_initial_metadata(self, initial_metadata: Any = ()) -> None:
         if self._send_initial is not None and not self._initial_sent:
             self._initial_sent = True
-            await self._send_initial(initial_metadata)
+            await self._send_initial((*self.initial, *initial_metadata))
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         self.trailing = list(trailing_metadata)
