@@ -17,10 +17,10 @@ from steward.budget.v1.budget_pb2_grpc import add_BudgetServiceServicer_to_serve
 from steward.budget.v1.prices_pb2_grpc import add_PriceServiceServicer_to_server
 from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
-from steward.gateway.v1 import options_pb2 as options
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
-from steward_server import agents, auth, providers, tokens
+from steward_server import agents, api_keys, auth, providers, tokens
 from steward_server.agents.directory import Directory
+from steward_server.api_keys.room import ApiKeys
 from steward_server.auth.administrator import ensure_first_administrator
 from steward_server.auth.authenticator import Credentials, check_static_token
 from steward_server.auth.passwords import Passwords
@@ -47,10 +47,11 @@ from steward_server.interceptors.authorization import Authorization
 from steward_server.interceptors.errors import Errors
 from steward_server.interceptors.idempotency import Idempotency, applies
 from steward_server.interceptors.metrics import Metrics
-from steward_server.interceptors.rate_limit import RateLimit, logins
+from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.interceptors.request_id import RequestId
 from steward_server.observation import Observation
 from steward_server.providers.room import Providers
+from steward_server.rates import Rates
 from steward_server.settings import Settings
 from steward_server.system.service import SystemService
 from steward_server.tls import check_bind
@@ -66,6 +67,7 @@ ROOMS = [
         "audit",
         "auth",
         "tokens",
+        "api_keys",
         "agents",
         "providers",
         "budget",
@@ -122,6 +124,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         desk = Desk(settings.budget.policy())
         directory = await Directory.load(database)
         token_room = Tokens(database, streams, directory, desk, clock)
+        key_room = ApiKeys(
+            database, streams, People(), max_per_user=settings.api_keys.max_per_user, clock=clock
+        )
         provider_room = Providers(database, vault, directory, clock)
         passwords = Passwords(
             workers=settings.auth.password_workers, queue=settings.auth.password_queue
@@ -143,25 +148,27 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         credentials = Credentials(
             sessions=sessions,
             tokens=token_room,
+            keys=key_room,
             people=database,
             static_token=config.static_token,
             local_single_user=config.local_single_user,
         )
 
-        login_window = logins(settings.auth.logins_per_minute)
+        rates = Rates(settings.rates, logins_per_minute=settings.auth.logins_per_minute)
 
         def interceptors(signature: Signature) -> Sequence[AsyncServerInterceptor]:
             """The links of one method, outermost first."""
             name, rule = signature.name, signature.rule
+            rate_limit = RateLimit(rates.of(rule.rate_category), clock)
             links: list[AsyncServerInterceptor] = [
                 RequestId(),
                 Metrics(signature, observation.rpcs.of(name), observation.open_streams),
                 Errors(signature),
-                Authentication(signature, credentials, streams),
-                Authorization(rule),
+                Authentication(signature, credentials, streams, rate_limit),
             ]
-            if rule.rate_category == options.RATE_CATEGORY_LOGIN:
-                links.append(RateLimit(login_window, clock))
+            if rate_limit.is_needed:
+                links.append(rate_limit)
+            links.append(Authorization(rule))
             if applies(rule):
                 links.append(Idempotency(name, rule, answers))
             return links
@@ -176,6 +183,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             clock=clock,
         )
         tokens.register(methods, tokens=token_room, clock=clock)
+        api_keys.register(methods, keys=key_room)
         agents.register(
             methods,
             database,
@@ -205,18 +213,18 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         add_SystemServiceServicer_to_server(system, methods)
 
+        last_uses = [room.last_use for room in (token_room, key_room, provider_room)]
         background = [
             hub.run(),
             sweep_forever(database, desk, clock, settings.budget.sweep_interval_s),
             auditor.run(settings.budget.audit_interval_s),
             keep_sweeping(database, settings.auth.sweep_interval_s, clock),
             answers.keep_sweeping(settings.idempotency.sweep_interval_s),
-            token_room.last_use.keep_writing(settings.tokens.last_use_interval_s),
-            provider_room.last_use.keep_writing(settings.tokens.last_use_interval_s),
+            *(each.keep_writing(settings.tokens.last_use_interval_s) for each in last_uses),
         ]
         await stack.enter_async_context(_in_background(background))
-        stack.push_async_callback(token_room.last_use.write)
-        stack.push_async_callback(provider_room.last_use.write)
+        for each in last_uses:
+            stack.push_async_callback(each.write)
 
         ports = await stack.enter_async_context(
             open_doors(

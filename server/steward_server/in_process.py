@@ -98,7 +98,7 @@ class InProcess:
             response = await self._within(timeout_s, found.open(request, call))
         except Refused as refused:
             raise _failure(refused, call) from None
-        return Reply(response, tuple(call.initial or ()), tuple(call.trailing))
+        return Reply(response, tuple(call.sent or ()), tuple(call.trailing))
 
     async def _within(self, timeout_s: float | None, work: Awaitable[Any]) -> Any:
         """Await `work` until its deadline. `asyncio.timeout` would cost three times as much.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from steward_server.agents.config import AgentsConfig
+from steward_server.api_keys.config import ApiKeysConfig
 from steward_server.auth.config import AuthConfig
 from steward_server.budget.config import BudgetConfig
 from steward_server.config import (
@@ -28,6 +29,7 @@ from steward_server.config import (
 )
 from steward_server.events.config import EventsConfig
 from steward_server.idempotency.config import IdempotencyConfig
+from steward_server.rates import RatesConfig
 from steward_server.tokens.config import TokensConfig
 
 FILE_VARIABLE = "STEWARD_CONFIG"
@@ -37,6 +39,8 @@ SECTIONS: dict[str, type[Any]] = {
     "server": ServerConfig,
     "auth": AuthConfig,
     "tokens": TokensConfig,
+    "api_keys": ApiKeysConfig,
+    "rates": RatesConfig,
     "agents": AgentsConfig,
     "budget": BudgetConfig,
     "events": EventsConfig,
@@ -46,6 +50,7 @@ SECTIONS: dict[str, type[Any]] = {
 CLIENT_VARIABLES = frozenset(
     {
         "STEWARD_SERVER",
+        "STEWARD_API_KEY",
         "STEWARD_IC_TOKEN",
         "STEWARD_CA_FILE",
         "STEWARD_STATE_DIR",
@@ -68,6 +73,8 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
+    api_keys: ApiKeysConfig = field(default_factory=ApiKeysConfig)
+    rates: RatesConfig = field(default_factory=RatesConfig)
     agents: AgentsConfig = field(default_factory=AgentsConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     events: EventsConfig = field(default_factory=EventsConfig)

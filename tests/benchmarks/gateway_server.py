@@ -26,15 +26,18 @@ from steward_gateway.config import GatewayConfig
 from steward_server import logs
 from steward_server.auth.authenticator import IC_TOKEN_PREFIX
 from steward_server.calls import Call
+from steward_server.db import now_us
 from steward_server.dispatch import Dispatcher, Signature
 from steward_server.in_process import InProcess
 from steward_server.interceptors.authentication import Authentication, LiveStreams
 from steward_server.interceptors.authorization import Authorization
 from steward_server.interceptors.errors import Errors
 from steward_server.interceptors.metrics import Metrics
+from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.interceptors.request_id import RequestId
 from steward_server.observation import Observation
 from steward_server.principals import Kind, Principal
+from steward_server.rates import Rates, RatesConfig
 from steward_server.verified import Verified
 
 
@@ -76,13 +79,16 @@ class Known:
 
 async def serve_steward() -> int:
     observation, authenticator, streams = Observation(), Known(), LiveStreams()
+    rates = Rates(RatesConfig(), logins_per_minute=10)
 
     def interceptors(signature: Signature) -> Sequence[AsyncServerInterceptor]:
+        rate_limit = RateLimit(rates.of(signature.rule.rate_category), now_us)
         return [
             RequestId(),
             Metrics(signature, observation.rpcs.of(signature.name), observation.open_streams),
             Errors(signature),
-            Authentication(signature, authenticator, streams),
+            Authentication(signature, authenticator, streams, rate_limit),
+            rate_limit,
             Authorization(signature.rule),
         ]
 

@@ -98,7 +98,36 @@ class Scene(Mapping[str, str]):
         curl("-X", "POST", f"{self.url()}/api/auth/logout", "-H", credential)
         return f"-H '{credential}'"
 
+    def as_key(self) -> str:
+        return f"-H 'Authorization: Bearer {self['api_key']}'"
+
+    def as_revoked_key(self) -> str:
+        made = self._new_api_key()
+        curl("-X", "DELETE", f"{self.url()}/api/v1/api-keys/{made['id']}", "-H", self._admin)
+        return f"-H 'Authorization: Bearer {made['key']}'"
+
+    def as_expired_key(self) -> str:
+        made = self._new_api_key()
+        expire = "UPDATE api_key SET created_at_us = 1, expires_at_us = 2 WHERE key_id = ?"
+        self._change(expire, made["id"])
+        return f"-H 'Authorization: Bearer {made['key']}'"
+
+    def as_busy_admin(self) -> str:
+        """An administrator who has two keys or more."""
+        self.new_api_key_id()
+        self.new_api_key_id()
+        return self.as_admin()
+
     # Things.
+
+    def api_key(self) -> str:
+        return str(self._new_api_key()["key"])
+
+    def unknown_api_key(self) -> str:
+        return self["api_key"][:-8] + "AAAAAAAA"
+
+    def new_api_key_id(self) -> str:
+        return str(self._new_api_key()["id"])
 
     def password(self) -> str:
         return ADMIN_PASSWORD
@@ -216,6 +245,9 @@ class Scene(Mapping[str, str]):
 
     def _new_token(self) -> Any:
         return self.post("/api/tokens", {"agent_id": self._agent(10)}, self._admin)
+
+    def _new_api_key(self) -> Any:
+        return self.post("/api/v1/api-keys", {"role": "admin"}, self._admin)
 
     def _runtime_of(self, agent_id: str) -> str:
         made = self.post("/api/tokens", {"agent_id": agent_id}, self._admin)

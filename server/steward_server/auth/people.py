@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from steward.gateway.v1.options_pb2 import Role
 from steward_server.auth import store
+from steward_server.auth.accounts import UserState
+from steward_server.auth.sessions import ROLES
 from steward_server.db import Reader
 
 
@@ -12,3 +15,8 @@ class People:
     async def exists(self, reader: Reader, user_id: str) -> bool:
         """Whether there is a user with this id."""
         return await store.user_by_id(reader, user_id) is not None
+
+    async def role_of(self, reader: Reader, user_id: str) -> Role.ValueType | None:
+        """The role of someone who may act now; None if there is no such user, or not any more."""
+        user = await store.user_by_id(reader, user_id)
+        return ROLES[user.role] if user and user.state is UserState.ACTIVE else None

@@ -19,7 +19,9 @@ def allows(rule: options.MethodRule, principal: Principal) -> bool:
     """Whether the rule lets this caller in; ownership is looked at where the thing is loaded."""
     if rule.access == options.ACCESS_PUBLIC:
         return True
-    if principal.kind is Kind.PERSON:
+    if principal.kind is Kind.KEY and rule.no_keys:
+        return False
+    if principal.is_person:
         return rule.access in PEOPLE and (not rule.roles or principal.role in rule.roles)
     if principal.kind is Kind.AGENT:
         return rule.access in AGENTS and (not rule.scope or rule.scope in principal.scopes)
@@ -30,6 +32,8 @@ def wanted(rule: options.MethodRule) -> str:
     """Who may call, in words."""
     roles = [options.Role.Name(role).removeprefix("ROLE_").lower() for role in rule.roles]
     people = f"people with the role {' or '.join(roles)}" if roles else "people"
+    if rule.no_keys:
+        people += ", not their API keys"
     agents = f"agents with the scope {rule.scope!r}" if rule.scope else "agents"
     parts = []
     if rule.access in PEOPLE:
@@ -64,14 +68,19 @@ class Authorization(AsyncServerInterceptor):
             raise PermissionDenied(
                 f"{method_name} is for {self._wanted}; the credential belongs to "
                 f"{_described(principal)}",
-                reason="ROLE_NOT_ALLOWED",
+                reason=(
+                    "KEYS_NOT_ALLOWED"
+                    if principal.kind is Kind.KEY and self._rule.no_keys
+                    else "ROLE_NOT_ALLOWED"
+                ),
             )
 
 
 def _described(principal: Principal) -> str:
-    if principal.kind is Kind.PERSON:
+    if principal.is_person:
         role = options.Role.Name(principal.role).removeprefix("ROLE_").lower()
-        return f"a person with the role {role}"
+        who = "an API key" if principal.kind is Kind.KEY else "a person"
+        return f"{who} with the role {role}"
     if principal.kind is Kind.AGENT:
         scopes = " and ".join(sorted(principal.scopes)) or "nothing"
         return f"an agent with the scope {scopes}"

@@ -1,4 +1,4 @@
-"""Who may call what: every method of the four rooms, by every kind of caller."""
+"""Who may call what: every method of five rooms, by every kind of caller."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ import grpc
 import pytest
 
 from steward.agents.v1 import agents_pb2, agents_pb2_grpc
+from steward.api_keys.v1 import api_keys_pb2, api_keys_pb2_grpc
 from steward.auth.v1 import auth_pb2, auth_pb2_grpc
 from steward.providers.v1 import providers_pb2, providers_pb2_grpc
 from steward.tokens.v1 import tokens_pb2, tokens_pb2_grpc
 from steward_server.auth.accounts import Role
-from tests.integration.conftest import Server, ic_key
+from tests.integration.conftest import Server, api_key, ic_key
 
-EVERYONE = {"anonymous", "client", "agent", "viewer", "user", "admin"}
-PEOPLE = {"viewer", "user", "admin"}
-OWNERS = {"user", "admin"}
-ADMIN = {"admin"}
+SIGNED_IN = {"viewer", "user", "admin"}
+KEYS = {"readonly key", "executor key", "user key", "admin key"}
+EVERYONE = {"anonymous", "client", "agent"} | SIGNED_IN | KEYS
+PEOPLE = SIGNED_IN | KEYS
+OWNERS = {"user", "admin", "user key", "admin key"}
+ADMIN = {"admin", "admin key"}
 
 MATRIX: dict[tuple[Any, Any, str], set[str]] = {
     (auth_pb2_grpc.AuthServiceStub, auth_pb2, "Login"): EVERYONE,
     (auth_pb2_grpc.AuthServiceStub, auth_pb2, "Refresh"): EVERYONE,
-    (auth_pb2_grpc.AuthServiceStub, auth_pb2, "Logout"): PEOPLE,
+    (auth_pb2_grpc.AuthServiceStub, auth_pb2, "Logout"): SIGNED_IN,
+    (api_keys_pb2_grpc.ApiKeyServiceStub, api_keys_pb2, "ListApiKeys"): PEOPLE,
+    (api_keys_pb2_grpc.ApiKeyServiceStub, api_keys_pb2, "CreateApiKey"): SIGNED_IN,
+    (api_keys_pb2_grpc.ApiKeyServiceStub, api_keys_pb2, "RevokeApiKey"): SIGNED_IN,
     (tokens_pb2_grpc.TokenServiceStub, tokens_pb2, "ListTokens"): ADMIN,
     (tokens_pb2_grpc.TokenServiceStub, tokens_pb2, "CreateToken"): ADMIN,
     (tokens_pb2_grpc.TokenServiceStub, tokens_pb2, "GetToken"): ADMIN,
@@ -54,7 +60,15 @@ async def callers(server: Server) -> dict[str, Any]:
     token = (await server.create_token((await server.create_agent()).id)).token
     _, user = await server.enter("ann", Role.USER)
     _, viewer = await server.enter("vic", Role.VIEWER)
-    return {
+    keys = {
+        f"{word} key": api_key(
+            (
+                await server.create_key(role=api_keys_pb2.KeyRole.Value(f"KEY_ROLE_{word.upper()}"))
+            ).key
+        )
+        for word in ("readonly", "executor", "user", "admin")
+    }
+    return keys | {
         "anonymous": (),
         "client": (("authorization", f"Bearer {STATIC_TOKEN}"),),
         "agent": ic_key(token),
@@ -73,7 +87,7 @@ async def code_of(call: Any) -> grpc.StatusCode:
 
 
 def test_the_matrix_names_every_method() -> None:
-    modules = (auth_pb2, tokens_pb2, agents_pb2, providers_pb2)
+    modules = (auth_pb2, api_keys_pb2, tokens_pb2, agents_pb2, providers_pb2)
     served = {
         method.name
         for module in modules

@@ -278,3 +278,48 @@ async def test_a_reader_that_goes_away_is_no_error(shell: Shell) -> None:
         told = await asyncio.to_thread(listing.stderr.read)
 
     assert told == ""
+
+
+async def test_a_key_is_shown_once_and_calls_as_its_owner(shell: Shell, stranger: Shell) -> None:
+    made = await shell(
+        *("keys", "create", "the nightly build", "--role", "readonly", "--expires-in-days", "30"),
+        *("--permission", "env-1=write", "--json"),
+    )
+    key = made.json["key"]
+    listed = await shell("keys", "list")
+    as_json = await shell("keys", "list", "--json")
+    nobody = stranger.home.with_name("nobody")
+    by_key = await shell("agents", "list", STEWARD_API_KEY=key, STEWARD_HOME=str(nobody))
+    too_much = await shell("keys", "create", STEWARD_API_KEY=key)
+    revoked = await shell("keys", "revoke", made.json["id"])
+    gone = await shell("agents", "list", STEWARD_API_KEY=key)
+
+    assert made.code == listed.code == by_key.code == revoked.code == 0, (made, by_key)
+    assert key not in listed.out + as_json.out
+    assert "the nightly build" in listed.out
+    assert "env-1=write" in listed.out
+    assert [each["id"] for each in as_json.json if each["key"]] == []
+    assert (too_much.code, gone.code) == (4, 3)
+    assert key not in too_much.err + gone.err
+
+
+async def test_a_new_key_alone_is_printed_for_a_variable(shell: Shell) -> None:
+    quiet = await shell("keys", "create", "--quiet")
+    shown = await shell("keys", "create", "laptop", "--kind", "itk")
+
+    assert quiet.out.startswith("agentbox_")
+    assert (len(quiet.out.split()), quiet.err) == (1, "")
+    assert "itk_" in shown.out
+    assert "shown this once" in shown.err
+
+
+async def test_a_key_of_the_wrong_shape_is_not_asked_for(shell: Shell) -> None:
+    for arguments in (
+        ("--permission", "env-1"),
+        ("--permission", "env-1=root"),
+        ("--permission", "=read"),
+        ("--role", "owner"),
+        ("--kind", "ak_live"),
+        ("--expires-in-days", "0"),
+    ):
+        assert (await shell("keys", "create", *arguments)).code == 2, arguments

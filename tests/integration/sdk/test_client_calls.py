@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from steward_client.client.values import Agent, AgentReport, Token
+from steward_client import AsyncClient
+from steward_client.client.values import (
+    Agent,
+    AgentReport,
+    ApiKey,
+    EnvironmentPermission,
+    Token,
+)
 from steward_client.errors import (
     Conflict,
+    Forbidden,
     InvalidRequest,
     NotFound,
     RateLimited,
     Unauthorized,
 )
+from steward_server.rates import RatesConfig
 from tests.integration.sdk.conftest import Call
+from tests.live import ADMIN_PASSWORD, Live, live_server, live_settings
 
 KEY = "sk-live-canary-0123456789abcdef"
 
@@ -178,3 +189,51 @@ async def test_health_says_that_the_books_balance(call: Call) -> None:
     assert health.ledger.balanced
     assert health.version
     assert health.ledger.overrun_usd == 0
+
+
+async def test_a_key_is_created_listed_used_and_revoked(call: Call, live: Live) -> None:
+    made: ApiKey = await call(
+        "api_keys.create",
+        description="CI",
+        expires_in_days=1,
+        role="readonly",
+        permissions={"env-1": "write"},
+        kind="itk",
+    )
+    async with AsyncClient(live.running.grpc_address, token=made.key) as program:
+        assert await program.agents.list() == ()
+        with pytest.raises(Forbidden) as refused:
+            await program.agents.create("scout", budget_usd=1)
+    (shown,) = await call("api_keys.list")
+    await call("api_keys.revoke", made.id)
+
+    assert made.key.startswith(f"{made.prefix}_")
+    assert made.key not in repr(made)
+    assert (made.kind, made.role, made.last_used_at) == ("itk", "readonly", None)
+    assert made.permissions == (EnvironmentPermission("env-1", "write"),)
+    assert made.expires_at is not None
+    assert made.created_at is not None
+    assert made.expires_at - made.created_at == timedelta(days=1)
+    assert refused.value.reason == "ROLE_NOT_ALLOWED"
+    assert (shown.id, shown.key) == (made.id, "")
+    assert shown.last_used_at is not None
+    with pytest.raises(NotFound):
+        await call("api_keys.revoke", made.id)
+    async with AsyncClient(live.running.grpc_address, token=made.key) as program:
+        with pytest.raises(Unauthorized):
+            await program.agents.list()
+
+
+async def test_who_calls_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+    settings = live_settings(tmp_path / "data", rates=RatesConfig(default_per_minute=2))
+    async with live_server(settings) as live, AsyncClient(live.running.grpc_address) as client:
+        await client.login("admin", ADMIN_PASSWORD)
+        for _ in range(2):
+            await client.agents.list()
+        with pytest.raises(RateLimited) as limited:
+            await client.agents.list()
+
+    assert limited.value.reason == "RATE_LIMITED"
+    assert limited.value.facts == {"limit": "2"}
+    assert limited.value.retry_after_s is not None
+    assert 50 <= limited.value.retry_after_s <= 61

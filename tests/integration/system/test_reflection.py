@@ -26,6 +26,7 @@ OURS = {
     "steward.events.v1.EventService",
     "steward.providers.v1.ProviderService",
     "steward.system.v1.SystemService",
+    "steward.api_keys.v1.ApiKeyService",
     "steward.tokens.v1.TokenService",
 }
 ALWAYS = OURS | {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}

@@ -10,10 +10,13 @@ import pytest
 
 from steward.gateway.v1 import options_pb2 as options
 from steward_server.calls import Call
+from steward_server.db import now_us
 from steward_server.dispatch import Signature
 from steward_server.errors import Unauthenticated
 from steward_server.interceptors.authentication import Authentication, LiveStreams
+from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.principals import Kind, Principal
+from steward_server.rates import Windows
 
 PRINCIPAL = Principal(Kind.PERSON, "user_1", credential="session_1")
 
@@ -55,7 +58,8 @@ async def open_stream(door: Door, streams: LiveStreams, method: Any) -> Any:
     signature = Signature(
         "/a/B", rule, streams_requests=False, streams_responses=True, request_fields=frozenset()
     )
-    link = Authentication(signature, door, streams)
+    unlimited = RateLimit(Windows(None, None, None), now_us)
+    link = Authentication(signature, door, streams, unlimited)
     return await link.intercept(method, None, Call((), peer="ipv4:127.0.0.1:1"), "/a/B")
 
 

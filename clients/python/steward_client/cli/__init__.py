@@ -18,6 +18,7 @@ from steward_client.cli import (
     budget,
     events,
     health,
+    keys,
     prices,
     providers,
     run,
@@ -32,6 +33,7 @@ COMMANDS = [
     signing_in.logout,
     agents.agents,
     tokens.tokens,
+    keys.keys,
     providers.providers,
     budget.budget,
     run.run,
@@ -67,7 +69,8 @@ def steward() -> None:
     """Lend money to AI agents, watch what they spend, and take the rest back.
 
     Commands call the server named by --server, else by STEWARD_SERVER, else the one signed in to
-    last, else 127.0.0.1:50051. Each takes --json for output that programs can read.
+    last, else 127.0.0.1:50051; as the owner of the key in STEWARD_API_KEY, else as whoever signed
+    in. Each takes --json for output that programs can read.
     """
 
 

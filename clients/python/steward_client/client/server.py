@@ -10,6 +10,7 @@ from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
 from steward.system.v1 import system_pb2
 from steward.system.v1.system_pb2_grpc import SystemServiceStub
 from steward_client.channels import Address, server_address
+from steward_client.client.api_keys import ApiKeys
 from steward_client.client.calls import Call, Manner, Performer, Resource, first, rpc
 from steward_client.client.conversation import Manners, growing_delays_s, renewal
 from steward_client.client.credentials import Credentials, SignIn
@@ -28,6 +29,7 @@ class Server(Resource[Manner], Generic[Manner]):
         self.manners = Manners(credentials, patience_s, growing_delays_s)
         self.agents: Agents[Manner] = Agents(performer)
         self.tokens: Tokens[Manner] = Tokens(performer)
+        self.api_keys: ApiKeys[Manner] = ApiKeys(performer)
         self.providers: Providers[Manner] = Providers(performer)
         self.budget: Budgets[Manner] = Budgets(performer)
         self.prices: Prices[Manner] = Prices(performer)

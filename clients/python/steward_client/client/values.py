@@ -26,6 +26,9 @@ BudgetState = Literal["unspecified", "active", "exhausted"]
 TokenStatus = Literal["unspecified", "active", "expired", "revoked"]
 ProviderKind = Literal["unspecified", "openai", "anthropic"]
 Role = Literal["unspecified", "admin", "user", "viewer"]
+KeyKind = Literal["unspecified", "agentbox", "itk"]
+KeyRole = Literal["unspecified", "admin", "user", "readonly", "executor"]
+PermissionWord = Literal["unspecified", "read", "write", "admin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,32 @@ class Token:
     rotated_at: datetime | None
     revoked_at: datetime | None
     token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentPermission:
+    """What an API key may do with one environment."""
+
+    environment_id: str
+    permission: PermissionWord
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """The key of somebody's programs. Its text is in `key`, in the answer of create only."""
+
+    id: str
+    key: str = field(repr=False)
+    description: str
+    created_at: datetime | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    permissions: tuple[EnvironmentPermission, ...]
+    """The environments it is limited to; none: whichever its owner may use."""
+    kind: KeyKind
+    role: KeyRole
+    prefix: str
+    user_id: str
 
 
 @dataclass(frozen=True, slots=True)
