@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steward_server.auth import store
+from steward_server.auth import user_store as store
 from steward_server.db import Reader
 
 

@@ -15,6 +15,7 @@ import click
 
 from steward_client.cli import (
     agents,
+    audit,
     budget,
     events,
     health,
@@ -23,6 +24,7 @@ from steward_client.cli import (
     run,
     signing_in,
     tokens,
+    users,
 )
 from steward_client.cli.endings import INTERRUPTED, describe, exit_code
 from steward_client.errors import StewardError
@@ -38,6 +40,9 @@ COMMANDS = [
     events.events,
     prices.prices,
     health.health,
+    users.users,
+    users.password,
+    audit.audit,
 ]
 
 
