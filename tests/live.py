@@ -172,7 +172,7 @@ class ServerProcess:
     """`steward serve` as a process: started, killed without warning, started again."""
 
     def __init__(self, data_dir: Path, **environ: str) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._environ = environ
         self._process: subprocess.Popen[str] | None = None
         self._ports = {"STEWARD_HTTP_PORT": "0", "STEWARD_GRPC_PORT": "0"}
@@ -196,7 +196,7 @@ class ServerProcess:
             | self._ports
             | UNLIMITED_VARIABLES
             | {
-                "STEWARD_DATA_DIR": str(self._data_dir),
+                "STEWARD_DATA_DIR": str(self.data_dir),
                 "STEWARD_ADMIN_PASSWORD": ADMIN_PASSWORD,
                 "STEWARD_LOG_LEVEL": "warning",
             }

@@ -235,8 +235,9 @@ class Encoders:
             case "string_value":
                 return value.string_value
             case "number_value":
-                if math.isfinite(value.number_value):
-                    return value.number_value
+                number = value.number_value
+                if math.isfinite(number):
+                    return int(number) if number.is_integer() and abs(number) < 2**53 else number
                 raise Unencodable("a google.protobuf.Value holds NaN or an infinity")
             case "bool_value":
                 return value.bool_value

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from grpc_interceptor.server import AsyncServerInterceptor
 
+from steward.audit.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from steward.budget.v1.budget_pb2 import ReportRequest
 from steward.budget.v1.budget_pb2_grpc import add_BudgetServiceServicer_to_server
 from steward.budget.v1.prices_pb2_grpc import add_PriceServiceServicer_to_server
@@ -21,6 +22,7 @@ from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_serve
 from steward_server import agents, api_keys, auth, providers, tokens
 from steward_server.agents.directory import Directory
 from steward_server.api_keys.room import ApiKeys
+from steward_server.audit.service import AuditService
 from steward_server.auth.administrator import ensure_first_administrator
 from steward_server.auth.authenticator import Credentials, check_static_token
 from steward_server.auth.passwords import Passwords
@@ -180,8 +182,11 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             sessions=sessions,
             passwords=passwords,
             config=settings.auth,
+            belongings=(directory,),
+            on_rights_changed=(key_room.drop_of,),
             clock=clock,
         )
+        add_AuditServiceServicer_to_server(AuditService(database), methods)
         tokens.register(methods, tokens=token_room, clock=clock)
         api_keys.register(methods, keys=key_room)
         agents.register(

@@ -54,6 +54,9 @@ class Principal:
     expires_at_us: int | None = None
     """When the credential ends; open streams end then too."""
 
+    must_change_password: bool = False
+    """Whether they may do nothing else before."""
+
     origin: Origin | None = None
     """Set by `calls.caller`."""
 

@@ -129,6 +129,33 @@ class Scene(Mapping[str, str]):
     def new_api_key_id(self) -> str:
         return str(self._new_api_key()["id"])
 
+    def as_new_person(self) -> str:
+        """Somebody with the password `new person`, signed in."""
+        username = self.new_name()
+        self._create_user(username, password="new person")
+        login = {"username": username, "password": "new person"}
+        pair = self.post("/api/auth/login", login, "Accept: application/json")
+        return f"-H 'Authorization: Bearer {pair['access_token']}'"
+
+    # Things.
+
+    def admin_id(self) -> str:
+        return str(curl(f"{self.url()}/api/v1/auth/me", "-H", self._admin).body["id"])
+
+    def new_user_id(self) -> str:
+        return str(self._create_user(self.new_name())["id"])
+
+    def new_suspended_id(self) -> str:
+        user_id = self.new_user_id()
+        suspend = f"{self.url()}/api/v1/users/{user_id}/suspend"
+        curl("-X", "PUT", suspend, "-H", self._admin, "-H", JSON, "-d", "{}")
+        return user_id
+
+    def known_person(self) -> str:
+        """A name that is taken, of somebody whose address is it with `@example.com`."""
+        self._create_user("known", email="known@example.com")
+        return "known"
+
     def password(self) -> str:
         return ADMIN_PASSWORD
 
@@ -232,6 +259,10 @@ class Scene(Mapping[str, str]):
             add_person(self._data_dir, username, role=username)
         login = {"username": username, "password": ADMIN_PASSWORD}
         return self.post("/api/auth/login", login, "Accept: application/json")
+
+    def _create_user(self, username: str, **fields: str) -> Any:
+        body = {"username": username, "password": ADMIN_PASSWORD, "role": "user"} | fields
+        return self.post("/api/v1/users", body, self._admin)
 
     def _change(self, sql: str, *parameters: object) -> None:
         connection = sqlite3.connect(self._data_dir / "steward.db")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from steward_server.agents import store
 from steward_server.agents.agent import Agent
+from steward_server.audit import Change
+from steward_server.belongings import Handover
 from steward_server.db import Reader, Transaction
 from steward_server.errors import NotFound
+from steward_server.events.store import NewEntry, append
 
 SEEN_INTERVAL_US = 5_000_000
 
@@ -27,7 +30,7 @@ class Directory:
         return self._owners.get(agent_id)
 
     def note_created(self, agent_id: str, owner_id: str) -> None:
-        """An agent was committed."""
+        """An agent, or its new owner, was committed."""
         self._owners[agent_id] = owner_id
 
     def note_deleted(self, agent_id: str) -> None:
@@ -54,6 +57,25 @@ class Directory:
     async def count_using(self, reader: Reader, provider: str) -> int:
         """How many agents are assigned to a provider, by its name."""
         return await store.count_using(reader, provider)
+
+    async def on_user_deleted(
+        self, transaction: Transaction, user_id: str, heir_id: str, now_us: int
+    ) -> Handover:
+        """Give a deleted person's agents to another."""
+        agent_ids = await store.reassign(transaction, user_id, heir_id, now_us)
+        for agent_id in agent_ids:
+            entry = NewEntry("agent.reassigned", {"owner_id": heir_id}, agent_id, agent_id)
+            await append(transaction, now_us, entry)
+
+        def note() -> None:
+            for agent_id in agent_ids:
+                self.note_created(agent_id, heir_id)
+
+        changes = [
+            Change("agent.reassigned", agent_id, {"owner_id": user_id}, {"owner_id": heir_id})
+            for agent_id in agent_ids
+        ]
+        return Handover(changes, note)
 
     async def mark_seen(self, transaction: Transaction, *, agent_id: str, now_us: int) -> None:
         """Note that a runtime of the agent was heard; written every few seconds at most."""

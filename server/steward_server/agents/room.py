@@ -93,7 +93,7 @@ class AgentRoom:
                 "provider": provider,
                 "budget_nanousd": budget_nanousd,
             }
-            await _journal(transaction, now_us, "agent.created", agent.agent_id, caller, body)
+            await _journal(transaction, now_us, "agent.created", agent.agent_id, body)
             change = Change("agent.created", agent.agent_id, after=body)
             await record(transaction, now_us, caller, change)
             return await self._seen(transaction, agent, now_us)
@@ -151,20 +151,25 @@ class AgentRoom:
                 updated_at_us=now_us,
             )
             await store.save(transaction, after)
-            body: dict[str, Any] = {
+            given = {
                 "name": changes.name,
                 "provider": changes.provider,
                 "budget_nanousd": changes.budget_nanousd,
             }
-            body = {field: value for field, value in body.items() if value is not None}
-            await _journal(transaction, now_us, "agent.updated", agent_id, caller, body)
+            body = {field: value for field, value in given.items() if value is not None}
+            await _journal(transaction, now_us, "agent.updated", agent_id, body)
+            old: dict[str, Any] = {"name": before.name, "provider": before.provider}
             if changes.budget_nanousd is not None:
+                balance = (await self.purse.balances(transaction, [agent_id]))[agent_id]
+                old["budget_nanousd"] = balance.allocated_nanousd
                 await self.purse.reallocate(
                     transaction,
                     agent_id=agent_id,
                     allocated_nanousd=changes.budget_nanousd,
                     now_us=now_us,
                 )
+            change = Change("agent.updated", agent_id, {name: old[name] for name in body}, body)
+            await record(transaction, now_us, caller, change)
             return await self._seen(transaction, after, now_us)
 
         return await self.database.run(work)
@@ -179,7 +184,7 @@ class AgentRoom:
         now_us = self.clock()
 
         async def work(transaction: Transaction) -> list[str]:
-            await self._owned(transaction, caller, agent_id)
+            agent = await self._owned(transaction, caller, agent_id)
             balance = (await self.purse.balances(transaction, [agent_id]))[agent_id]
             if balance.open_leases:
                 raise FailedPrecondition(
@@ -192,7 +197,21 @@ class AgentRoom:
             revoked = await self.tokens.revoke_of(
                 transaction, agent_id=agent_id, why="agent_deleted", now_us=now_us
             )
-            await _journal(transaction, now_us, "agent.deleted", agent_id, caller, {})
+            await _journal(transaction, now_us, "agent.deleted", agent_id, {})
+            gone = {
+                "name": agent.name,
+                "owner_id": agent.owner_id,
+                "provider": agent.provider,
+                "budget_nanousd": balance.allocated_nanousd,
+            }
+            why = "agent_deleted"
+            await record(
+                transaction,
+                now_us,
+                caller,
+                Change("agent.deleted", agent_id, before=gone),
+                *(Change("token.revoked", token_id, reason=why) for token_id in revoked),
+            )
             return revoked
 
         async def delete_and_drop() -> None:
@@ -217,7 +236,8 @@ class AgentRoom:
                 return
             await store.save(transaction, after)
             body = {"reason": reason}
-            await _journal(transaction, now_us, "agent.stopping", agent_id, caller, body)
+            await _journal(transaction, now_us, "agent.stopping", agent_id, body)
+            await record(transaction, now_us, caller, _turned(before, after, reason))
             await self.purse.drain(
                 transaction, agent_id=agent_id, why="agent_stopped", now_us=now_us
             )
@@ -237,7 +257,8 @@ class AgentRoom:
             after = before.start(now_us)
             if after is not before:
                 await store.save(transaction, after)
-                await _journal(transaction, now_us, "agent.starting", agent_id, caller, {})
+                await _journal(transaction, now_us, "agent.starting", agent_id, {})
+                await record(transaction, now_us, caller, _turned(before, after))
             return await self._seen(transaction, after, now_us)
 
         return await self.database.run(work)
@@ -276,13 +297,18 @@ class AgentRoom:
         return seen
 
 
+def _turned(before: Agent, after: Agent, reason: str = "") -> Change:
+    """An agent that is to run, or to stop."""
+    return Change(
+        "agent.stopped" if after.stop_wanted else "agent.started",
+        after.agent_id,
+        {"desired_state": before.desired_state.value},
+        {"desired_state": after.desired_state.value},
+        reason,
+    )
+
+
 async def _journal(
-    transaction: Transaction,
-    now_us: int,
-    kind: str,
-    agent_id: str,
-    caller: Principal,
-    body: dict[str, Any],
+    transaction: Transaction, now_us: int, kind: str, agent_id: str, body: dict[str, Any]
 ) -> None:
-    entry = NewEntry(kind, {**body, "by": caller.subject}, agent_id, agent_id)
-    await append(transaction, now_us, entry)
+    await append(transaction, now_us, NewEntry(kind, body, agent_id, agent_id))

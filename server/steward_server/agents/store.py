@@ -112,6 +112,23 @@ async def save_seen(transaction: Transaction, agent_id: str, now_us: int) -> Non
     )
 
 
+async def reassign(transaction: Transaction, owner_id: str, heir_id: str, now_us: int) -> list[str]:
+    """Give the agents of one person to another; their ids."""
+    rows = await transaction.fetch_all(
+        "SELECT agent_id FROM agent WHERE owner_id = ? AND deleted_at_us IS NULL"
+        " ORDER BY created_at_us, agent_id",
+        owner_id,
+    )
+    await transaction.execute(
+        "UPDATE agent SET owner_id = ?, updated_at_us = ?"
+        " WHERE owner_id = ? AND deleted_at_us IS NULL",
+        heir_id,
+        now_us,
+        owner_id,
+    )
+    return [row["agent_id"] for row in rows]
+
+
 async def delete(transaction: Transaction, agent_id: str, now_us: int) -> None:
     """Hide the agent for good; its row stays, since the journal names it."""
     await transaction.execute(

@@ -6,7 +6,7 @@ import hmac
 from typing import Protocol
 
 from steward.gateway.v1.options_pb2 import ROLE_ADMIN
-from steward_server.auth import store
+from steward_server.auth import user_store as store
 from steward_server.auth.sessions import Sessions
 from steward_server.calls import Call
 from steward_server.config import BadSetting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steward.gateway.v1.options_pb2 import Role
-from steward_server.auth import store
+from steward_server.auth import user_store as store
 from steward_server.auth.accounts import UserState
 from steward_server.auth.sessions import ROLES
 from steward_server.db import Reader

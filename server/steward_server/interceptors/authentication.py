@@ -55,6 +55,8 @@ class _Guarded:
         self.waiting: asyncio.Task[Any] | None = None
 
     def end(self, why: StewardError) -> None:
+        if self.ended_by is not None:  # by another thing it depends on; cancel once
+            return
         self.ended_by = why
         if self.waiting is not None:
             self.waiting.cancel()

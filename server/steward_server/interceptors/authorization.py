@@ -48,7 +48,7 @@ class Authorization(AsyncServerInterceptor):
 
     def __init__(self, rule: options.MethodRule) -> None:
         self._rule = rule
-        self._allowed: set[tuple[Kind, int, frozenset[str]]] = set()
+        self._allowed: set[tuple[Kind, int, frozenset[str], bool]] = set()
         """What callers that were let in are; there are few kinds of them."""
         self._wanted = wanted(rule)
 
@@ -57,7 +57,8 @@ class Authorization(AsyncServerInterceptor):
     ) -> Any:
         call: Call = context
         principal = call.principal
-        shape = (principal.kind, principal.role, principal.scopes)
+        must_change = principal.must_change_password
+        shape = (principal.kind, principal.role, principal.scopes, must_change)
         if shape not in self._allowed:
             self._look_up(principal, method_name)
             self._allowed.add(shape)
@@ -73,6 +74,11 @@ class Authorization(AsyncServerInterceptor):
                     if principal.kind is Kind.KEY and self._rule.no_keys
                     else "ROLE_NOT_ALLOWED"
                 ),
+            )
+        if principal.must_change_password and not self._rule.before_password_change:
+            raise PermissionDenied(
+                "your password must be changed first, with POST /api/v1/auth/password",
+                reason="PASSWORD_CHANGE_REQUIRED",
             )
 
 

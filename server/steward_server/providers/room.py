@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
+from steward_server.audit import Change, record
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import (
     AlreadyExists,
@@ -83,14 +84,11 @@ class Providers:
                     facts={"provider": name},
                 )
             await store.insert(transaction, provider)
-            body = {
-                "name": name,
-                "kind": kind.value,
-                "base_url": base_url,
-                "by": caller.subject,
-            }
+            body = _shown(provider)
             entry = NewEntry("provider.created", body, subject=provider_id)
             await append(transaction, now_us, entry)
+            change = Change("provider.created", provider_id, after=body)
+            await record(transaction, now_us, caller, change)
 
         await self._database.run(work)
         return Shown(provider, is_usable=True)
@@ -123,9 +121,10 @@ class Providers:
                     facts={"provider": provider.name, "agent_count": str(agent_count)},
                 )
             await store.delete(transaction, provider_id)
-            body = {"name": provider.name, "by": caller.subject}
-            entry = NewEntry("provider.deleted", body, subject=provider_id)
+            entry = NewEntry("provider.deleted", {"name": provider.name}, subject=provider_id)
             await append(transaction, now_us, entry)
+            change = Change("provider.deleted", provider_id, before=_shown(provider))
+            await record(transaction, now_us, caller, change)
 
         await self._database.run(work)
 
@@ -205,6 +204,10 @@ class Providers:
     def _with_last_use(self, provider: Provider) -> Provider:
         newest_us = self.last_use.newest_us(provider.provider_id, provider.last_used_at_us)
         return replace(provider, last_used_at_us=newest_us)
+
+
+def _shown(provider: Provider) -> dict[str, Any]:
+    return {"name": provider.name, "kind": provider.kind.value, "base_url": provider.base_url}
 
 
 def _context(provider_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.e2e.curl import MONEY, TIME, error
@@ -74,6 +75,37 @@ PROVIDER = {
     "created_at": TIME,
     "last_used_at": MAYBE_TIME,
     "usable": True,
+}
+USER = {
+    "id": str,
+    "username": str,
+    "email": str,
+    "role": str,
+    "state": "active",
+    "must_change_password": bool,
+    "created_at": TIME,
+    "last_login_at": MAYBE_TIME,
+    "suspended_at": None,
+    "suspend_reason": "",
+}
+AUDIT_ENTRY = {
+    "number": int,
+    "at": TIME,
+    "action": str,
+    "resource_type": str,
+    "resource_id": str,
+    "actor_kind": str,
+    "actor_id": str,
+    "actor_role": str,
+    "credential": str,
+    "address": str,
+    "user_agent": str,
+    "request_id": str,
+    "method": str,
+    "before": (dict, None),
+    "after": (dict, None),
+    "reason": str,
+    "hash": re.compile("[0-9a-f]{64}"),
 }
 GRANT = {
     "lease_id": str,
@@ -148,6 +180,7 @@ NO_CREDENTIAL = error("UNAUTHORIZED", "CREDENTIAL_MISSING")
 BAD_CREDENTIAL = error("UNAUTHORIZED", "INVALID_TOKEN")
 NOT_ALLOWED = error("FORBIDDEN", "ROLE_NOT_ALLOWED")
 NO_METHOD = error("METHOD_NOT_ALLOWED")
+NO_USER = error("NOT_FOUND", "USER_NOT_FOUND", details={"user": str})
 NO_AGENT = error("NOT_FOUND", "AGENT_NOT_FOUND", details={"agent": str})
 NO_TOKEN = error("NOT_FOUND", "TOKEN_NOT_FOUND", details={"token": str})
 NO_LEASE = error("NOT_FOUND", "LEASE_NOT_FOUND", details={"lease": str})

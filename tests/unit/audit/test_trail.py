@@ -47,8 +47,8 @@ def test_an_untouched_chain_is_sound() -> None:
 def test_a_changed_field_is_found_at_its_entry(field: str) -> None:
     rows = chain(5)
     old = getattr(rows[2][0], field)
-    changed: dict[str, Any] = {field: old + 1 if isinstance(old, int) else f"{old or ''}x"}
-    rows[2] = (rows[2][0]._replace(**changed), rows[2][1])
+    new: Any = old + 1 if isinstance(old, int) else f"{old or ''}x"
+    rows[2] = (rows[2][0]._replace(**{field: new}), rows[2][1])
     found = verify(rows)
     assert found is not None
     assert found.number == 3

@@ -103,6 +103,24 @@ async def test_a_credential_revoked_later_ends_the_stream(door: Door, streams: L
     assert streams._open == {}
 
 
+async def test_a_stream_that_loses_two_things_it_depends_on_ends_once(
+    door: Door, streams: LiveStreams
+) -> None:
+    async def method(_: Any, __: Any) -> Any:
+        return silence()
+
+    reading = asyncio.ensure_future(anext(await open_stream(door, streams, method)))
+    async with asyncio.timeout(5):
+        while not streams._open:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    door.revoke()
+    streams.end("user_1")
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(reading, 5)
+    assert streams._open == {}
+
+
 async def test_a_stream_that_is_left_holds_nothing(door: Door, streams: LiveStreams) -> None:
     async def one() -> AsyncIterator[int]:
         yield 1

@@ -15,6 +15,7 @@ import click
 
 from steward_client.cli import (
     agents,
+    audit,
     budget,
     events,
     health,
@@ -24,6 +25,7 @@ from steward_client.cli import (
     run,
     signing_in,
     tokens,
+    users,
 )
 from steward_client.cli.endings import INTERRUPTED, describe, exit_code
 from steward_client.errors import StewardError
@@ -40,6 +42,9 @@ COMMANDS = [
     events.events,
     prices.prices,
     health.health,
+    users.users,
+    users.password,
+    audit.audit,
 ]
 
 

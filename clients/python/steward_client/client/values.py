@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from steward_client.money import usd
@@ -29,6 +30,7 @@ Role = Literal["unspecified", "admin", "user", "viewer"]
 KeyKind = Literal["unspecified", "agentbox", "itk"]
 KeyRole = Literal["unspecified", "admin", "user", "readonly", "executor"]
 PermissionWord = Literal["unspecified", "read", "write", "admin"]
+PersonState = Literal["unspecified", "active", "suspended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,75 @@ class User:
     username: str
     email: str
     role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """Who is signed in."""
+
+    id: str
+    username: str
+    email: str
+    role: Role
+    must_change_password: bool
+    """Whether nothing else can be done before."""
+    created_at: datetime | None
+    last_login_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who may sign in, as administrators see them."""
+
+    id: str
+    username: str
+    email: str
+    role: Role
+    state: PersonState
+    must_change_password: bool
+    created_at: datetime | None
+    last_login_at: datetime | None
+    suspended_at: datetime | None
+    suspend_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Something that somebody changed."""
+
+    number: int
+    at: datetime | None
+    action: str
+    """What happened, as "agent.created"."""
+    resource_type: str
+    resource_id: str
+    actor_kind: str
+    actor_id: str
+    actor_role: str
+    credential: str
+    address: str
+    user_agent: str
+    request_id: str
+    method: str
+    before: dict[str, Any] | None
+    """The fields that changed, as they were."""
+    after: dict[str, Any] | None
+    reason: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerdict:
+    """What came of reading the whole audit log."""
+
+    verified: bool
+    entries: int
+    head_number: int
+    head_hash: str
+    """Kept elsewhere, it shows later that the log is still the same up to here."""
+    broken_at: int
+    what: str
+    """What is wrong with the entry of that number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +295,8 @@ def _conversion(name: str, hint: Any, described: Any) -> tuple[str, Callable[[An
     if field_descriptor.message_type is not None:
         if field_descriptor.message_type.full_name == "google.protobuf.Timestamp":
             return name, lambda stamp: stamp.ToDatetime(UTC)
+        if field_descriptor.message_type.full_name == "google.protobuf.Struct":
+            return name, MessageToDict
         if field_descriptor.is_repeated:
             item = get_args(hint)[0]
             return name, lambda items: tuple(value_of(item, each) for each in items)
