@@ -26,10 +26,12 @@ from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import Contracts, load_contracts
 from steward_gateway.cors import Cors
+from steward_gateway.describe import description_pages
 from steward_gateway.errors import Dialect, Refusal
 from steward_gateway.exchange import REQUEST_ID, headers_of, request_id_of
 from steward_gateway.rest import JSON, Exchange, Refused, RestRoute
 from steward_gateway.routes import build_routes
+from steward_gateway.rpc import RpcDoors
 from steward_gateway.templates import BadPath, Found, Trie
 from steward_gateway.transport import RpcFailure, Transport
 from steward_gateway.websocket import WebSocketRoute, is_upgrade, upgrade_required
@@ -88,6 +90,7 @@ class Gateway:
         self._sessions: set[asyncio.Task[None]] = set()
         self._rest: Trie[RestRoute] = Trie()
         self._sockets: Trie[WebSocketRoute] = Trie()
+        self._rpc = RpcDoors(contracts, transport, config, stopping=self._stopping)
         codecs = Codecs(Style.HOUSE)
         for route in self.routes:
             if route.kind == "websocket":
@@ -150,12 +153,17 @@ class Gateway:
 
     def _dispatch(self, request: web.BaseRequest, seen: _Seen) -> Awaitable[web.StreamResponse]:
         """Find what serves the request; a coroutine of its own would cost every call one more."""
-        if self._stopping.is_set():
-            raise Refused(_STOPPING)
         path, _, query = request.raw_path.partition("?")
         if not path.startswith("/"):  # the form proxies are sent: with scheme and host
             path = request.rel_url.raw_path
         method = request.method
+        if "." in path and (door := self._rpc.find(path)) is not None:
+            seen.endpoint = door.name
+            if door.streams:
+                self._ends_with_gateway()
+            return door.serve(Exchange(request, seen.request_id, [], query))
+        if self._stopping.is_set():
+            raise Refused(errors.STOPPING)
         if is_upgrade(request):
             socket = self._sockets.find(path, method)
             if socket is not None and method in socket.targets:
@@ -171,18 +179,18 @@ class Gateway:
             seen.endpoint, seen.dialect = route.route.template.text, route.route.dialect
             exchange = Exchange(request, seen.request_id, found.segments, query)
             if route.route.streams_responses:
-                return self._serve_stream(route, exchange)
+                self._ends_with_gateway()
             return route.serve(exchange)
         if (page := self._page(path, seen)) is not None:
             return page(request)
         return self._not_served(path, request, found, seen)
 
-    async def _serve_stream(self, route: RestRoute, exchange: Exchange) -> web.StreamResponse:
+    def _ends_with_gateway(self) -> None:
+        """Let `end_streams` end the request being answered, which would not end by itself."""
         task = asyncio.current_task()
         if task is not None:
             self._streams.add(task)
             task.add_done_callback(self._streams.discard)
-        return await route.serve(exchange)
 
     def _page(self, path: str, seen: _Seen) -> Page | None:
         page = self._pages.get(path)
@@ -279,12 +287,6 @@ def _add(headers: MutableMapping[str, str], more: Mapping[str, str]) -> None:
 
 
 _NO_SUCH_PATH = Refusal(StatusCode.NOT_FOUND, "nothing is served at this path")
-_STOPPING = Refusal(
-    StatusCode.UNAVAILABLE,
-    "the gateway is stopping; connect again",
-    retry_after_s=1,
-    headers={"Connection": "close"},
-)
 
 
 def build_app(
@@ -303,12 +305,13 @@ def build_app(
     Raises:
         ContractFault: the contracts cannot be served as they are written.
     """
+    served = load_contracts() if contracts is None else contracts
     return Gateway(
         transport,
-        load_contracts() if contracts is None else contracts,
+        served,
         config or GatewayConfig(),
         observe,
-        pages or {},
+        {**description_pages(served), **(pages or {})},
     )
 
 

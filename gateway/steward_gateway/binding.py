@@ -28,6 +28,7 @@ _TEXT_IN_JSON = {
     "google.protobuf.Duration",
     "google.protobuf.FieldMask",
 }
+_NULL_IN_JSON = {*WRAPPERS, "google.protobuf.Value"}
 _REAL = {FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT}
 _WHOLE = {
     FieldDescriptor.CPPTYPE_INT32,
@@ -71,6 +72,7 @@ class Binding:
         holder = request if self._body_field is None else self._body_field.message_type
         self.takes_raw_body = bool(body) and holder is not None and holder.full_name == HTTP_BODY
         """Whether the body is bytes of any type instead of JSON."""
+        self._body_may_be_null = holder is not None and holder.full_name in _NULL_IN_JSON
         self._takes_query = body != "*"
         mask = request.fields_by_name.get("update_mask")
         is_mask = mask is not None and mask.message_type is field_mask_pb2.FieldMask.DESCRIPTOR
@@ -93,7 +95,10 @@ class Binding:
         if query:
             self._read_query(query, tree, faults)
         for (names, read), text in zip(self._variables, path_values, strict=True):
+            said = _found(tree, names) if body else None
             _set(tree, names, read, text, faults)
+            if said is not None and said != _found(tree, names):
+                faults[self._in_body(".".join(names))] = "must be as the path says, or left out"
         if faults:
             raise FieldErrors(faults)
         if not self._body_name:
@@ -122,6 +127,8 @@ class Binding:
             return {}, (body, content_type or "application/octet-stream")
         value = self.codec.parse(body)
         if self._body_name:
+            if value is None and not self._body_may_be_null:
+                raise FieldErrors({"": "must not be null"})
             return {self._body_name: value}, None
         if type(value) is not dict:
             raise FieldErrors({"": "must be an object"})
@@ -129,11 +136,12 @@ class Binding:
 
     def _as_written(self, fields: dict[str, str]) -> dict[str, str]:
         """Name fields inside the body as the body does."""
-        inside = f"{self._body_name}."
-        return {
-            "" if path == self._body_name else path.removeprefix(inside): text
-            for path, text in fields.items()
-        }
+        return {self._in_body(path): text for path, text in fields.items()}
+
+    def _in_body(self, path: str) -> str:
+        if not self._body_name:
+            return path
+        return "" if path == self._body_name else path.removeprefix(f"{self._body_name}.")
 
     def _read_query(self, query: str, tree: dict[str, Any], faults: dict[str, str]) -> None:
         try:
@@ -188,10 +196,10 @@ class Binding:
                 return None
             fields.append(field)
             message = field.message_type
-        return tuple(fields) if _may_be_text(fields[-1]) else None
+        return tuple(fields) if may_be_text(fields[-1]) else None
 
 
-def _may_be_text(field: FieldDescriptor) -> bool:
+def may_be_text(field: FieldDescriptor) -> bool:
     if is_map(field):
         return False
     message = field.message_type
@@ -292,6 +300,16 @@ def _append(
     holder = _holder(tree, names)
     if holder is not None:
         holder.setdefault(names[-1], []).append(value)
+
+
+def _found(tree: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """What stands at a name; None if nothing does."""
+    value: Any = tree
+    for name in names:
+        if type(value) is not dict:
+            return None
+        value = value.get(name)
+    return value
 
 
 def _holder(tree: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any] | None:

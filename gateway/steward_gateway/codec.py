@@ -107,9 +107,9 @@ class Codecs:
 
     def __init__(self, style: Style) -> None:
         self.style = style
-        pool = descriptor_pool.Default()
-        self._encoders = Encoders(style, pool)
-        self._decoders = Decoders(style, pool)
+        self.pool = descriptor_pool.Default()
+        self._encoders = Encoders(style, self.pool)
+        self._decoders = Decoders(style, self.pool)
         self._fillers = Fillers(style)
         self._made: dict[str, Codec] = {}
 

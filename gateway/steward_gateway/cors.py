@@ -6,19 +6,27 @@ from collections.abc import Mapping
 
 REQUEST_HEADERS = (
     "Authorization",
+    "Connect-Protocol-Version",
+    "Connect-Timeout-Ms",
     "Content-Type",
+    "Grpc-Timeout",
     "Idempotency-Key",
     "If-None-Match",
     "Last-Event-ID",
     "X-API-Key",
+    "X-Grpc-Web",
     "X-IC-Key",
     "X-Request-Id",
     "X-Request-Timeout",
+    "X-User-Agent",
 )
 """Headers that a page may send."""
 
 RESPONSE_HEADERS = (
     "ETag",
+    "Grpc-Message",
+    "Grpc-Status",
+    "Grpc-Status-Details-Bin",
     "Retry-After",
     "WWW-Authenticate",
     "X-RateLimit-Limit",

@@ -76,6 +76,13 @@ _STATUS = {
     Code.UNAUTHENTICATED: 401,
 }
 
+STOPPING = Refusal(
+    Code.UNAVAILABLE,
+    "the gateway is stopping; connect again",
+    retry_after_s=1,
+    headers={"Connection": "close"},
+)
+
 _BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
 _CIRCUIT_OPEN = "CIRCUIT_OPEN"
 

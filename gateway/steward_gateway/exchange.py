@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
+from google.protobuf.message import Message
 
 from steward_gateway.codec import FieldErrors
 from steward_gateway.transport import Metadata
@@ -155,6 +156,16 @@ def idempotency_key_of(headers: Mapping[str, str]) -> str:
             {"Idempotency-Key": f"must be up to {MAX_IDEMPOTENCY_KEY_CHARS} printable characters"}
         )
     return key
+
+
+def fill_request_id(message: Message, field_name: str, headers: Mapping[str, str]) -> None:
+    """Let the caller's `Idempotency-Key` stand for a request id that the message does not give.
+
+    Raises:
+        FieldErrors: the header is not of its form.
+    """
+    if field_name and (key := idempotency_key_of(headers)) and not getattr(message, field_name):
+        setattr(message, field_name, key)
 
 
 def headers_of(metadata: Metadata) -> dict[str, str]:

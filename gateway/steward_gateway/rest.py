@@ -20,8 +20,8 @@ from steward_gateway.cors import Cors
 from steward_gateway.errors import Refusal
 from steward_gateway.exchange import (
     REQUEST_ID,
+    fill_request_id,
     headers_of,
-    idempotency_key_of,
     metadata_of,
     take_credentials,
     timeout_of,
@@ -169,9 +169,7 @@ class RestRoute:
             body,
             request.headers.get("Content-Type", ""),
         )
-        name = self.route.request_id_field
-        if name and not getattr(message, name) and (key := idempotency_key_of(request.headers)):
-            setattr(message, name, key)
+        fill_request_id(message, self.route.request_id_field, request.headers)
         return message
 
     async def _serve_stream(self, exchange: Exchange) -> web.StreamResponse:
@@ -281,7 +279,7 @@ async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) 
     """Read a request's body.
 
     Raises:
-        Refused: with 413 if it is too large, with 408 if it does not come in time.
+        Refused: with 413 if it is too large, 408 if it does not come in time, 400 if it is broken.
     """
     if not request.can_read_body:
         return b""
@@ -299,6 +297,15 @@ async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) 
             request.writer.output_size = 0
         async with asyncio.timeout(timeout_s):
             return await request.read()
+    except web.RequestPayloadError:
+        raise Refused(
+            Refusal(
+                StatusCode.INVALID_ARGUMENT,
+                "the body cannot be read as its headers say",
+                malformed=True,
+                headers={"Connection": "close"},
+            )
+        ) from None
     except TimeoutError:
         raise Refused(
             Refusal(

@@ -23,6 +23,7 @@ from tests.e2e.iron import (
     auth,
     budget,
     credentials,
+    doors,
     prices,
     providers,
     system,
@@ -44,6 +45,7 @@ TABLES = (
     prices,
     audit,
     system,
+    doors,
 )
 
 

@@ -121,6 +121,15 @@ class WorkshopCore:
             self.cancelled.put_nowait("count")
             raise
 
+    async def Weigh(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        return self._pb.WeighResponse(
+            name=request.name, weight_nanousd=request.weight_nanousd, kind=self._pb.KIND_HAND_SAW
+        )
+
+    async def Sum(self, requests: AsyncIterator[Any], context: Any) -> Any:
+        return self._pb.SumResponse(sum=sum([request.number async for request in requests]))
+
     async def Chat(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         metadata = dict(context.invocation_metadata())
         if metadata.get("authorization") == "Bearer wrong":
