@@ -170,7 +170,7 @@ class Described:
 
 @pytest.fixture
 async def described(tmp_path: Path) -> Any:
-    server = await ServerProcess(tmp_path / "data").start()
+    server = await ServerProcess(tmp_path / "data", STEWARD_AUTH_LOGINS_PER_MINUTE="0").start()
     try:
         async with aiohttp.ClientSession() as session:
             api = Api(f"http://{server.http_address}", session)
