@@ -39,6 +39,7 @@ MATRIX: dict[tuple[Any, Any, str], set[str]] = {
     (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "CreateProvider"): ADMIN,
     (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "ListProviders"): ADMIN,
     (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "DeleteProvider"): ADMIN,
+    (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "UpdateProvider"): ADMIN,
 }
 
 STATIC_TOKEN = "3b2f8e0c9a7d41d6"

@@ -19,11 +19,14 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from tests.live import ADMIN_PASSWORD, Live, live_server, live_settings
 
 OURS = {
+    "steward.alerts.v1.AlertService",
     "steward.agents.v1.AgentService",
     "steward.auth.v1.AuthService",
     "steward.budget.v1.BudgetService",
     "steward.budget.v1.PriceService",
+    "steward.budget.v1.ProviderKeyService",
     "steward.events.v1.EventService",
+    "steward.limits.v1.LimitService",
     "steward.providers.v1.ProviderService",
     "steward.system.v1.SystemService",
     "steward.tokens.v1.TokenService",

@@ -18,11 +18,13 @@ from steward_client.cli import (
     budget,
     events,
     health,
+    limits,
     prices,
     providers,
     run,
     signing_in,
     tokens,
+    webhooks,
 )
 from steward_client.cli.endings import INTERRUPTED, describe, exit_code
 from steward_client.errors import StewardError
@@ -37,6 +39,8 @@ COMMANDS = [
     run.run,
     events.events,
     prices.prices,
+    limits.limits,
+    webhooks.webhooks,
     health.health,
 ]
 
