@@ -84,6 +84,7 @@ STOPPING = Refusal(
 )
 
 _BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+_NO_MONEY = {_BUDGET_EXCEEDED, "LIMIT_COST_PER_MONTH"}
 _CIRCUIT_OPEN = "CIRCUIT_OPEN"
 
 # Cyborg knows few statuses: an agent that is not there is a bad request, a bad credential 403.
@@ -187,7 +188,7 @@ def http_status(refusal: Refusal, dialect: Dialect) -> int:
         return refusal.http
     if dialect == options_pb2.DIALECT_CYBORG:
         return _UNREADABLE_CYBORG if refusal.malformed else _CYBORG_STATUS[refusal.code]
-    if refusal.code is Code.RESOURCE_EXHAUSTED and refusal.reason == _BUDGET_EXCEEDED:
+    if refusal.code is Code.RESOURCE_EXHAUSTED and refusal.reason in _NO_MONEY:
         return 402
     return _STATUS[refusal.code]
 

@@ -16,10 +16,11 @@ from steward.audit.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from steward.budget.v1.budget_pb2 import ReportRequest
 from steward.budget.v1.budget_pb2_grpc import add_BudgetServiceServicer_to_server
 from steward.budget.v1.prices_pb2_grpc import add_PriceServiceServicer_to_server
+from steward.budget.v1.provider_key_pb2_grpc import add_ProviderKeyServiceServicer_to_server
 from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
-from steward_server import agents, api_keys, auth, providers, tokens
+from steward_server import agents, alerts, api_keys, auth, limits, providers, tokens
 from steward_server.agents.directory import Directory
 from steward_server.api_keys.room import ApiKeys
 from steward_server.audit.service import AuditService
@@ -31,8 +32,10 @@ from steward_server.auth.tasks import keep_sweeping
 from steward_server.budget.desk import Desk
 from steward_server.budget.price_service import PriceService
 from steward_server.budget.pricing import PriceBook
+from steward_server.budget.provider_keys import ProviderKeyService
 from steward_server.budget.room import BudgetRoom
 from steward_server.budget.service import BudgetService
+from steward_server.budget.store import leased_by_agent
 from steward_server.budget.tasks import Auditor, sweep_forever
 from steward_server.budget.teller import Teller
 from steward_server.calls import Call
@@ -51,6 +54,7 @@ from steward_server.interceptors.idempotency import Idempotency, applies
 from steward_server.interceptors.metrics import Metrics
 from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.interceptors.request_id import RequestId
+from steward_server.limits.book import LimitBook
 from steward_server.observation import Observation
 from steward_server.providers.room import Providers
 from steward_server.rates import Rates
@@ -72,7 +76,9 @@ ROOMS = [
         "api_keys",
         "agents",
         "providers",
+        "limits",
         "budget",
+        "alerts",
         "idempotency",
     )
 ]
@@ -123,8 +129,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         hub = Hub(database)
 
         # The rooms, in the order they need each other.
-        desk = Desk(settings.budget.policy())
         directory = await Directory.load(database)
+        limit_book = LimitBook(directory, leased_by_agent)
+        desk = Desk(settings.budget.policy(), limit_book)
         token_room = Tokens(database, streams, directory, desk, clock)
         key_room = ApiKeys(
             database, streams, People(), max_per_user=settings.api_keys.max_per_user, clock=clock
@@ -138,9 +145,27 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         prices = PriceBook(database)
         await prices.start(clock())
         publisher = Publisher(database, directory, clock)
-        teller = Teller(database, directory, desk.policy, clock)
+        teller = Teller(database, directory, desk.policy, clock, [limit_book])
+        alert_room = alerts.open_room(
+            database,
+            vault=vault,
+            journal=hub,
+            registry=observation.registry,
+            config=settings.alerts,
+            clock=clock,
+        )
         budget = BudgetRoom(
-            database, desk, teller, prices, provider_room, directory, publisher, hub, clock
+            database,
+            desk,
+            teller,
+            prices,
+            provider_room,
+            directory,
+            publisher,
+            hub,
+            clock,
+            limit_book,
+            alert_room.alarm,
         )
         auditor = Auditor(database, clock, observation.registry)
         await auditor.audit()
@@ -203,6 +228,13 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         providers.register(methods, providers=provider_room, development=development)
         add_BudgetServiceServicer_to_server(BudgetService(budget), methods)
         add_PriceServiceServicer_to_server(PriceService(prices, clock), methods)
+        provider_keys = ProviderKeyService(database, provider_room, directory, clock)
+        add_ProviderKeyServiceServicer_to_server(provider_keys, methods)
+        limit_room = limits.register(
+            methods, database, book=limit_book, purse=desk, people=People(), clock=clock
+        )
+        await limit_room.start()
+        alerts.register(methods, alerts=alert_room)
 
         async def report(call: Call, told: CostUpdate) -> None:
             await budget.report(call, _report_of(told))
@@ -224,6 +256,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             sweep_forever(database, desk, clock, settings.budget.sweep_interval_s),
             auditor.run(settings.budget.audit_interval_s),
             keep_sweeping(database, settings.auth.sweep_interval_s, clock),
+            limit_room.keep_sweeping(settings.limits.sweep_interval_s),
+            alert_room.tail.run(),
+            alert_room.courier.run(),
             answers.keep_sweeping(settings.idempotency.sweep_interval_s),
             *(each.keep_writing(settings.tokens.last_use_interval_s) for each in last_uses),
         ]

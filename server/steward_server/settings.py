@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from steward_server.agents.config import AgentsConfig
+from steward_server.alerts.config import AlertsConfig
 from steward_server.api_keys.config import ApiKeysConfig
 from steward_server.auth.config import AuthConfig
 from steward_server.budget.config import BudgetConfig
@@ -29,6 +30,7 @@ from steward_server.config import (
 )
 from steward_server.events.config import EventsConfig
 from steward_server.idempotency.config import IdempotencyConfig
+from steward_server.limits.config import LimitsConfig
 from steward_server.rates import RatesConfig
 from steward_server.tokens.config import TokensConfig
 
@@ -44,6 +46,8 @@ SECTIONS: dict[str, type[Any]] = {
     "agents": AgentsConfig,
     "budget": BudgetConfig,
     "events": EventsConfig,
+    "limits": LimitsConfig,
+    "alerts": AlertsConfig,
     "idempotency": IdempotencyConfig,
 }
 
@@ -78,6 +82,8 @@ class Settings:
     agents: AgentsConfig = field(default_factory=AgentsConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

@@ -234,6 +234,53 @@ class Scene(Mapping[str, str]):
         self._agent(1, provider=made["name"])
         return str(made["id"])
 
+    def new_limit_scope(self) -> str:
+        scope = f"agent:{self._agent(10)}"
+        self._limit(scope, max_tokens_per_day=1_000)
+        return scope
+
+    def as_throttled_runtime(self) -> str:
+        """One that has made as many calls as it may in a minute."""
+        agent_id = self._agent(10)
+        runtime = self._runtime_of(agent_id)
+        lease_id = self._lease(runtime)
+        self._limit(f"agent:{agent_id}", max_requests_per_minute=1)
+        report = {"lease_id": lease_id, "request_id": "c", "model": "gpt-4o", "cost_usd": 0.1}
+        self.post("/api/budget/report", report, runtime)
+        return f"-H '{runtime}'"
+
+    def as_capped_runtime(self) -> str:
+        """One that was lent as much as it may be in a month."""
+        agent_id = self._agent(10)
+        runtime = self._runtime_of(agent_id)
+        self._limit(f"agent:{agent_id}", max_cost_per_month_usd=1)
+        self._lease(runtime)
+        return f"-H '{runtime}'"
+
+    def as_assigned_runtime(self) -> str:
+        return f"-H '{self['assigned_runtime']}'"
+
+    def assigned_runtime(self) -> str:
+        return self._runtime_of(self._agent(10, provider=self["provider"]))
+
+    def assigned_lease(self) -> str:
+        return self._lease(self["assigned_runtime"])
+
+    def new_webhook_id(self) -> str:
+        body = {"url": "https://hooks.invalid/x"}
+        return str(self.post("/api/v1/webhooks", body, self._admin)["id"])
+
+    def disabled_webhook_id(self) -> str:
+        webhook_id = self.new_webhook_id()
+        path = f"{self.url()}/api/v1/webhooks/{webhook_id}"
+        curl("-X", "PATCH", path, "-H", self._admin, "-H", JSON, "-d", '{"enabled":false}')
+        return webhook_id
+
+    def tested_webhook_id(self) -> str:
+        webhook_id = self.new_webhook_id()
+        self.post(f"/api/v1/webhooks/{webhook_id}/test", {}, self._admin)
+        return webhook_id
+
     def new_refresh_token(self) -> str:
         return str(self._sign_in("admin")["refresh_token"])
 
@@ -273,6 +320,11 @@ class Scene(Mapping[str, str]):
     def _agent(self, budget_usd: float, **fields: str) -> str:
         body = {"name": self.new_name(), "budget_usd": budget_usd, **fields}
         return str(self.post("/api/v1/agents", body, self._admin)["id"])
+
+    def _limit(self, scope: str, **amounts: int) -> None:
+        path, text = f"{self.url()}/api/v1/limits/{scope}", json.dumps(amounts)
+        answer = curl("-X", "PUT", path, "-H", self._admin, "-H", JSON, "-d", text)
+        assert answer.status == 200, answer
 
     def _new_token(self) -> Any:
         return self.post("/api/tokens", {"agent_id": self._agent(10)}, self._admin)

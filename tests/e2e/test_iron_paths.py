@@ -24,6 +24,7 @@ from tests.e2e.iron import (
     budget,
     credentials,
     doors,
+    guards,
     prices,
     providers,
     system,
@@ -44,6 +45,7 @@ TABLES = (
     budget,
     prices,
     audit,
+    guards,
     system,
     doors,
 )

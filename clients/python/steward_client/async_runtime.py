@@ -223,6 +223,7 @@ class AsyncRuntime:
             config=self._relay,
             on_pii=self._saw_pii,
             on_unpriced=self._look_for_price,
+            on_circuit_open=self._circuit_opened,
         )
         await self._proxy.start()
 
@@ -454,6 +455,17 @@ class AsyncRuntime:
         del tally
         if self._session is not None:
             self._session.tell(pii_alert(seen))
+
+    def _circuit_opened(self, failures: int, retry_after_s: float) -> None:
+        self._say(f"the provider keeps failing and is not asked for {retry_after_s:g} s")
+        if self._session is not None:
+            self._session.tell(
+                events_pb2.CircuitOpened(
+                    provider=self._purse.provider,
+                    failures=failures,
+                    retry_after_ms=round(retry_after_s * 1_000),
+                )
+            )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

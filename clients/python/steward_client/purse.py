@@ -11,12 +11,13 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from steward.budget.v1 import budget_pb2 as pb
+from steward_client.allowance import LimitReached
 from steward_client.outbox import OpenHold, Outbox, OutboxFailed
 from steward_client.prices import Tariff, TokenUsage
 from steward_client.wallet import Refusal, Wallet
@@ -71,6 +72,15 @@ class Lender(Protocol):
         """Ask for a new lease in place of this one, which is over; True if there is one now."""
         ...
 
+    async def allot(self, tokens: int) -> bool:
+        """Ask for more tokens of the day's limit; True if something came of it."""
+        ...
+
+    @property
+    def limit(self) -> LimitReached | None:
+        """Why a limit had the last question refused; None if none did."""
+        ...
+
     @property
     def has_nothing_left(self) -> bool:
         """There is no new lease because there is no money for one."""
@@ -118,6 +128,17 @@ class CallBound:
             hour_writes=self.hour_writes,
         )
 
+    def tokens(self, output_tokens: int) -> int:
+        """The most it can use with so many for each choice."""
+        return self.input_tokens + output_tokens * self.choice_count
+
+    def within(self, available_tokens: int | None) -> CallBound:
+        """The same call, its answer shortened to what a limit on tokens leaves."""
+        if available_tokens is None:
+            return self
+        left = (available_tokens - self.input_tokens) // self.choice_count
+        return self if left >= self.output_tokens else replace(self, output_tokens=left)
+
     def fitting(self, available_nanousd: int) -> int:
         """The most output tokens that are wanted and paid for; below 0 if none are."""
         affordable = self.tariff.affordable_output_tokens(
@@ -140,6 +161,8 @@ class Hold:
     bound_nanousd: int
     output_tokens: int
     """The limit the call is sent with."""
+    bound_tokens: int = 0
+    """The most it can use, input and output together."""
 
 
 class Purse:
@@ -238,8 +261,10 @@ class Purse:
             OutOfMoney: it does not fit, whatever was tried.
             NotLent: it does not fit now; the lender did not say whether there is more.
             NotSpending: nothing may be started.
+            LimitReached: a limit does not allow it now.
             OutboxFailed: the hold is not on disk, so nothing is held.
         """
+        call = await self._within_limits(call)
         started_s = self._clock()
         asked = unanswered = False
         while True:
@@ -266,8 +291,33 @@ class Purse:
                 raise self._short(call, wallet, refusal or Refusal.IN_FLIGHT, unanswered=unanswered)
             await self._settling(min(left_s, 0.1))
 
+    async def _within_limits(self, call: CallBound) -> CallBound:
+        """The call as far as the lease's share of the limits lets it go.
+
+        Raises:
+            LimitReached: that is not far enough.
+        """
+        for _ in range(2):  # the lease may be replaced while more is asked for
+            if self.wallet.refusal_for(0, self._clock()) in _OVER:
+                await self._renew(self.wallet)
+            allowance = self.wallet.allowance
+            allowance.begin(self._clock())
+            allowance.cancel()  # it is begun when all else is settled
+            if call.within(allowance.available_tokens) is call or self._lender is None:
+                return call
+            wanted = call.tokens(call.output_tokens) - (allowance.available_tokens or 0)
+            if await self._lender.allot(wanted) and allowance is self.wallet.allowance:
+                break
+        allowance = self.wallet.allowance
+        fitting = call.within(allowance.available_tokens)
+        if fitting.output_tokens < call.least_output_tokens:
+            raise allowance.no_tokens(call.tokens(call.least_output_tokens), self._clock())
+        return fitting
+
     def _over(self, call: CallBound, refusal: Refusal) -> Exception:
         """Why a call is refused whose lease is over and was not replaced."""
+        if self._lender is not None and self._lender.limit is not None:
+            return self._lender.limit
         if self._lender is not None and self._lender.has_nothing_left:
             needed_nanousd = call.nanousd(call.least_output_tokens)
             return OutOfMoney(Refusal.TOO_LARGE, needed_nanousd=needed_nanousd, available_nanousd=0)
@@ -281,6 +331,8 @@ class Purse:
         available_nanousd = wallet.available_nanousd
         more_nanousd = self.left_to_ask_nanousd
         could_fit = more_nanousd > 0 and needed_nanousd <= wallet.unspent_nanousd + more_nanousd
+        if could_fit and self._lender is not None and self._lender.limit is not None:
+            return self._lender.limit
         out_of_reach = self._lender is not None and not self._lender.is_reachable
         if could_fit and (unanswered or out_of_reach):
             return NotLent(needed_nanousd=needed_nanousd, available_nanousd=available_nanousd)
@@ -308,10 +360,20 @@ class Purse:
             )
         if refusal is not None:
             raise NotSpending(refusal, self.stop_reason or "its lease is over")
-        outbox = self._outbox
-        if outbox is None:
-            raise OutboxFailed("there is no outbox yet")
-        hold = Hold(call_id, wallet, outbox, call.model, bound_nanousd, tokens)
+        outbox, allowance = self._outbox, wallet.allowance
+        bound_tokens = call.tokens(tokens)
+        try:
+            if outbox is None:
+                raise OutboxFailed("there is no outbox yet")
+            available_tokens = allowance.available_tokens
+            if available_tokens is not None and bound_tokens > available_tokens:
+                raise allowance.no_tokens(bound_tokens, self._clock())
+            allowance.begin(self._clock())
+        except BaseException:
+            wallet.release(call_id)
+            raise
+        allowance.hold_tokens(bound_tokens)
+        hold = Hold(call_id, wallet, outbox, call.model, bound_nanousd, tokens, bound_tokens)
         try:
             await outbox.hold(
                 lease_id=wallet.lease_id,
@@ -321,8 +383,11 @@ class Purse:
                 alone=wallet.open_calls == 1,
             )
         except BaseException:
+            allowance.cancel()
             self.release(hold)
             raise
+        # Counted from when it is sent, which is now.
+        allowance.sent(self._clock())
         self.tend()
         return hold
 
@@ -331,6 +396,9 @@ class Purse:
     ) -> None:
         """End the hold with what the call cost, and have it reported."""
         hold.wallet.settle(hold.call_id, cost_nanousd)
+        allowance = hold.wallet.allowance
+        is_unknown = certainty == ASSUMED and usage.total == 0
+        allowance.settle_tokens(hold.bound_tokens, hold.bound_tokens if is_unknown else usage.total)
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         report = pb.Usage(
             request_id=hold.call_id,
@@ -345,6 +413,9 @@ class Purse:
             certainty=certainty,
             timestamp=Timestamp(seconds=seconds, nanos=nanos),
         )
+        if is_unknown and allowance.told.tokens is not None:
+            # Of a limited number, what may have been used counts as used.
+            report.tokens = hold.bound_tokens
 
         def numbered(sequence: int) -> bytes:
             report.sequence = sequence
@@ -357,6 +428,7 @@ class Purse:
     def release(self, hold: Hold) -> None:
         """End the hold: nothing was charged."""
         hold.wallet.release(hold.call_id)
+        hold.wallet.allowance.settle_tokens(hold.bound_tokens, 0)
         hold.outbox.release(hold.call_id)
         self._stir()
 

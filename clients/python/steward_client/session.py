@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from steward.budget.v1 import budget_pb2 as pb
 from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
 from steward.events.v1 import events_pb2
+from steward_client.allotted import limit_of, told_of
+from steward_client.allowance import LimitReached
 from steward_client.errors import (
     AgentStopped,
     BudgetExceeded,
@@ -48,12 +50,18 @@ log = logging.getLogger(__name__)
 
 MAX_TOLD = 1_000
 
-Told = events_pb2.AgentStarted | events_pb2.AgentStopped | events_pb2.PiiAlert
+Told = (
+    events_pb2.AgentStarted
+    | events_pb2.AgentStopped
+    | events_pb2.PiiAlert
+    | events_pb2.CircuitOpened
+)
 
 _TELLS = {
     events_pb2.AgentStarted: "agent_started",
     events_pb2.AgentStopped: "agent_stopped",
     events_pb2.PiiAlert: "pii_alert",
+    events_pb2.CircuitOpened: "circuit_opened",
 }
 
 
@@ -115,6 +123,7 @@ class Session:
         self._opened: asyncio.Future[None] | None = None
         self._closing = False
         self._has_nothing_left = False
+        self._limit: LimitReached | None = None
         purse.on_change = self._money_moved
 
     # Opening and closing.
@@ -212,6 +221,17 @@ class Session:
                 return True  # whoever asked first has it
             return await self._attempt(self._handshake)
 
+    async def allot(self, tokens: int) -> bool:
+        async def question() -> bool:
+            flow = self._current()
+            return flow is not None and await self._take_allotment(flow, tokens_wanted=tokens)
+
+        return await self._attempt(question)
+
+    @property
+    def limit(self) -> LimitReached | None:
+        return self._limit
+
     @property
     def has_nothing_left(self) -> bool:
         return self._has_nothing_left
@@ -241,7 +261,8 @@ class Session:
         if isinstance(error, AgentStopped):
             self._stop(error.message)
             return
-        if isinstance(error, BudgetExceeded):
+        self._limit = limit_of(error)
+        if isinstance(error, BudgetExceeded) and self._limit is None:
             self._has_nothing_left = True
         log.info("the server refused: %s", error.message)
 
@@ -257,6 +278,8 @@ class Session:
             )
         )
         answer = response.refresh
+        self._limit = None
+        self._obey_share(flow, answer)
         if answer.status != "approved":
             if answer.reason == "agent_stopped":
                 self._stop("the agent was asked to stop")
@@ -414,6 +437,7 @@ class Session:
             )
         )
         self._has_nothing_left = False
+        self._limit = None
         lent = response.handshake
         opener = self._ic_token if lent.seal_format == pb.SEAL_FORMAT_AES256 else private_key
         key = LentKey(lent.provider_kind, lent.base_url, open_ip_token(lent, opener))
@@ -430,7 +454,9 @@ class Session:
             flow.retiring = True
             if flow.wallet is not None:
                 flow.wallet.drain()
-        self._flows.append(Flow(outbox, lent.lease_id, wallet, live=True))
+        new_flow = Flow(outbox, lent.lease_id, wallet, live=True)
+        self._flows.append(new_flow)
+        self._obey_share(new_flow, lent)
         self._purse.provider = lent.provider
         self._purse.price_version = lent.price_version
         self._purse.open_lease(wallet, outbox)
@@ -455,6 +481,7 @@ class Session:
         if flow.wallet is None:
             self._work.set()
             return True
+        self._obey_share(flow, state)
         if state.lease_status == pb.LEASE_STATE_ACTIVE:
             flow.wallet.grow(
                 granted_nanousd=max(0, state.lease_granted_nanousd - flow.wallet.granted_nanousd),
@@ -497,6 +524,7 @@ class Session:
         request = pb.ReturnRequest(lease_id=flow.lease_id)
         if flow.wallet is not None:
             request.spent_nanousd = flow.wallet.spent_nanousd
+            request.requests_last_minute = flow.wallet.allowance.calls_in_window(self._clock())
         stream = self._stream
         try:
             await self._ask(return_lease=request)
@@ -510,6 +538,52 @@ class Session:
         if flow.wallet is None and not flow.outbox.leases():
             await flow.outbox.close()
         self._quiet.set()
+
+    # Shares of limits.
+
+    def _obey_share(self, flow: Flow, answer: Any) -> None:
+        """Keep to the share an answer tells, and say so once that is true."""
+        if flow.wallet is None or not answer.HasField("allotment"):
+            return
+        allowance, allotment = flow.wallet.allowance, answer.allotment
+        before = allowance.told
+        if not allowance.obey(told_of(allotment, self._clock())):
+            return
+        if allotment.version > before.version and not flow.giving_back:
+            flow.giving_back = True
+            self._spawn(self._give_back_share(flow))
+
+    async def _give_back_share(self, flow: Flow) -> None:
+        """Tell the server what the lease holds, until that is no more than its share."""
+        try:
+            while flow in self._flows and flow.wallet is not None:
+                allowance = flow.wallet.allowance
+                version = allowance.told.version
+                is_done = not allowance.gives_back(self._clock())
+                said = await self._attempt(partial(self._take_allotment, flow))
+                if said and is_done and version == allowance.told.version:
+                    return
+                wait_s = allowance.next_leaves_s(self._clock()) if said else 1.0
+                await asyncio.sleep(0.0 if is_done and said else max(0.05, wait_s))
+        finally:
+            flow.giving_back = False
+
+    async def _take_allotment(self, flow: Flow, *, tokens_wanted: int = 0) -> bool:
+        if flow.wallet is None:
+            return False
+        allowance = flow.wallet.allowance
+        response = await self._ask(
+            take_allotment=pb.TakeAllotment(
+                lease_id=flow.lease_id,
+                version=allowance.told.version,
+                requests_held=allowance.requests_held(self._clock()),
+                tokens_held=allowance.tokens_claimed,
+                tokens_wanted=tokens_wanted,
+            )
+        )
+        before = allowance.available_tokens or 0
+        self._obey_share(flow, response)
+        return tokens_wanted == 0 or (allowance.available_tokens or 0) > before
 
     # Reports.
 
@@ -551,6 +625,12 @@ class Session:
 
     def _obey(self, control: pb.Control) -> None:
         if control.HasField("budget_remaining_nanousd"):
+            self._limit = None
+            self._purse.allocation_changed()
+        if control.HasField("allotment"):
+            for flow in self._flows:
+                if flow.lease_id == control.allotment.lease_id:
+                    self._obey_share(flow, control)
             self._purse.allocation_changed()
         if control.lease_id:
             for flow in self._flows:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from steward_server.budget import entries, ledger, store
 from steward_server.budget.ledger_errors import LedgerError
+from steward_server.budget.needs import Listener
 from steward_server.budget.refusals import reused
 from steward_server.budget.store import Terms, Written
 from steward_server.budget.values import Account, AccountId, Lease, LeasePolicy, LeaseState, Path
@@ -91,7 +92,12 @@ class Answer(NamedTuple):
 
 
 async def book(
-    transaction: Transaction, batches: Sequence[Batch], *, policy: LeasePolicy, now_us: int
+    transaction: Transaction,
+    batches: Sequence[Batch],
+    *,
+    policy: LeasePolicy,
+    now_us: int,
+    listeners: Sequence[Listener] = (),
 ) -> list[Answer | NotFound]:
     """Book batches in order; NotFound is the answer to one whose agent has no such lease."""
     leases = await store.leases(transaction, [batch.lease_id for batch in batches])
@@ -122,6 +128,8 @@ async def book(
         ]
         await store.save_leases(transaction, touched)
         await store.save_accounts(transaction, [accounts[name] for name in page.changed_accounts])
+        for listener in listeners:
+            await listener.usages_booked(transaction, now_us, page.entries)
     else:
         last_lsn, _ = await head(transaction)
     first_lsn = last_lsn - len(page.entries) + 1
@@ -213,6 +221,8 @@ class _Page:
             self._new[key] = (entered, fact)
             written.append(NewEntry("usage", entered.body, agent_id, lease_id, fact.request_id))
             written.extend(entries.warnings(before, path[0]))
+            if booking.overrun_nanousd:
+                written.append(entries.overrun(booking))
         if last_at is not None:
             if lease.state is not first_lease.state:
                 written.append(entries.draining(lease, "overrun"))

@@ -14,6 +14,7 @@ from steward_server.balance import Balance
 from steward_server.budget import entries, ledger, store
 from steward_server.budget.ledger import Denial, Growth, Opening
 from steward_server.budget.ledger_errors import LeaseClosed, LedgerError
+from steward_server.budget.needs import Limits, NoLimits
 from steward_server.budget.refusals import refused, reused
 from steward_server.budget.store import Terms
 from steward_server.budget.values import (
@@ -78,8 +79,9 @@ class Returned:
 class Desk:
     """Moves money between accounts and leases."""
 
-    def __init__(self, policy: LeasePolicy) -> None:
+    def __init__(self, policy: LeasePolicy, limits: Limits | None = None) -> None:
         self.policy = policy
+        self._limits: Limits = limits or NoLimits()
 
     # For the rooms of agents and tokens.
 
@@ -159,6 +161,7 @@ class Desk:
         requested_nanousd: int | None,
         minimum_nanousd: int,
         terms: Terms,
+        acknowledges: bool = False,
         now_us: int,
     ) -> Lent:
         """Lend money; a repeated request id gives the lease it opened before.
@@ -167,6 +170,7 @@ class Desk:
             AlreadyExists: the request id was used with another body.
             LeaseClosed: the lease it opened has ended; nothing is to be handed over for it.
             BudgetExceeded: too little is left.
+            ResourceExhausted: a limit leaves too little.
         """
         before = await store.path(transaction, agent_id)
         if terms.request_id is not None:
@@ -179,6 +183,9 @@ class Desk:
                     raise LeaseClosed(lease.lease_id, lease.state)
                 body = (await store.written_at(transaction, first.opened_lsn)).body
                 return Lent(lease, first, body["granted"], body["available"], first.opened_lsn)
+        ceiling_nanousd = await self._limits.ceiling(
+            transaction, agent_id=agent_id, minimum_nanousd=minimum_nanousd, now_us=now_us
+        )
         opening: Opening = ledger.open_lease(
             before,
             lease_id=LeaseId(lease_id),
@@ -186,7 +193,7 @@ class Desk:
             requested_nanousd=requested_nanousd,
             minimum_nanousd=minimum_nanousd,
             now_us=now_us,
-            policy=self.policy,
+            policy=self.policy.within(ceiling_nanousd),
         )
         lease = opening.lease
         available_nanousd = ledger.tightest(opening.path).available_nanousd
@@ -205,6 +212,13 @@ class Desk:
         terms = terms._replace(opened_lsn=lsn, requested_nanousd=opening.requested_nanousd)
         await store.insert_lease(transaction, lease, terms, now_us)
         await store.save_accounts(transaction, opening.path)
+        await self._limits.lease_opened(
+            transaction,
+            lease_id=lease_id,
+            agent_id=agent_id,
+            acknowledges=acknowledges,
+            now_us=now_us,
+        )
         return Lent(lease, terms, lease.granted_nanousd, available_nanousd, lsn)
 
     async def grow_lease(
@@ -223,6 +237,7 @@ class Desk:
         Raises:
             NotFound: the agent has no such lease.
             AlreadyExists: the request id was used for another amount.
+            ResourceExhausted: a limit leaves nothing.
         """
         lease, _ = await store.lease(transaction, lease_id, agent_id)
         if request_id is not None:
@@ -232,12 +247,15 @@ class Desk:
                     raise reused(request_id, str(known.body["asked"]))
                 return _grown(known.body, known.lsn)
         path = await store.path(transaction, lease.account_id)
+        ceiling_nanousd = await self._limits.ceiling(
+            transaction, agent_id=agent_id, lease_id=lease_id, now_us=now_us
+        )
         growth = ledger.grow(
             path,
             lease,
             requested_nanousd=requested_nanousd,
             now_us=now_us,
-            policy=self.policy,
+            policy=self.policy.within(ceiling_nanousd),
         )
         body = _growth_body(path, lease, growth, requested_nanousd)
         if isinstance(growth, Denial):
@@ -260,6 +278,7 @@ class Desk:
         lease_id: str,
         agent_id: str,
         believed_spent_nanousd: int | None,
+        requests_last_minute: int | None = None,
         now_us: int,
     ) -> Returned:
         """Take a lease back on its runtime's word that nothing more will come.
@@ -278,6 +297,12 @@ class Desk:
         lsn = await append(transaction, now_us, entry)
         await store.save_leases(transaction, [closing.lease])
         await store.save_accounts(transaction, closing.path)
+        await self._limits.lease_ended(
+            transaction,
+            lease_id=lease_id,
+            requests_last_minute=requests_last_minute,
+            now_us=now_us,
+        )
         available_nanousd = ledger.tightest(closing.path).available_nanousd
         return Returned(closing.lease, closing.returned_nanousd, available_nanousd, lsn)
 
@@ -313,6 +338,9 @@ class Desk:
             )
             await store.save_leases(transaction, [closing.lease])
             await store.save_accounts(transaction, closing.path)
+            await self._limits.lease_ended(
+                transaction, lease_id=lease.lease_id, requests_last_minute=None, now_us=now_us
+            )
         return len(overdue)
 
 

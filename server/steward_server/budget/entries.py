@@ -24,6 +24,13 @@ def warnings(before: Account, after: Account) -> list[NewEntry]:
     ]
 
 
+def overrun(booking: ledger.Booking) -> NewEntry:
+    """More was used than a lease could pay."""
+    lease = booking.lease
+    body = {"over": booking.overrun_nanousd, "cost": booking.cost_nanousd}
+    return NewEntry("budget.overrun", body, lease.agent_id, lease.lease_id)
+
+
 def draining(lease: Lease, why: str) -> NewEntry:
     """A lease settles what is under way and starts nothing more."""
     body = {

@@ -16,12 +16,15 @@ KINDS = {
     "PiiAlert": "pii.detected",
     "BudgetWarning": "budget.warning",
     "AgentStopped": "agent.stopped",
+    "CircuitOpened": "circuit.opened",
 }
 """Event types, by the name callers filter by, and the journal's kind of each."""
 
 STOP_REASONS = ("exited", "stopped", "killed", "lost")
 
-Told = pb.AgentStarted | pb.AgentStopped | pb.PiiAlert
+MAX_RETRY_AFTER_MS = 24 * 60 * 60 * 1_000
+
+Told = pb.AgentStarted | pb.AgentStopped | pb.PiiAlert | pb.CircuitOpened
 
 
 def kinds_of(types: list[str]) -> frozenset[str]:
@@ -61,6 +64,8 @@ def event_of(entry: Entry) -> pb.Event:
             event.agent_started.CopyFrom(pb.AgentStarted(**body))
         case "agent.stopped":
             event.agent_stopped.CopyFrom(pb.AgentStopped(**body))
+        case "circuit.opened":
+            event.circuit_opened.CopyFrom(pb.CircuitOpened(**body))
         case "pii.detected":
             event.pii_alert.CopyFrom(_pii_alert(body))
         case other:
@@ -94,6 +99,15 @@ def body_of(told: Told) -> tuple[str, dict[str, Any]]:
                     "runtime_id": told.runtime_id,
                     "exit_code": told.exit_code if told.HasField("exit_code") else None,
                     "reason": told.reason,
+                }
+            case pb.CircuitOpened():
+                checks.text("provider", told.provider, 0, 50)
+                checks.between("failures", told.failures, 0, 1_000_000)
+                checks.between("retry_after_ms", told.retry_after_ms, 0, MAX_RETRY_AFTER_MS)
+                return "circuit.opened", {
+                    "provider": told.provider,
+                    "failures": told.failures,
+                    "retry_after_ms": told.retry_after_ms,
                 }
             case pb.PiiAlert():
                 return "pii.detected", _pii_body(told, checks)

@@ -207,6 +207,8 @@ class EventService(EventServiceServicer):
                 await self.publisher.publish(principal.subject, request.agent_stopped)
             case "pii_alert":
                 await self.publisher.publish(principal.subject, request.pii_alert)
+            case "circuit_opened":
+                await self.publisher.publish(principal.subject, request.circuit_opened)
             case "cost_update":
                 if BUDGET_SCOPE not in principal.scopes:
                     raise PermissionDenied(

@@ -12,6 +12,9 @@ from steward_server.errors import PermissionDenied
 from steward_server.principals import Kind, Principal
 
 PEOPLE = {options.ACCESS_PEOPLE, options.ACCESS_PEOPLE_AND_AGENT}
+_POINTER = (
+    "; a runtime is lent money, and its provider's key, by a handshake: POST /api/budget/handshake"
+)
 AGENTS = {options.ACCESS_AGENT, options.ACCESS_PEOPLE_AND_AGENT}
 
 
@@ -66,9 +69,10 @@ class Authorization(AsyncServerInterceptor):
 
     def _look_up(self, principal: Principal, method_name: str) -> None:
         if not allows(self._rule, principal):
+            is_agent = principal.kind is Kind.AGENT
             raise PermissionDenied(
                 f"{method_name} is for {self._wanted}; the credential belongs to "
-                f"{_described(principal)}",
+                f"{_described(principal)}{_POINTER if is_agent else ''}",
                 reason=(
                     "KEYS_NOT_ALLOWED"
                     if principal.kind is Kind.KEY and self._rule.no_keys

@@ -64,7 +64,14 @@ class Providers:
         self.last_use = LastUse(database, store.save_last_use)
 
     async def create(
-        self, caller: Principal, *, name: str, kind: ProviderKind, base_url: str, api_key: str
+        self,
+        caller: Principal,
+        *,
+        name: str,
+        kind: ProviderKind,
+        base_url: str,
+        api_key: str,
+        allow_plaintext_key: bool = False,
     ) -> Shown:
         """Store a provider, its key encrypted.
 
@@ -74,7 +81,16 @@ class Providers:
         now_us = self._clock()
         provider_id = new_id("ip")
         sealed_key = self._vault.seal(api_key.encode(), _context(provider_id))
-        provider = Provider(provider_id, name, kind, base_url, sealed_key, masked(api_key), now_us)
+        provider = Provider(
+            provider_id,
+            name,
+            kind,
+            base_url,
+            sealed_key,
+            masked(api_key),
+            now_us,
+            allow_plaintext_key=allow_plaintext_key,
+        )
 
         async def work(transaction: Transaction) -> None:
             if await store.by_name(transaction, name) is not None:
@@ -100,6 +116,33 @@ class Providers:
             Shown(self._with_last_use(provider), self._is_usable(provider))
             for provider in providers
         ]
+
+    async def allow_plaintext(self, caller: Principal, provider_id: str, *, allow: bool) -> Shown:
+        """Say whether runtimes may have the key without a seal.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        now_us = self._clock()
+
+        async def work(transaction: Transaction) -> Provider:
+            before = await store.get(transaction, provider_id)
+            await store.save_plaintext(transaction, provider_id, allow=allow)
+            change = Change(
+                "provider.updated",
+                provider_id,
+                before={"allow_plaintext_key": before.allow_plaintext_key},
+                after={"allow_plaintext_key": allow},
+            )
+            await record(transaction, now_us, caller, change)
+            body = {"allow_plaintext_key": allow, "by": caller.subject}
+            await append(
+                transaction, now_us, NewEntry("provider.updated", body, subject=provider_id)
+            )
+            return replace(before, allow_plaintext_key=allow)
+
+        provider = await self._database.run(work)
+        return Shown(self._with_last_use(provider), self._is_usable(provider))
 
     async def delete(self, caller: Principal, provider_id: str) -> None:
         """Delete a provider and its key.
@@ -180,7 +223,13 @@ class Providers:
                 facts={"provider": provider.name},
             ) from error
         self.last_use.note(provider.provider_id, self._clock())
-        return ProviderKey(provider.name, provider.kind.value, provider.base_url, api_key)
+        return ProviderKey(
+            provider.name,
+            provider.kind.value,
+            provider.base_url,
+            api_key,
+            provider.allow_plaintext_key,
+        )
 
     async def unusable_names(self) -> list[str]:
         """Providers whose keys cannot be decrypted: for a notice at the start and in the health."""
@@ -207,7 +256,12 @@ class Providers:
 
 
 def _shown(provider: Provider) -> dict[str, Any]:
-    return {"name": provider.name, "kind": provider.kind.value, "base_url": provider.base_url}
+    return {
+        "name": provider.name,
+        "kind": provider.kind.value,
+        "base_url": provider.base_url,
+        "allow_plaintext_key": provider.allow_plaintext_key,
+    }
 
 
 def _context(provider_id: str) -> str:

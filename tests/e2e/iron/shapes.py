@@ -75,6 +75,7 @@ PROVIDER = {
     "created_at": TIME,
     "last_used_at": MAYBE_TIME,
     "usable": True,
+    "allow_plaintext_key": bool,
 }
 USER = {
     "id": str,
@@ -127,6 +128,7 @@ GRANT = {
     "agent_id": str,
     "price_version": str,
     "commit_number": int,
+    "allotment": None,
 }
 REPORT = {
     "success": True,
@@ -160,6 +162,7 @@ REFRESH = {
     "expires_at": TIME,
     "lease_duration_ms": int,
     "commit_number": int,
+    "allotment": None,
 }
 HEALTH = {
     "status": "healthy",
@@ -176,6 +179,59 @@ HEALTH = {
     "notices": [str],
 }
 
+LIMIT = {
+    "scope": str,
+    "max_requests_per_minute": (int, None),
+    "max_tokens_per_day": (int, None),
+    "max_cost_per_month_usd": (int, float, None),
+    "requests_last_minute": int,
+    "requests_shared": int,
+    "tokens_today": int,
+    "tokens_allotted": int,
+    "cost_this_month_usd": MONEY,
+    "leased_usd": MONEY,
+    "tokens_reset_at": TIME,
+    "cost_reset_at": TIME,
+    "created_at": TIME,
+    "updated_at": TIME,
+}
+WEBHOOK = {
+    "id": str,
+    "url": str,
+    "events": [str],
+    "description": str,
+    "enabled": bool,
+    "disabled_reason": str,
+    "created_at": TIME,
+    "updated_at": TIME,
+    "pending_count": int,
+}
+NEW_WEBHOOK = WEBHOOK | {"secret": str}
+DELIVERY = {
+    "id": str,
+    "event_type": str,
+    "sequence": int,
+    "status": str,
+    "attempts": int,
+    "created_at": TIME,
+    "next_attempt_at": MAYBE_TIME,
+    "delivered_at": MAYBE_TIME,
+    "last_status_code": int,
+    "last_error": str,
+}
+PROVIDER_KEY = {
+    "lease_id": str,
+    "provider": "openai",
+    "provider_kind": "openai",
+    "base_url": "http://127.0.0.1:9",
+    "ip_token": str,
+    "seal_format": "aes256",
+    "seal_salt": str,
+    "seal_info": str,
+    "provider_key": "",
+    "expires_at": TIME,
+}
+
 NO_CREDENTIAL = error("UNAUTHORIZED", "CREDENTIAL_MISSING")
 BAD_CREDENTIAL = error("UNAUTHORIZED", "INVALID_TOKEN")
 NOT_ALLOWED = error("FORBIDDEN", "ROLE_NOT_ALLOWED")
@@ -183,6 +239,7 @@ NO_METHOD = error("METHOD_NOT_ALLOWED")
 NO_USER = error("NOT_FOUND", "USER_NOT_FOUND", details={"user": str})
 NO_AGENT = error("NOT_FOUND", "AGENT_NOT_FOUND", details={"agent": str})
 NO_TOKEN = error("NOT_FOUND", "TOKEN_NOT_FOUND", details={"token": str})
+NO_WEBHOOK = error("NOT_FOUND", "WEBHOOK_NOT_FOUND", details={"webhook": str})
 NO_LEASE = error("NOT_FOUND", "LEASE_NOT_FOUND", details={"lease": str})
 MALFORMED = error("VALIDATION_ERROR")
 NO_BODY = None

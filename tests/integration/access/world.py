@@ -31,6 +31,7 @@ from steward.tokens.v1 import tokens_pb2
 from steward.tokens.v1.tokens_pb2_grpc import TokenServiceStub
 from steward.users.v1 import users_pb2
 from steward.users.v1.users_pb2_grpc import UserServiceStub
+from steward_server.alerts.config import AlertsConfig
 from steward_server.auth.config import AuthConfig
 from steward_server.settings import Settings
 from tests.integration.conftest import refusal_of
@@ -178,7 +179,8 @@ class World:
 async def open_world(folder: Path) -> AsyncIterator[World]:
     """A server in which people may sign in as often as they like."""
     auth = AuthConfig(logins_per_minute=100_000, lock_after_failures=100_000)
-    settings = live_settings(folder, Settings(auth=auth), static_token=STATIC_TOKEN)
+    alerts = AlertsConfig(allow_private=True)
+    settings = live_settings(folder, Settings(auth=auth, alerts=alerts), static_token=STATIC_TOKEN)
     async with live_server(settings) as live:
         world = World(live, folder)
         world.owner = await world.person("user")

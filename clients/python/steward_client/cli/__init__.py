@@ -20,12 +20,14 @@ from steward_client.cli import (
     events,
     health,
     keys,
+    limits,
     prices,
     providers,
     run,
     signing_in,
     tokens,
     users,
+    webhooks,
 )
 from steward_client.cli.endings import INTERRUPTED, describe, exit_code
 from steward_client.errors import StewardError
@@ -41,6 +43,8 @@ COMMANDS = [
     run.run,
     events.events,
     prices.prices,
+    limits.limits,
+    webhooks.webhooks,
     health.health,
     users.users,
     users.password,

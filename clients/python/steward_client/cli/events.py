@@ -13,6 +13,7 @@ from steward_client.client.events import (
     AgentStarted,
     AgentStopped,
     BudgetWarning,
+    CircuitOpened,
     CostUpdate,
     Event,
     EventData,
@@ -105,6 +106,11 @@ def _told(data: EventData) -> str:
             return (
                 f"{data.threshold_percent} % of {dollars(data.limit_usd)} is spent "
                 f"({dollars(data.spent_usd)})"
+            )
+        case CircuitOpened():
+            return (
+                f"{data.provider} failed {data.failures} times and is not asked for "
+                f"{data.retry_after_ms / 1_000:g} s"
             )
         case Gap():
             return f"events {data.from_sequence} to {data.to_sequence} were not sent"

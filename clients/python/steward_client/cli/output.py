@@ -30,6 +30,9 @@ _COLOURS = {
     "revoked": "red",
     "expired": "red",
     "degraded": "red",
+    "delivered": "green",
+    "pending": "yellow",
+    "dead": "red",
 }
 
 

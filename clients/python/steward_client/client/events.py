@@ -15,7 +15,9 @@ from steward_client.client.conversation import Conversation, Manners, Read, Wait
 from steward_client.client.values import value_of
 from steward_client.errors import RateLimited, StewardError, Unauthorized, Unavailable
 
-EventType = Literal["AgentStarted", "AgentStopped", "CostUpdate", "PiiAlert", "BudgetWarning"]
+EventType = Literal[
+    "AgentStarted", "AgentStopped", "CostUpdate", "PiiAlert", "BudgetWarning", "CircuitOpened"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,15 @@ class BudgetWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class CircuitOpened:
+    """A runtime asks its provider no more for a while, because it keeps failing."""
+
+    provider: str
+    failures: int
+    retry_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """The reader was too slow: the events between are not sent. Both ends included."""
 
@@ -91,7 +102,9 @@ class Gap:
     to_sequence: int
 
 
-EventData = AgentStarted | AgentStopped | CostUpdate | PiiAlert | BudgetWarning | Gap
+EventData = (
+    AgentStarted | AgentStopped | CostUpdate | PiiAlert | BudgetWarning | CircuitOpened | Gap
+)
 
 _KINDS: dict[str, type[Any]] = {
     "agent_started": AgentStarted,
@@ -99,6 +112,7 @@ _KINDS: dict[str, type[Any]] = {
     "cost_update": CostUpdate,
     "pii_alert": PiiAlert,
     "budget_warning": BudgetWarning,
+    "circuit_opened": CircuitOpened,
     "gap": Gap,
 }
 

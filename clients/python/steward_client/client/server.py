@@ -22,6 +22,7 @@ from steward_client.client.calls import (
 )
 from steward_client.client.conversation import Manners, growing_delays_s, renewal
 from steward_client.client.credentials import Credentials, SignIn
+from steward_client.client.guards import Limits, Webhooks
 from steward_client.client.people import Audit, Users
 from steward_client.client.resources import Agents, Budgets, Prices, Providers, Tokens
 from steward_client.client.values import Health, Me, value_of
@@ -44,6 +45,8 @@ class Server(Resource[Manner], Generic[Manner]):
         self.prices: Prices[Manner] = Prices(performer)
         self.users: Users[Manner] = Users(performer)
         self.audit: Audit[Manner] = Audit(performer)
+        self.limits: Limits[Manner] = Limits(performer)
+        self.webhooks: Webhooks[Manner] = Webhooks(performer)
 
     @rpc
     def login(self, user: str, password: str) -> Call[SignIn]:

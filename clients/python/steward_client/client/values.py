@@ -26,6 +26,8 @@ DesiredState = Literal["unspecified", "running", "stopped"]
 BudgetState = Literal["unspecified", "active", "exhausted"]
 TokenStatus = Literal["unspecified", "active", "expired", "revoked"]
 ProviderKind = Literal["unspecified", "openai", "anthropic"]
+DeliveryStatus = Literal["unspecified", "pending", "delivered", "dead"]
+AlertType = Literal["BudgetWarning", "BudgetExhausted", "Overrun", "PiiAlert", "CircuitOpen"]
 Role = Literal["unspecified", "admin", "user", "viewer"]
 KeyKind = Literal["unspecified", "agentbox", "itk"]
 KeyRole = Literal["unspecified", "admin", "user", "readonly", "executor"]
@@ -218,6 +220,62 @@ class Provider:
     last_used_at: datetime | None
     usable: bool
     """False when the server can no longer decrypt the key."""
+    allow_plaintext_key: bool
+    """A runtime that holds a lease may have the key without a seal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The limits of a scope and how far they are used; None is no limit. Times are UTC's."""
+
+    scope: str
+    max_requests_per_minute: int | None
+    max_tokens_per_day: int | None
+    max_cost_per_month_usd: Decimal | None
+    requests_last_minute: int
+    requests_shared: int
+    """Handed out to open leases as their shares."""
+    tokens_today: int
+    tokens_allotted: int
+    """Handed out to open leases and not reported as used."""
+    cost_this_month_usd: Decimal
+    leased_usd: Decimal
+    tokens_reset_at: datetime | None
+    cost_reset_at: datetime | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where alerts are sent. Its secret is in the answers of create and rotate only."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    """Empty: all."""
+    description: str
+    enabled: bool
+    disabled_reason: str
+    pending_count: int
+    created_at: datetime | None
+    updated_at: datetime | None
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One alert on its way to a webhook; `id` is what the receiver sees as `webhook-id`."""
+
+    id: str
+    event_type: str
+    sequence: int
+    status: DeliveryStatus
+    attempts: int
+    created_at: datetime | None
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+    last_status_code: int
+    last_error: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from tests.integration.access.tables import ADMIN, AGENTS, BUDGET_AGENTS, PEOPLE
 from tests.integration.access.world import World
 
 BUDGET = "steward.budget.v1.BudgetService"
+KEYS = "steward.budget.v1.ProviderKeyService"
 PRICES = "steward.budget.v1.PriceService"
 
 ACCESS = {
@@ -19,6 +20,7 @@ ACCESS = {
         "Return": BUDGET_AGENTS,
         "Session": BUDGET_AGENTS,
     },
+    KEYS: {"GetProviderKey": BUDGET_AGENTS},
     PRICES: {
         "ListPrices": PEOPLE | AGENTS,
         "SetPrice": ADMIN,

@@ -14,6 +14,7 @@ ACCESS = {
     SERVICE: {
         "CreateProvider": ADMIN,
         "ListProviders": ADMIN,
+        "UpdateProvider": ADMIN,
         "DeleteProvider": ADMIN,
     }
 }
@@ -24,6 +25,12 @@ async def _create(world: World) -> Message:
     return pb.CreateProviderRequest(name=world.name(), kind=pb.PROVIDER_KIND_OPENAI, api_key=key)
 
 
+async def _update(world: World) -> Message:
+    return pb.UpdateProviderRequest(
+        provider_id=(await world.provider()).id, allow_plaintext_key=True
+    )
+
+
 async def _delete(world: World) -> Message:
     return pb.DeleteProviderRequest(provider_id=(await world.provider()).id)
 
@@ -31,6 +38,7 @@ async def _delete(world: World) -> Message:
 RECORDED = {
     SERVICE: {
         "CreateProvider": Recorded(_create, ("provider.created",)),
+        "UpdateProvider": Recorded(_update, ("provider.updated",)),
         "DeleteProvider": Recorded(_delete, ("provider.deleted",)),
     }
 }
