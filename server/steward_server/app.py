@@ -19,13 +19,14 @@ from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from steward.gateway.v1 import options_pb2 as options
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
-from steward_server import agents, auth, providers, tokens
+from steward_server import agents, auth, providers, requests, tokens
 from steward_server.agents.directory import Directory
 from steward_server.auth.administrator import ensure_first_administrator
 from steward_server.auth.authenticator import Credentials, check_static_token
 from steward_server.auth.passwords import Passwords
 from steward_server.auth.people import People
 from steward_server.auth.tasks import keep_sweeping
+from steward_server.budget import allocations
 from steward_server.budget.desk import Desk
 from steward_server.budget.price_service import PriceService
 from steward_server.budget.pricing import PriceBook
@@ -69,6 +70,7 @@ ROOMS = [
         "agents",
         "providers",
         "budget",
+        "requests",
         "idempotency",
     )
 ]
@@ -176,6 +178,17 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             clock=clock,
         )
         tokens.register(methods, tokens=token_room, clock=clock)
+        people = People()
+        request_room = requests.register(
+            methods,
+            database,
+            agents=directory,
+            people=people,
+            purse=desk,
+            allocations=allocations,
+            config=settings.requests,
+            clock=clock,
+        )
         agents.register(
             methods,
             database,
@@ -183,7 +196,8 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             purse=desk,
             tokens=token_room,
             providers=provider_room,
-            people=People(),
+            people=people,
+            requests=request_room,
             config=settings.agents,
             clock=clock,
         )

@@ -28,6 +28,7 @@ from steward_server.config import (
 )
 from steward_server.events.config import EventsConfig
 from steward_server.idempotency.config import IdempotencyConfig
+from steward_server.requests.config import RequestsConfig
 from steward_server.tokens.config import TokensConfig
 
 FILE_VARIABLE = "STEWARD_CONFIG"
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[Any]] = {
     "tokens": TokensConfig,
     "agents": AgentsConfig,
     "budget": BudgetConfig,
+    "requests": RequestsConfig,
     "events": EventsConfig,
     "idempotency": IdempotencyConfig,
 }
@@ -70,6 +72,7 @@ class Settings:
     tokens: TokensConfig = field(default_factory=TokensConfig)
     agents: AgentsConfig = field(default_factory=AgentsConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    requests: RequestsConfig = field(default_factory=RequestsConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 

@@ -12,3 +12,12 @@ class People:
     async def exists(self, reader: Reader, user_id: str) -> bool:
         """Whether there is a user with this id."""
         return await store.user_by_id(reader, user_id) is not None
+
+    async def name_of(self, reader: Reader, user_id: str) -> str:
+        """The name a user signs in by; empty if there is no such user."""
+        user = await store.user_by_id(reader, user_id)
+        return user.username if user else ""
+
+    async def is_sole_administrator(self, reader: Reader, user_id: str) -> bool:
+        """Whether no administrator but this user may sign in."""
+        return not await store.has_administrator_beside(reader, user_id)

@@ -1,4 +1,4 @@
-"""Who may call what: every method of the four rooms, by every kind of caller."""
+"""Who may call what: every method of five rooms, by every kind of caller."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from steward.agents.v1 import agents_pb2, agents_pb2_grpc
 from steward.auth.v1 import auth_pb2, auth_pb2_grpc
 from steward.providers.v1 import providers_pb2, providers_pb2_grpc
+from steward.requests.v1 import requests_pb2, requests_pb2_grpc
 from steward.tokens.v1 import tokens_pb2, tokens_pb2_grpc
 from steward_server.auth.accounts import Role
 from tests.integration.conftest import Server, ic_key
@@ -18,6 +19,7 @@ EVERYONE = {"anonymous", "client", "agent", "viewer", "user", "admin"}
 PEOPLE = {"viewer", "user", "admin"}
 OWNERS = {"user", "admin"}
 ADMIN = {"admin"}
+REQUESTS = requests_pb2_grpc.BudgetRequestServiceStub
 
 MATRIX: dict[tuple[Any, Any, str], set[str]] = {
     (auth_pb2_grpc.AuthServiceStub, auth_pb2, "Login"): EVERYONE,
@@ -39,6 +41,13 @@ MATRIX: dict[tuple[Any, Any, str], set[str]] = {
     (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "CreateProvider"): ADMIN,
     (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "ListProviders"): ADMIN,
     (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "DeleteProvider"): ADMIN,
+    (REQUESTS, requests_pb2, "CreateBudgetRequest"): OWNERS | {"agent"},
+    (REQUESTS, requests_pb2, "ListBudgetRequests"): PEOPLE | {"agent"},
+    (REQUESTS, requests_pb2, "GetBudgetRequest"): PEOPLE | {"agent"},
+    (REQUESTS, requests_pb2, "ApproveBudgetRequest"): ADMIN,
+    (REQUESTS, requests_pb2, "RejectBudgetRequest"): ADMIN,
+    (REQUESTS, requests_pb2, "CancelBudgetRequest"): OWNERS | {"agent"},
+    (REQUESTS, requests_pb2, "ListBudgetChanges"): PEOPLE,
 }
 
 STATIC_TOKEN = "3b2f8e0c9a7d41d6"
@@ -73,7 +82,7 @@ async def code_of(call: Any) -> grpc.StatusCode:
 
 
 def test_the_matrix_names_every_method() -> None:
-    modules = (auth_pb2, tokens_pb2, agents_pb2, providers_pb2)
+    modules = (auth_pb2, tokens_pb2, agents_pb2, providers_pb2, requests_pb2)
     served = {
         method.name
         for module in modules

@@ -25,6 +25,7 @@ OURS = {
     "steward.budget.v1.PriceService",
     "steward.events.v1.EventService",
     "steward.providers.v1.ProviderService",
+    "steward.requests.v1.BudgetRequestService",
     "steward.system.v1.SystemService",
     "steward.tokens.v1.TokenService",
 }

@@ -16,6 +16,7 @@ import click
 from steward_client.cli import (
     agents,
     budget,
+    budget_requests,
     events,
     health,
     prices,
@@ -70,6 +71,9 @@ def steward() -> None:
     last, else 127.0.0.1:50051. Each takes --json for output that programs can read.
     """
 
+
+for part in budget_requests.COMMANDS:
+    budget.budget.add_command(part)
 
 for command in COMMANDS:
     steward.add_command(command)

@@ -13,6 +13,7 @@ from steward_client.channels import Address, server_address
 from steward_client.client.calls import Call, Manner, Performer, Resource, first, rpc
 from steward_client.client.conversation import Manners, growing_delays_s, renewal
 from steward_client.client.credentials import Credentials, SignIn
+from steward_client.client.requests import BudgetRequests
 from steward_client.client.resources import Agents, Budgets, Prices, Providers, Tokens
 from steward_client.client.values import Health, value_of
 
@@ -30,6 +31,7 @@ class Server(Resource[Manner], Generic[Manner]):
         self.tokens: Tokens[Manner] = Tokens(performer)
         self.providers: Providers[Manner] = Providers(performer)
         self.budget: Budgets[Manner] = Budgets(performer)
+        self.budget_requests: BudgetRequests[Manner] = BudgetRequests(performer)
         self.prices: Prices[Manner] = Prices(performer)
 
     @rpc
