@@ -20,7 +20,7 @@ from steward.budget.v1.provider_key_pb2_grpc import add_ProviderKeyServiceServic
 from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
-from steward_server import agents, alerts, api_keys, auth, limits, providers, tokens
+from steward_server import agents, alerts, api_keys, auth, limits, providers, requests, tokens
 from steward_server.agents.directory import Directory
 from steward_server.api_keys.room import ApiKeys
 from steward_server.audit.service import AuditService
@@ -29,6 +29,7 @@ from steward_server.auth.authenticator import Credentials, check_static_token
 from steward_server.auth.passwords import Passwords
 from steward_server.auth.people import People
 from steward_server.auth.tasks import keep_sweeping
+from steward_server.budget import allocations
 from steward_server.budget.desk import Desk
 from steward_server.budget.price_service import PriceService
 from steward_server.budget.pricing import PriceBook
@@ -79,6 +80,7 @@ ROOMS = [
         "limits",
         "budget",
         "alerts",
+        "requests",
         "idempotency",
     )
 ]
@@ -214,6 +216,17 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         add_AuditServiceServicer_to_server(AuditService(database), methods)
         tokens.register(methods, tokens=token_room, clock=clock)
         api_keys.register(methods, keys=key_room)
+        people = People()
+        request_room = requests.register(
+            methods,
+            database,
+            agents=directory,
+            people=people,
+            purse=desk,
+            allocations=allocations,
+            config=settings.requests,
+            clock=clock,
+        )
         agents.register(
             methods,
             database,
@@ -221,7 +234,8 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             purse=desk,
             tokens=token_room,
             providers=provider_room,
-            people=People(),
+            people=people,
+            requests=request_room,
             config=settings.agents,
             clock=clock,
         )

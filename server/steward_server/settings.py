@@ -32,6 +32,7 @@ from steward_server.events.config import EventsConfig
 from steward_server.idempotency.config import IdempotencyConfig
 from steward_server.limits.config import LimitsConfig
 from steward_server.rates import RatesConfig
+from steward_server.requests.config import RequestsConfig
 from steward_server.tokens.config import TokensConfig
 
 FILE_VARIABLE = "STEWARD_CONFIG"
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type[Any]] = {
     "rates": RatesConfig,
     "agents": AgentsConfig,
     "budget": BudgetConfig,
+    "requests": RequestsConfig,
     "events": EventsConfig,
     "limits": LimitsConfig,
     "alerts": AlertsConfig,
@@ -81,6 +83,7 @@ class Settings:
     rates: RatesConfig = field(default_factory=RatesConfig)
     agents: AgentsConfig = field(default_factory=AgentsConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    requests: RequestsConfig = field(default_factory=RequestsConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)

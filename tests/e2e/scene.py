@@ -221,6 +221,26 @@ class Scene(Mapping[str, str]):
     def new_lease(self) -> str:
         return self._lease(f"X-IC-Key: {self['ic_token']}")
 
+    def new_budget_request(self) -> str:
+        """One that a runtime made, about an agent of the administrator."""
+        asked = {"requested_budget_usd": 20, "justification": "The crawl has grown a lot."}
+        runtime = self._runtime_of(self._agent(10))
+        return str(self.post("/api/v1/budget/requests", asked, runtime)["id"])
+
+    def decided_budget_request(self) -> str:
+        request_id = self.new_budget_request()
+        path = f"{self.url()}/api/v1/budget/requests/{request_id}"
+        curl("-X", "DELETE", path, "-H", self._admin)
+        return request_id
+
+    def raised_agent(self) -> str:
+        """One whose budget was set from 10 to 12 dollars."""
+        agent_id = self._agent(10)
+        body = json.dumps({"budget_usd": 12, "budget_reason": "a slow start"})
+        path = f"{self.url()}/api/v1/agents/{agent_id}"
+        curl("-X", "PATCH", path, "-H", self._admin, "-H", JSON, "-d", body)
+        return agent_id
+
     def new_name(self) -> str:
         return f"name-{next(self._numbers)}"
 

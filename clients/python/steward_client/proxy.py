@@ -203,6 +203,8 @@ class MeteringProxy:
             self._breaker.forget(ticket)
             raise _refusal(error) from error
         try:
+            if request.transport is None:  # it went away while the call waited for money
+                raise Refused(499, "caller_gone", "the caller went away before the call was made")
             if pii is not None:
                 self._saw_pii(tally, replace(pii, request_id=hold.call_id))
             self._meter.prepare(body, ask, output_tokens=hold.output_tokens)

@@ -34,13 +34,25 @@ _OVER = (Refusal.EXPIRED, Refusal.DRAINING)
 
 
 class OutOfMoney(Exception):
-    """The call's worst case does not fit into the lease."""
+    """The call's worst case does not fit into the lease.
 
-    def __init__(self, refusal: Refusal, *, needed_nanousd: int, available_nanousd: int) -> None:
+    `raise_helps` says that it would fit if the agent's budget were raised: the runtime's own budget
+    has room for it.
+    """
+
+    def __init__(
+        self,
+        refusal: Refusal,
+        *,
+        needed_nanousd: int,
+        available_nanousd: int,
+        raise_helps: bool = False,
+    ) -> None:
         super().__init__(refusal.value)
         self.refusal = refusal
         self.needed_nanousd = needed_nanousd
         self.available_nanousd = available_nanousd
+        self.raise_helps = raise_helps
 
 
 class NotLent(Exception):
@@ -106,6 +118,8 @@ class PurseConfig:
     """How long a call waits for others to settle before its answer is shortened instead."""
     denied_pause_s: float = 1.0
     """After a denial nothing is asked for this long, unless the budget changes."""
+    wait_for_budget_s: float = 0.0
+    """How long a call waits for the agent's budget to be raised before it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +203,10 @@ class Purse:
         """Of leases that are over; calls under way may still settle with them."""
         self._asking: asyncio.Task[bool] | None = None
         self._denied_until_s = 0.0
+        self._denied_nanousd = 0
+        """The most that a call asked for in vain since something was granted last."""
         self._settled = asyncio.Event()
+        self._changed = asyncio.Event()
         self._prefix = secrets.token_hex(6)
         self._calls = 0
 
@@ -235,12 +252,21 @@ class Purse:
         self.stop_reason = ""
         self._denied_until_s = 0.0
         outbox.open_lease(wallet.lease_id)
-        self._stir()
+        self._wake()
 
     def allocation_changed(self) -> None:
-        """More can be had, perhaps: the pause after a denial ends."""
+        """More can be had, perhaps: what was denied before is asked for again."""
         self._denied_until_s = 0.0
-        self._stir()
+        self._wake()
+        requested_nanousd = min(self._denied_nanousd, self.left_to_ask_nanousd)
+        if requested_nanousd > 0 and self._asking is None:
+            self._start(lambda lender: self._grow(lender, requested_nanousd))
+        self.tend()
+
+    @property
+    def next_change(self) -> asyncio.Event:
+        """Set when the allocation or the lease changes, or all is stopped, from now on."""
+        return self._changed
 
     def drain(self) -> None:
         if self._wallet is not None:
@@ -252,10 +278,12 @@ class Purse:
         self.stop_reason = reason
         if self._wallet is not None:
             self._wallet.stop()
-        self._stir()
+        self._wake()
 
     async def hold(self, call: CallBound) -> Hold:
         """Set the call's worst case aside, durably; ask, wait and shorten the answer as it takes.
+
+        If only a raise of the agent's budget would help, that is waited for as configured.
 
         Raises:
             OutOfMoney: it does not fit, whatever was tried.
@@ -264,6 +292,22 @@ class Purse:
             LimitReached: a limit does not allow it now.
             OutboxFailed: the hold is not on disk, so nothing is held.
         """
+        deadline_s = self._clock() + self.config.wait_for_budget_s
+        while True:
+            # Taken before asking: what changes while it is asked must not be missed.
+            change, granted_nanousd = self.next_change, self.granted_nanousd
+            try:
+                return await self._hold(call)
+            except OutOfMoney as error:
+                if error.raise_helps and self.granted_nanousd > granted_nanousd:
+                    continue  # what it waited for with others went to them: it asks for its own
+                left_s = deadline_s - self._clock()
+                if not error.raise_helps or left_s <= 0:
+                    raise
+                if not await happens(change, left_s):
+                    raise
+
+    async def _hold(self, call: CallBound) -> Hold:
         call = await self._within_limits(call)
         started_s = self._clock()
         asked = unanswered = False
@@ -320,7 +364,12 @@ class Purse:
             return self._lender.limit
         if self._lender is not None and self._lender.has_nothing_left:
             needed_nanousd = call.nanousd(call.least_output_tokens)
-            return OutOfMoney(Refusal.TOO_LARGE, needed_nanousd=needed_nanousd, available_nanousd=0)
+            return OutOfMoney(
+                Refusal.TOO_LARGE,
+                needed_nanousd=needed_nanousd,
+                available_nanousd=0,
+                raise_helps=needed_nanousd <= self.config.budget_nanousd - self.spent_nanousd,
+            )
         return NotSpending(refusal, "its lease is over and there is no other yet")
 
     def _short(
@@ -337,7 +386,10 @@ class Purse:
         if could_fit and (unanswered or out_of_reach):
             return NotLent(needed_nanousd=needed_nanousd, available_nanousd=available_nanousd)
         return OutOfMoney(
-            refusal, needed_nanousd=needed_nanousd, available_nanousd=available_nanousd
+            refusal,
+            needed_nanousd=needed_nanousd,
+            available_nanousd=available_nanousd,
+            raise_helps=could_fit and refusal is Refusal.TOO_LARGE,
         )
 
     def _waited_for_full(self, call: CallBound, wallet: Wallet, waited_s: float) -> bool:
@@ -460,7 +512,14 @@ class Purse:
         )
         if requested_nanousd <= 0:
             return False
-        return await self._ask(lambda lender: lender.refresh(requested_nanousd))
+        return await self._ask(lambda lender: self._grow(lender, requested_nanousd))
+
+    async def _grow(self, lender: Lender, requested_nanousd: int) -> bool:
+        """Ask for what a call lacks, and remember it if that is denied."""
+        granted = await lender.refresh(requested_nanousd)
+        denied_nanousd = max(self._denied_nanousd, requested_nanousd)
+        self._denied_nanousd = 0 if granted else denied_nanousd
+        return granted
 
     async def _renew(self, over: Wallet) -> bool | None:
         return await self._ask(lambda lender: lender.renew(over.lease_id))
@@ -507,12 +566,24 @@ class Purse:
         self._settled = asyncio.Event()
         self.on_change()
 
+    def _wake(self) -> None:
+        """Wake those that wait for a raise, a lease or the end, and the others too."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self._stir()
+
     async def _settling(self, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._settled.wait()
-        except TimeoutError:
-            return
+        await happens(self._settled, timeout_s)
+
+
+async def happens(event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait for an event; False if it does not happen in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def assumed(hold: OpenHold, sequence: int, *, price_version: str = "") -> bytes:

@@ -59,11 +59,16 @@ def out_of_money(error: OutOfMoney) -> Refused:
             "calls are under way; try again when they have ended",
             retry_after_s=1.0,
         )
+    whose, remedy = (
+        ("the agent's budget", "have it raised (steward budget request)")
+        if error.raise_helps
+        else ("the runtime's own budget", "start it with a larger one")
+    )
     return Refused(
         402,
         "budget_exceeded",
-        f"too_large: the call may cost up to {needed} and {available} is left of the budget; "
-        "send less, lower the output limit, or have the budget raised",
+        f"too_large: the call may cost up to {needed} and {available} is left of {whose}; "
+        f"send less, lower the output limit, or {remedy}",
     )
 
 

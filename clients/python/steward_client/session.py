@@ -41,7 +41,7 @@ from steward_client.errors import (
 from steward_client.flow import Flow
 from steward_client.lent_key import LentKey
 from steward_client.outbox import Outbox, Report
-from steward_client.purse import Purse
+from steward_client.purse import Purse, happens
 from steward_client.seal import open_ip_token
 from steward_client.stream import Stream
 from steward_client.wallet import Wallet
@@ -49,6 +49,8 @@ from steward_client.wallet import Wallet
 log = logging.getLogger(__name__)
 
 MAX_TOLD = 1_000
+CUT_PAUSE_S = 0.01
+"""Before a question that was cut off is asked again."""
 
 Told = (
     events_pb2.AgentStarted
@@ -79,13 +81,16 @@ class SessionConfig:
     backoff_s: float = 0.1
     """Before the first new attempt after a cut; doubled each time, up to `backoff_limit_s`."""
     backoff_limit_s: float = 5.0
+    wait_for_budget_s: float = 0.0
+    """How long the first lease is waited for if there is no money for it."""
 
 
 class Session:
     """The lender of a purse. Its methods belong to one event loop.
 
     `on_lease` is called with the key of each new lease, `on_stop` with the reason when the agent
-    is told to stop or its credential ends.
+    is told to stop or its credential ends, `on_wait` with the server's words when there is no money
+    for the first lease and that is waited for.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Session:
         outbox_of: Callable[[str], Outbox],
         on_lease: Callable[[LentKey, pb.HandshakeResponse], None],
         on_stop: Callable[[str], None],
+        on_wait: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.agent_id = ""
@@ -108,6 +114,7 @@ class Session:
         self._outbox_of = outbox_of
         self._on_lease = on_lease
         self._on_stop = on_stop
+        self._on_wait = on_wait
         self._clock = clock
         self._flows: list[Flow] = []
         self._stream: Stream | None = None
@@ -122,8 +129,12 @@ class Session:
         self._supervisor: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
         self._closing = False
+        self._leaving = False
+        """What is lent is being given back: nothing more is taken."""
         self._has_nothing_left = False
         self._limit: LimitReached | None = None
+        self._waits_until_s: float | None = None
+        """There is no money for the first lease, and somebody may yet see to it."""
         purse.on_change = self._money_moved
 
     # Opening and closing.
@@ -161,6 +172,7 @@ class Session:
         Returns:
             Whether nothing is owed any more; else the outbox keeps it for the next runtime.
         """
+        self._leaving = True
         for flow in self._flows:
             flow.retiring = True
         self._work.set()
@@ -249,8 +261,10 @@ class Session:
                     await self._up.wait()
                 return await question()
             except (Unavailable, DeadlineExceeded):
-                if self._closing:
+                if self._closing or self._clock() >= deadline_s:
                     return False
+                # A stream may be dead before its reader has noticed: asking on would spin.
+                await asyncio.sleep(CUT_PAUSE_S)
             except TimeoutError:
                 return False
             except StewardError as error:
@@ -302,15 +316,15 @@ class Session:
                 await self._connect()
             except grpc.aio.AioRpcError as failure:
                 error = error_of(failure)
-                if self._opened is not None and not self._opened.done():
-                    self._opened.set_exception(error)
+                if not self._is_open and not self._may_wait(error):
+                    self._fail_to_open(error)
                     return
                 if isinstance(error, Unauthorized):
                     self._stop(error.message)
                     return
                 log.info("the stream to the server was cut: %s", error.message)
             except Exception:
-                if self._opened is None or not self._opened.done():
+                if not self._is_open:
                     raise
                 log.exception("the session failed; it goes on over a new stream")
             if self._clock() - began_s > 5.0:
@@ -347,22 +361,22 @@ class Session:
     async def _keep(self) -> None:
         """Take up the leases, then send reports and signs of life until the stream is cut."""
         try:
-            if self._opened is not None and not self._opened.done():
-                await self._handshake()
+            if not self._is_open:
+                await self._first_lease()
             for flow in list(self._flows):
                 if not flow.live:
                     await self._resume(flow)
         except StewardError as error:
-            if self._opened is not None and not self._opened.done():
-                self._opened.set_exception(error)
-                self._closing = True
+            if not self._is_open and not self._may_wait(error):
+                self._fail_to_open(error)
                 return
             if isinstance(error, Unavailable | DeadlineExceeded):
                 return
             log.warning("a lease was not resumed: %s", error.message)
         self._up.set()
-        if self._opened is not None and not self._opened.done():
+        if not self._is_open and self._opened is not None:
             self._opened.set_result(None)
+        self._budget_changed()  # perhaps, while there was no stream
         beats_at_s = self._next_beat_s()
         while True:
             self._send_reports()
@@ -382,6 +396,43 @@ class Session:
                     await self._ask(heartbeat=pb.SessionHeartbeat())
                 except (Unavailable, DeadlineExceeded):
                     return
+
+    async def _first_lease(self) -> None:
+        """Take the first lease; without money for it, wait for that as configured.
+
+        Raises:
+            StewardError: the server refuses.
+        """
+        while True:
+            change = self._purse.next_change
+            try:
+                await self._handshake()
+                return
+            except BudgetExceeded as error:
+                if self._waits_until_s is None:
+                    self._waits_until_s = self._clock() + self._config.wait_for_budget_s
+                left_s = self._waits_until_s - self._clock()
+                if left_s <= 0:
+                    raise
+                self._on_wait(error.message)
+            # Asked again now and then too: what was decided while a stream was cut is not told.
+            await happens(change, min(left_s, self._config.heartbeat_s))
+
+    @property
+    def _is_open(self) -> bool:
+        """The first lease was had, or refused for good."""
+        return self._opened is not None and self._opened.done()
+
+    def _may_wait(self, error: StewardError) -> bool:
+        """Whether a runtime that waits for its first lease goes on to wait after this."""
+        if not isinstance(error, Unavailable | DeadlineExceeded):
+            return False
+        return self._waits_until_s is not None and self._clock() < self._waits_until_s
+
+    def _fail_to_open(self, error: StewardError) -> None:
+        if self._opened is not None:
+            self._opened.set_exception(error)
+        self._closing = True
 
     def _next_beat_s(self) -> float:
         """Soon enough that a lease is renewed in the last third of its time."""
@@ -626,7 +677,7 @@ class Session:
     def _obey(self, control: pb.Control) -> None:
         if control.HasField("budget_remaining_nanousd"):
             self._limit = None
-            self._purse.allocation_changed()
+            self._budget_changed()
         if control.HasField("allotment"):
             for flow in self._flows:
                 if flow.lease_id == control.allotment.lease_id:
@@ -639,6 +690,15 @@ class Session:
             return
         if control.desired_state == pb.DESIRED_STATE_STOPPED:
             self._stop(control.reason or "the agent was asked to stop")
+
+    def _budget_changed(self) -> None:
+        """Ask again for what was refused before, without waiting for a call to need it."""
+        self._purse.allocation_changed()
+        if not self._has_nothing_left or self._leaving or self._purse.stop_reason:
+            return
+        flow = self._current()
+        if flow is None or flow.retiring:
+            self._spawn(self.renew(flow.lease_id if flow else ""))
 
     def _stop(self, reason: str) -> None:
         self._purse.stop(reason)

@@ -8,7 +8,7 @@ from typing import Any
 from steward.agents.v1.agents_pb2_grpc import add_AgentServiceServicer_to_server
 from steward_server.agents.config import AgentsConfig
 from steward_server.agents.directory import Directory
-from steward_server.agents.needs import People, Providers, Purse, Tokens
+from steward_server.agents.needs import People, Providers, Purse, Requests, Tokens
 from steward_server.agents.room import AgentRoom
 from steward_server.agents.service import AgentService
 from steward_server.db import Database, now_us
@@ -23,6 +23,7 @@ def register(
     tokens: Tokens,
     providers: Providers,
     people: People,
+    requests: Requests,
     config: AgentsConfig,
     clock: Callable[[], int] = now_us,
 ) -> None:
@@ -34,6 +35,7 @@ def register(
         tokens,
         providers,
         people,
+        requests,
         config.vanished_after_us,
         clock,
     )

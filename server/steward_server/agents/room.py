@@ -9,7 +9,7 @@ from typing import Any
 from steward_server.agents import store
 from steward_server.agents.agent import Agent, DesiredState, RunState
 from steward_server.agents.directory import Directory
-from steward_server.agents.needs import People, Providers, Purse, Tokens
+from steward_server.agents.needs import People, Providers, Purse, Requests, Tokens
 from steward_server.agents.status import Status, status_of
 from steward_server.audit import Change, record
 from steward_server.balance import Balance
@@ -37,6 +37,8 @@ class Changes:
     name: str | None
     budget_nanousd: int | None
     provider: str | None
+    budget_reason: str = ""
+    """Why the budget changes, for its history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class AgentRoom:
     tokens: Tokens
     providers: Providers
     people: People
+    requests: Requests
     vanished_after_us: int
     clock: Callable[[], int]
 
@@ -167,6 +170,8 @@ class AgentRoom:
                     agent_id=agent_id,
                     allocated_nanousd=changes.budget_nanousd,
                     now_us=now_us,
+                    by=caller.subject,
+                    reason=changes.budget_reason,
                 )
             change = Change("agent.updated", agent_id, {name: old[name] for name in body}, body)
             await record(transaction, now_us, caller, change)
@@ -175,7 +180,7 @@ class AgentRoom:
         return await self.database.run(work)
 
     async def delete(self, caller: Principal, agent_id: str) -> None:
-        """Delete an agent and revoke its token.
+        """Delete an agent, revoke its token and cancel what was asked for it.
 
         Raises:
             NotFound: there is no such agent.
@@ -196,6 +201,13 @@ class AgentRoom:
             await store.delete(transaction, agent_id, now_us)
             revoked = await self.tokens.revoke_of(
                 transaction, agent_id=agent_id, why="agent_deleted", now_us=now_us
+            )
+            await self.requests.cancel_of(
+                transaction,
+                agent_id=agent_id,
+                caller=caller,
+                why="the agent was deleted",
+                now_us=now_us,
             )
             await _journal(transaction, now_us, "agent.deleted", agent_id, {})
             gone = {

@@ -20,3 +20,12 @@ class People:
         """The role of someone who may act now; None if there is no such user, or not any more."""
         user = await store.user_by_id(reader, user_id)
         return ROLES[user.role] if user and user.state is UserState.ACTIVE else None
+
+    async def name_of(self, reader: Reader, user_id: str) -> str:
+        """The name a user signs in by; empty if there is no such user."""
+        user = await store.user_by_id(reader, user_id)
+        return user.username if user else ""
+
+    async def is_sole_administrator(self, reader: Reader, user_id: str) -> bool:
+        """Whether no administrator but this user may sign in."""
+        return not await store.has_administrator_beside(reader, user_id)

@@ -48,6 +48,17 @@ async def count_active_administrators(reader: Reader) -> int:
     return int(row["admin_count"]) if row else 0
 
 
+async def has_administrator_beside(reader: Reader, user_id: str) -> bool:
+    """Whether there is an administrator who may sign in, other than this user."""
+    row = await reader.fetch_one(
+        "SELECT user_id FROM app_user WHERE role = ? AND state = ? AND user_id <> ? LIMIT 1",
+        Role.ADMIN.value,
+        UserState.ACTIVE.value,
+        user_id,
+    )
+    return row is not None
+
+
 async def has_users(reader: Reader) -> bool:
     """Whether there ever was anybody."""
     return await reader.fetch_one("SELECT user_id FROM app_user LIMIT 1") is not None

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from steward_server.balance import Balance
-from steward_server.budget import entries, ledger, store
+from steward_server.budget import allocations, entries, ledger, store
 from steward_server.budget.ledger import Denial, Growth, Opening
-from steward_server.budget.ledger_errors import LeaseClosed, LedgerError
+from steward_server.budget.ledger_errors import LeaseClosed
 from steward_server.budget.needs import Limits, NoLimits
-from steward_server.budget.refusals import refused, reused
+from steward_server.budget.refusals import reused
 from steward_server.budget.store import Terms
 from steward_server.budget.values import (
     Account,
@@ -26,6 +26,7 @@ from steward_server.budget.values import (
     LeasePolicy,
     Path,
 )
+from steward_server.budget_change import Cause, Why
 from steward_server.db import Reader, Transaction
 from steward_server.events.store import NewEntry, append, head
 
@@ -95,26 +96,22 @@ class Desk:
         await append(transaction, now_us, NewEntry("account.opened", body, agent_id, agent_id))
 
     async def reallocate(
-        self, transaction: Transaction, *, agent_id: str, allocated_nanousd: int, now_us: int
+        self,
+        transaction: Transaction,
+        *,
+        agent_id: str,
+        allocated_nanousd: int,
+        now_us: int,
+        by: str = "",
+        reason: str = "",
     ) -> None:
-        """Set what an agent may spend in all.
+        """Set what an agent may spend in all, for good: raises that were to end are over with it.
 
         Raises:
             FailedPrecondition: BUDGET_BELOW_COMMITTED, less than is spent and leased already.
         """
-        before = await store.path(transaction, agent_id)
-        try:
-            after = ledger.reallocate(before, allocated_nanousd)
-        except LedgerError as error:
-            raise refused(error) from error
-        await store.save_accounts(transaction, after[:1])
-        body = {"allocated": allocated_nanousd, "previous": before[0].allocated_nanousd}
-        await append(
-            transaction,
-            now_us,
-            NewEntry("account.reallocated", body, agent_id, agent_id),
-            *entries.warnings(before[0], after[0]),
-        )
+        why = Why(Cause.SET, by, reason)
+        await allocations.set_to(transaction, agent_id, allocated_nanousd, why, now_us)
 
     async def balances(self, reader: Reader, agent_ids: Sequence[str]) -> dict[str, Balance]:
         """The money of each of these agents."""
@@ -172,6 +169,8 @@ class Desk:
             BudgetExceeded: too little is left.
             ResourceExhausted: a limit leaves too little.
         """
+        # First, so that nothing of a raise is lent once its time is over.
+        await allocations.take_back(transaction, agent_id, now_us)
         before = await store.path(transaction, agent_id)
         if terms.request_id is not None:
             repeated = await store.lease_by_request(transaction, agent_id, terms.request_id)
@@ -246,6 +245,7 @@ class Desk:
                 if known.body["asked"] != requested_nanousd:
                     raise reused(request_id, str(known.body["asked"]))
                 return _grown(known.body, known.lsn)
+        await allocations.take_back(transaction, agent_id, now_us)
         path = await store.path(transaction, lease.account_id)
         ceiling_nanousd = await self._limits.ceiling(
             transaction, agent_id=agent_id, lease_id=lease_id, now_us=now_us
@@ -323,7 +323,10 @@ class Desk:
     # For the clock.
 
     async def sweep(self, transaction: Transaction, now_us: int) -> int:
-        """Let leases drain and end whose time is over; how many moved."""
+        """Let leases drain and end, and raises be taken back, whose time is over; how many moved.
+
+        At most `SWEEP_AT_ONCE` of either.
+        """
         overdue = await store.overdue_leases(transaction, now_us, SWEEP_AT_ONCE)
         for lease in overdue:
             if lease.is_expiry_due(now_us):
@@ -341,7 +344,8 @@ class Desk:
             await self._limits.lease_ended(
                 transaction, lease_id=lease.lease_id, requests_last_minute=None, now_us=now_us
             )
-        return len(overdue)
+        taken = await allocations.take_back_overdue(transaction, now_us, SWEEP_AT_ONCE)
+        return max(len(overdue), taken)
 
 
 def _growth_body(

@@ -147,6 +147,11 @@ class World:
         found = Default().FindMethodByName(f"{service}.{method}")
         return await self.call(found, request, self.admin)
 
+    async def as_owner(self, service: str, method: str, request: Message) -> Any:
+        """Call a method as the owner."""
+        found = Default().FindMethodByName(f"{service}.{method}")
+        return await self.call(found, request, self.owner.headers)
+
     def call(self, method: MethodDescriptor, request: Message, headers: Headers) -> Any:
         """Call any method by its descriptor; a method that takes a stream is sent nothing."""
         channel = self.live.channel

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest_asyncio
 
+from steward_server.budget import allocations
 from steward_server.budget.bookings import Batch, Fact, book
 from steward_server.budget.desk import Desk
 from steward_server.budget.store import Terms
 from steward_server.budget.values import LeasePolicy
+from steward_server.budget_change import Cause, Why
 from steward_server.db import Row, Transaction
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
@@ -76,6 +78,11 @@ async def everything(transaction: Transaction) -> None:
         await desk.grow_lease(transaction, requested_nanousd=5, request_id="grow", **who)
     await desk.touch_lease(transaction, **who)
     await desk.balances(transaction, ["agent", "other"])
+    why = Why(Cause.RAISED, request_id="breq")
+    await allocations.raise_to(transaction, "agent", 3 * 10**9, why, ends_at_us=5, now_us=2)
+    await allocations.take_back(transaction, "agent", 6)
+    await allocations.changes(transaction, "agent", before_lsn=10**9, limit=10)
+    await allocations.summary(transaction, "agent")
     await desk.drain(transaction, agent_id="agent", why="test", now_us=3)
     await desk.sweep(transaction, 10**9)
     again = {**who, "lease_id": "again"}

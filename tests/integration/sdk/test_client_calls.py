@@ -14,6 +14,8 @@ from steward_client.client.values import (
     Agent,
     AgentReport,
     ApiKey,
+    BudgetHistory,
+    BudgetRequest,
     EnvironmentPermission,
     Token,
 )
@@ -58,6 +60,43 @@ async def test_a_creation_repeated_by_its_id_gives_the_same_agent(call: Call) ->
 
     assert again.id == first.id
     assert len(await call("agents.list")) == 1
+
+
+async def test_a_budget_is_asked_for_decided_about_and_looked_back_on(call: Call) -> None:
+    why = "The crawl has grown to twice its size."
+    agent = await call("agents.create", "scout", budget_usd=5)
+    made: BudgetRequest = await call(
+        "budget_requests.create", agent.id, "8.000000001", why, expires_in_s=60
+    )
+    others = [await call("budget_requests.create", agent.id, 8, why) for _ in range(2)]
+    seen = await call("budget_requests.get", made.id)
+    approved = await call("budget_requests.approve", made.id, budget_usd=7, notes="go on")
+    rejected = await call("budget_requests.reject", others[0].id, "There is none left to give.")
+    await call("budget_requests.cancel", others[1].id)
+    listed = await call("budget_requests.list", agent_id=agent.id)
+    history: BudgetHistory = await call("budget_requests.history", agent.id)
+
+    assert seen == made
+    assert (made.status, made.reviewer_id, made.approved_budget_usd) == ("pending", None, None)
+    assert made.requested_budget_usd == Decimal("8.000000001")
+    assert made.agent_budget is not None
+    assert made.agent_budget.limit_usd == 5
+    assert (approved.previous_budget_usd, approved.approved_budget_usd) == (5, 7)
+    assert approved.expires_at - approved.reviewed_at == timedelta(seconds=60)
+    assert approved.review_notes == "go on"
+    assert rejected.rejection_reason == "There is none left to give."
+    assert sorted(each.status for each in listed) == ["approved", "cancelled", "rejected"]
+    (change,) = history.changes
+    assert (change.cause, change.budget_request_id) == ("raised", made.id)
+    assert change.change_usd == 2
+    assert history.summary.current_budget_usd == 7
+    assert history.summary.temporary_usd == 2
+    pending = await call("budget_requests.list", status="pending", requester_id=made.requester_id)
+    assert pending == ()
+    with pytest.raises(Conflict) as decided:
+        await call("budget_requests.approve", made.id)
+    assert decided.value.reason == "REQUEST_ALREADY_REVIEWED"
+    assert decided.value.facts["status"] == "approved"
 
 
 async def test_an_agent_stops_and_starts(call: Call) -> None:

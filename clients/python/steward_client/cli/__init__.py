@@ -17,6 +17,7 @@ from steward_client.cli import (
     agents,
     audit,
     budget,
+    budget_requests,
     events,
     health,
     keys,
@@ -82,6 +83,9 @@ def steward() -> None:
     in. Each takes --json for output that programs can read.
     """
 
+
+for part in budget_requests.COMMANDS:
+    budget.budget.add_command(part)
 
 for command in COMMANDS:
     steward.add_command(command)

@@ -24,14 +24,16 @@ _COLOURS = {
     "active": "green",
     "running": "green",
     "healthy": "green",
+    "approved": "green",
     "stopping": "yellow",
+    "pending": "yellow",
+    "rejected": "red",
     "exhausted": "red",
     "failed": "red",
     "revoked": "red",
     "expired": "red",
     "degraded": "red",
     "delivered": "green",
-    "pending": "yellow",
     "dead": "red",
 }
 

@@ -16,7 +16,15 @@ from steward_client.client.values import value_of
 from steward_client.errors import RateLimited, StewardError, Unauthorized, Unavailable
 
 EventType = Literal[
-    "AgentStarted", "AgentStopped", "CostUpdate", "PiiAlert", "BudgetWarning", "CircuitOpened"
+    "AgentStarted",
+    "AgentStopped",
+    "CostUpdate",
+    "PiiAlert",
+    "BudgetWarning",
+    "BudgetRequested",
+    "BudgetReviewed",
+    "BudgetChanged",
+    "CircuitOpened",
 ]
 
 
@@ -95,6 +103,45 @@ class CircuitOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetRequested:
+    """A larger budget was asked for."""
+
+    budget_request_id: str
+    requester_id: str
+    current_budget_usd: Decimal
+    requested_budget_usd: Decimal
+    expires_in_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReviewed:
+    """A request for a larger budget was decided."""
+
+    budget_request_id: str
+    status: str
+    """"approved", "rejected" or "cancelled"."""
+    requester_id: str
+    reviewer_id: str
+    requested_budget_usd: Decimal
+    previous_budget_usd: Decimal | None
+    approved_budget_usd: Decimal | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    """An agent's budget changed."""
+
+    old_budget_usd: Decimal
+    new_budget_usd: Decimal
+    cause: str
+    """"set", "raised" or "raise_ended"."""
+    changed_by: str
+    """Empty for the server itself."""
+    budget_request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """The reader was too slow: the events between are not sent. Both ends included."""
 
@@ -103,7 +150,16 @@ class Gap:
 
 
 EventData = (
-    AgentStarted | AgentStopped | CostUpdate | PiiAlert | BudgetWarning | CircuitOpened | Gap
+    AgentStarted
+    | AgentStopped
+    | CostUpdate
+    | PiiAlert
+    | BudgetWarning
+    | BudgetRequested
+    | BudgetReviewed
+    | BudgetChanged
+    | CircuitOpened
+    | Gap
 )
 
 _KINDS: dict[str, type[Any]] = {
@@ -113,6 +169,9 @@ _KINDS: dict[str, type[Any]] = {
     "pii_alert": PiiAlert,
     "budget_warning": BudgetWarning,
     "circuit_opened": CircuitOpened,
+    "budget_requested": BudgetRequested,
+    "budget_reviewed": BudgetReviewed,
+    "budget_changed": BudgetChanged,
     "gap": Gap,
 }
 

@@ -24,6 +24,7 @@ from steward_client.client.conversation import Manners, growing_delays_s, renewa
 from steward_client.client.credentials import Credentials, SignIn
 from steward_client.client.guards import Limits, Webhooks
 from steward_client.client.people import Audit, Users
+from steward_client.client.requests import BudgetRequests
 from steward_client.client.resources import Agents, Budgets, Prices, Providers, Tokens
 from steward_client.client.values import Health, Me, value_of
 
@@ -42,6 +43,7 @@ class Server(Resource[Manner], Generic[Manner]):
         self.api_keys: ApiKeys[Manner] = ApiKeys(performer)
         self.providers: Providers[Manner] = Providers(performer)
         self.budget: Budgets[Manner] = Budgets(performer)
+        self.budget_requests: BudgetRequests[Manner] = BudgetRequests(performer)
         self.prices: Prices[Manner] = Prices(performer)
         self.users: Users[Manner] = Users(performer)
         self.audit: Audit[Manner] = Audit(performer)

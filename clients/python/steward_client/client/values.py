@@ -25,6 +25,8 @@ AgentStatus = Literal["unspecified", "idle", "running", "stopping", "stopped", "
 DesiredState = Literal["unspecified", "running", "stopped"]
 BudgetState = Literal["unspecified", "active", "exhausted"]
 TokenStatus = Literal["unspecified", "active", "expired", "revoked"]
+BudgetRequestStatus = Literal["unspecified", "pending", "approved", "rejected", "cancelled"]
+BudgetChangeCause = Literal["unspecified", "set", "raised", "raise_ended"]
 ProviderKind = Literal["unspecified", "openai", "anthropic"]
 DeliveryStatus = Literal["unspecified", "pending", "delivered", "dead"]
 AlertType = Literal["BudgetWarning", "BudgetExhausted", "Overrun", "PiiAlert", "CircuitOpen"]
@@ -161,6 +163,80 @@ class AgentReport:
     exit_code: int | None
     open_leases: int
     commit_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRequest:
+    """A request for a larger budget. Amounts are what the budget is to be."""
+
+    id: str
+    agent_id: str
+    agent_name: str
+    requester_id: str
+    requester_name: str
+    requester_kind: str
+    """"person" or "agent"."""
+    current_budget_usd: Decimal
+    """When it was asked."""
+    requested_budget_usd: Decimal
+    justification: str
+    expires_in_s: int | None
+    """How long the raise is to hold from its approval; None: for good."""
+    status: BudgetRequestStatus
+    reviewer_id: str | None
+    """Who approved, rejected or cancelled it; this and the following are None until then."""
+    reviewed_at: datetime | None
+    review_notes: str | None
+    rejection_reason: str | None
+    previous_budget_usd: Decimal | None
+    """Just before the approval."""
+    approved_budget_usd: Decimal | None
+    expires_at: datetime | None
+    """When what the approval added is taken back; None: never."""
+    created_at: datetime | None
+    updated_at: datetime | None
+    agent_budget: Budget | None
+    """The agent's money now; None once the agent is deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChange:
+    """One change of an agent's budget."""
+
+    sequence: int
+    agent_id: str
+    old_budget_usd: Decimal
+    new_budget_usd: Decimal
+    change_usd: Decimal
+    cause: BudgetChangeCause
+    changed_by: str
+    """The user who decided; empty for the server itself."""
+    reason: str
+    budget_request_id: str
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSummary:
+    """What the changes of an agent's budget add up to."""
+
+    initial_budget_usd: Decimal
+    current_budget_usd: Decimal
+    total_increases_usd: Decimal
+    change_count: int
+    temporary_usd: Decimal
+    """The part of the current budget that raises which are to end have added."""
+    temporary_until: datetime | None
+    """When the first of those ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetHistory:
+    """Every change of an agent's budget, newest first, and their sum."""
+
+    agent_id: str
+    changes: tuple[BudgetChange, ...]
+    summary: BudgetSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,7 +434,8 @@ def _conversion(name: str, hint: Any, described: Any) -> tuple[str, Callable[[An
         if field_descriptor.is_repeated:
             item = get_args(hint)[0]
             return name, lambda items: tuple(value_of(item, each) for each in items)
-        return name, lambda message: value_of(hint, message)
+        kind = next(each for each in (*get_args(hint), hint) if each is not type(None))
+        return name, lambda message: value_of(kind, message)
     if field_descriptor.is_repeated:
         return name, tuple
     return name, lambda plain: plain
