@@ -19,8 +19,9 @@ from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from steward.gateway.v1 import options_pb2 as options
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
-from steward_server import agents, auth, providers, tokens
+from steward_server import agents, analytics, auth, providers, tokens
 from steward_server.agents.directory import Directory
+from steward_server.analytics.rollups import Rollups, Tidier, catch_up, oldest_hour
 from steward_server.auth.administrator import ensure_first_administrator
 from steward_server.auth.authenticator import Credentials, check_static_token
 from steward_server.auth.passwords import Passwords
@@ -29,6 +30,7 @@ from steward_server.auth.tasks import keep_sweeping
 from steward_server.budget.desk import Desk
 from steward_server.budget.price_service import PriceService
 from steward_server.budget.pricing import PriceBook
+from steward_server.budget.receipts import Receipts
 from steward_server.budget.room import BudgetRoom
 from steward_server.budget.service import BudgetService
 from steward_server.budget.tasks import Auditor, sweep_forever
@@ -69,6 +71,7 @@ ROOMS = [
         "agents",
         "providers",
         "budget",
+        "analytics",
         "idempotency",
     )
 ]
@@ -112,6 +115,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         stack.push_async_callback(database.close)
         for name in await migrate(database, ROOMS):
             log.info("database.migrated", migration=name)
+        since_hour = oldest_hour(clock(), settings.analytics.trace_retention_us)
+        if counted := await catch_up(database, since_hour):
+            log.info("analytics.caught_up", entry_count=counted)
         key_file = config.master_key_file or config.data_dir / "master.key"
         vault = Vault.open(key_file, create=config.master_key_file is None)
         observation = Observation()
@@ -131,7 +137,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         prices = PriceBook(database)
         await prices.start(clock())
         publisher = Publisher(database, directory, clock)
-        teller = Teller(database, directory, desk.policy, clock)
+        teller = Teller(database, directory, desk.policy, clock, Rollups())
         budget = BudgetRoom(
             database, desk, teller, prices, provider_room, directory, publisher, hub, clock
         )
@@ -190,6 +196,17 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         providers.register(methods, providers=provider_room, development=development)
         add_BudgetServiceServicer_to_server(BudgetService(budget), methods)
         add_PriceServiceServicer_to_server(PriceService(prices, clock), methods)
+        analytics.register(
+            methods,
+            database,
+            agents=directory,
+            purse=desk,
+            ledger=Receipts(),
+            providers=provider_room,
+            config=settings.analytics,
+            clock=clock,
+        )
+        tidier = Tidier(database, clock, settings.analytics.trace_retention_us)
 
         async def report(call: Call, told: CostUpdate) -> None:
             await budget.report(call, _report_of(told))
@@ -210,6 +227,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             sweep_forever(database, desk, clock, settings.budget.sweep_interval_s),
             auditor.run(settings.budget.audit_interval_s),
             keep_sweeping(database, settings.auth.sweep_interval_s, clock),
+            tidier.keep_tidying(settings.analytics.tidy_interval_s),
             answers.keep_sweeping(settings.idempotency.sweep_interval_s),
             token_room.last_use.keep_writing(settings.tokens.last_use_interval_s),
             provider_room.last_use.keep_writing(settings.tokens.last_use_interval_s),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from steward_server.agents.config import AgentsConfig
+from steward_server.analytics.config import AnalyticsConfig
 from steward_server.auth.config import AuthConfig
 from steward_server.budget.config import BudgetConfig
 from steward_server.config import (
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[Any]] = {
     "agents": AgentsConfig,
     "budget": BudgetConfig,
     "events": EventsConfig,
+    "analytics": AnalyticsConfig,
     "idempotency": IdempotencyConfig,
 }
 
@@ -71,6 +73,7 @@ class Settings:
     agents: AgentsConfig = field(default_factory=AgentsConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
+    analytics: AnalyticsConfig = field(default_factory=AnalyticsConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

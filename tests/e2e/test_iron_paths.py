@@ -17,12 +17,22 @@ from steward.gateway.v1 import options_pb2 as options
 from steward_gateway.contracts import load_contracts
 from steward_gateway.routes import build_routes
 from tests.e2e.curl import TIME, conflict, curl, differences, error
-from tests.e2e.iron import agents, auth, budget, credentials, prices, providers, system, tokens
+from tests.e2e.iron import (
+    agents,
+    analytics,
+    auth,
+    budget,
+    credentials,
+    prices,
+    providers,
+    system,
+    tokens,
+)
 from tests.e2e.iron.shapes import NO_AGENT, NO_BODY, NO_METHOD, Row
 from tests.e2e.process import steward, until
 from tests.e2e.scene import STATIC_TOKEN, Scene
 
-TABLES = (auth, credentials, tokens, agents, providers, budget, prices, system)
+TABLES = (auth, credentials, tokens, agents, providers, budget, prices, analytics, system)
 
 
 def rows() -> list[Row]:

@@ -140,6 +140,8 @@ class Hold:
     bound_nanousd: int
     output_tokens: int
     """The limit the call is sent with."""
+    begun_s: float
+    """By the purse's clock."""
 
 
 class Purse:
@@ -311,7 +313,7 @@ class Purse:
         outbox = self._outbox
         if outbox is None:
             raise OutboxFailed("there is no outbox yet")
-        hold = Hold(call_id, wallet, outbox, call.model, bound_nanousd, tokens)
+        hold = Hold(call_id, wallet, outbox, call.model, bound_nanousd, tokens, self._clock())
         try:
             await outbox.hold(
                 lease_id=wallet.lease_id,
@@ -344,6 +346,7 @@ class Purse:
             price_version=self.price_version,
             certainty=certainty,
             timestamp=Timestamp(seconds=seconds, nanos=nanos),
+            duration_ms=round((self._clock() - hold.begun_s) * 1_000),
         )
 
         def numbered(sequence: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from steward_server.budget import entries, ledger, store
 from steward_server.budget.ledger_errors import LedgerError
@@ -36,6 +36,8 @@ class Fact(NamedTuple):
     """When the call ended, by the runtime's clock; 0 if it did not say."""
     is_priced_here: bool = False
     """The runtime told no cost: it was computed, and might come out otherwise tomorrow."""
+    duration_ms: int = 0
+    """How long the call took; 0 if the runtime did not say."""
 
     def said(self) -> Said:
         """What makes a repetition the same report; not its number, which may be left out."""
@@ -77,6 +79,16 @@ class Batch(NamedTuple):
     """Prices them by the lease's terms; it may refuse one by one."""
 
 
+class Tally(Protocol):
+    """Counts what is booked, for those who ask about it later."""
+
+    async def add(
+        self, transaction: Transaction, at_us: int, entries: Sequence[NewEntry], last_lsn: int
+    ) -> None:
+        """Count the usages among entries that were written at a time, up to a number."""
+        ...
+
+
 class Answer(NamedTuple):
     """What became of a batch."""
 
@@ -91,7 +103,12 @@ class Answer(NamedTuple):
 
 
 async def book(
-    transaction: Transaction, batches: Sequence[Batch], *, policy: LeasePolicy, now_us: int
+    transaction: Transaction,
+    batches: Sequence[Batch],
+    *,
+    policy: LeasePolicy,
+    now_us: int,
+    tally: Tally | None = None,
 ) -> list[Answer | NotFound]:
     """Book batches in order; NotFound is the answer to one whose agent has no such lease."""
     leases = await store.leases(transaction, [batch.lease_id for batch in batches])
@@ -116,6 +133,8 @@ async def book(
     ]
     if page.entries:
         last_lsn = await append(transaction, now_us, *page.entries)
+        if tally is not None:
+            await tally.add(transaction, now_us, page.entries, last_lsn)
         touched = [
             ledger.touch(page.leases[name], now_us=now_us, policy=policy)
             for name in page.changed_leases
@@ -242,7 +261,7 @@ class _Page:
 
 def _usage_body(fact: Fact, booking: ledger.Booking) -> dict[str, Any]:
     path, lease = booking.path, booking.lease
-    return {
+    body = {
         "seq": booking.sequence,
         "cost": fact.cost_nanousd,
         "over": booking.overrun_nanousd,
@@ -262,6 +281,9 @@ def _usage_body(fact: Fact, booking: ledger.Booking) -> dict[str, Any]:
         "lease_left": lease.remaining_nanousd,
         "lease_state": lease.state,
     }
+    if fact.duration_ms:
+        body["ms"] = fact.duration_ms
+    return body
 
 
 def _booked(body: dict[str, Any], lsn: int) -> Booked:

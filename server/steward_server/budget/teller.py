@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from steward_server.budget.bookings import Answer, Batch, book
+from steward_server.budget.bookings import Answer, Batch, Tally, book
 from steward_server.budget.values import LeasePolicy
 from steward_server.db import Database, Transaction
 from steward_server.errors import NotFound, StewardError
@@ -36,12 +36,18 @@ class Teller:
     """Books usages. Its methods belong to one event loop."""
 
     def __init__(
-        self, database: Database, agents: Agents, policy: LeasePolicy, clock: Callable[[], int]
+        self,
+        database: Database,
+        agents: Agents,
+        policy: LeasePolicy,
+        clock: Callable[[], int],
+        tally: Tally | None = None,
     ) -> None:
         self._database = database
         self._agents = agents
         self._policy = policy
         self._clock = clock
+        self._tally = tally
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Waiting] = deque()
         self._turns: set[asyncio.Task[None]] = set()
@@ -115,7 +121,9 @@ class Teller:
 
     async def _book(self, transaction: Transaction, batches: Sequence[Batch]) -> Answers:
         now_us = self._clock()
-        answers = await book(transaction, batches, policy=self._policy, now_us=now_us)
+        answers = await book(
+            transaction, batches, policy=self._policy, now_us=now_us, tally=self._tally
+        )
         for agent_id in {batch.agent_id for batch in batches}:
             await self._agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
         return answers

@@ -1,4 +1,4 @@
-"""Who may call what: every method of the four rooms, by every kind of caller."""
+"""Who may call what: every method of these rooms, by every kind of caller."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import grpc
 import pytest
 
 from steward.agents.v1 import agents_pb2, agents_pb2_grpc
+from steward.analytics.v1 import (
+    analytics_pb2,
+    analytics_pb2_grpc,
+    traces_pb2,
+    traces_pb2_grpc,
+    usage_pb2,
+    usage_pb2_grpc,
+)
 from steward.auth.v1 import auth_pb2, auth_pb2_grpc
 from steward.providers.v1 import providers_pb2, providers_pb2_grpc
 from steward.tokens.v1 import tokens_pb2, tokens_pb2_grpc
@@ -18,6 +26,7 @@ EVERYONE = {"anonymous", "client", "agent", "viewer", "user", "admin"}
 PEOPLE = {"viewer", "user", "admin"}
 OWNERS = {"user", "admin"}
 ADMIN = {"admin"}
+RUNTIMES = {"agent"}
 
 MATRIX: dict[tuple[Any, Any, str], set[str]] = {
     (auth_pb2_grpc.AuthServiceStub, auth_pb2, "Login"): EVERYONE,
@@ -39,6 +48,23 @@ MATRIX: dict[tuple[Any, Any, str], set[str]] = {
     (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "CreateProvider"): ADMIN,
     (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "ListProviders"): ADMIN,
     (providers_pb2_grpc.ProviderServiceStub, providers_pb2, "DeleteProvider"): ADMIN,
+    (analytics_pb2_grpc.AnalyticsServiceStub, analytics_pb2, "IngestEvents"): RUNTIMES,
+    **{
+        (analytics_pb2_grpc.AnalyticsServiceStub, analytics_pb2, name): PEOPLE
+        for name in (
+            "GetTotalSpending",
+            "ListSpendingByAgent",
+            "ListSpendingByProvider",
+            "GetCostPerRequest",
+            "ListBudgetStatus",
+            "GetRequestUsage",
+            "ListTokenUsageByAgent",
+            "ListModelUsage",
+        )
+    },
+    (usage_pb2_grpc.UsageServiceStub, usage_pb2, "GetUsage"): PEOPLE,
+    (traces_pb2_grpc.TraceServiceStub, traces_pb2, "ListTraces"): PEOPLE,
+    (traces_pb2_grpc.TraceServiceStub, traces_pb2, "GetTrace"): PEOPLE,
 }
 
 STATIC_TOKEN = "3b2f8e0c9a7d41d6"
@@ -73,7 +99,15 @@ async def code_of(call: Any) -> grpc.StatusCode:
 
 
 def test_the_matrix_names_every_method() -> None:
-    modules = (auth_pb2, tokens_pb2, agents_pb2, providers_pb2)
+    modules = (
+        auth_pb2,
+        tokens_pb2,
+        agents_pb2,
+        providers_pb2,
+        analytics_pb2,
+        usage_pb2,
+        traces_pb2,
+    )
     served = {
         method.name
         for module in modules

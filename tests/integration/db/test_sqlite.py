@@ -146,7 +146,11 @@ async def test_migrations_are_applied_once(database: Sqlite) -> None:
     first = await migrate(database, rooms)
     second = await migrate(database, rooms)
 
-    assert first == ["events/0001_create_journal.sql", "budget/0001_create_ledger.sql"]
+    assert first == [
+        "events/0001_create_journal.sql",
+        "budget/0001_create_ledger.sql",
+        "budget/0003_find_leases_of_agents.sql",
+    ]
     assert second == []
 
 

@@ -20,6 +20,9 @@ from tests.live import ADMIN_PASSWORD, Live, live_server, live_settings
 
 OURS = {
     "steward.agents.v1.AgentService",
+    "steward.analytics.v1.AnalyticsService",
+    "steward.analytics.v1.TraceService",
+    "steward.analytics.v1.UsageService",
     "steward.auth.v1.AuthService",
     "steward.budget.v1.BudgetService",
     "steward.budget.v1.PriceService",

@@ -15,6 +15,7 @@ import click
 
 from steward_client.cli import (
     agents,
+    analytics,
     budget,
     events,
     health,
@@ -23,6 +24,7 @@ from steward_client.cli import (
     run,
     signing_in,
     tokens,
+    traces,
 )
 from steward_client.cli.endings import INTERRUPTED, describe, exit_code
 from steward_client.errors import StewardError
@@ -34,6 +36,9 @@ COMMANDS = [
     tokens.tokens,
     providers.providers,
     budget.budget,
+    analytics.usage,
+    analytics.analytics,
+    traces.traces,
     run.run,
     events.events,
     prices.prices,

@@ -10,6 +10,7 @@ from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
 from steward.system.v1 import system_pb2
 from steward.system.v1.system_pb2_grpc import SystemServiceStub
 from steward_client.channels import Address, server_address
+from steward_client.client.analytics import Analytics, Traces, Usages
 from steward_client.client.calls import Call, Manner, Performer, Resource, first, rpc
 from steward_client.client.conversation import Manners, growing_delays_s, renewal
 from steward_client.client.credentials import Credentials, SignIn
@@ -31,6 +32,9 @@ class Server(Resource[Manner], Generic[Manner]):
         self.providers: Providers[Manner] = Providers(performer)
         self.budget: Budgets[Manner] = Budgets(performer)
         self.prices: Prices[Manner] = Prices(performer)
+        self.analytics: Analytics[Manner] = Analytics(performer)
+        self.usage: Usages[Manner] = Usages(performer)
+        self.traces: Traces[Manner] = Traces(performer)
 
     @rpc
     def login(self, user: str, password: str) -> Call[SignIn]:
