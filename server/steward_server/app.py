@@ -20,8 +20,19 @@ from steward.budget.v1.provider_key_pb2_grpc import add_ProviderKeyServiceServic
 from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
-from steward_server import agents, alerts, api_keys, auth, limits, providers, requests, tokens
+from steward_server import (
+    agents,
+    alerts,
+    analytics,
+    api_keys,
+    auth,
+    limits,
+    providers,
+    requests,
+    tokens,
+)
 from steward_server.agents.directory import Directory
+from steward_server.analytics.rollups import Rollups, Tidier, catch_up, oldest_hour
 from steward_server.api_keys.room import ApiKeys
 from steward_server.audit.service import AuditService
 from steward_server.auth.administrator import ensure_first_administrator
@@ -34,6 +45,7 @@ from steward_server.budget.desk import Desk
 from steward_server.budget.price_service import PriceService
 from steward_server.budget.pricing import PriceBook
 from steward_server.budget.provider_keys import ProviderKeyService
+from steward_server.budget.receipts import Receipts
 from steward_server.budget.room import BudgetRoom
 from steward_server.budget.service import BudgetService
 from steward_server.budget.store import leased_by_agent
@@ -81,6 +93,7 @@ ROOMS = [
         "budget",
         "alerts",
         "requests",
+        "analytics",
         "idempotency",
     )
 ]
@@ -124,6 +137,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         stack.push_async_callback(database.close)
         for name in await migrate(database, ROOMS):
             log.info("database.migrated", migration=name)
+        since_hour = oldest_hour(clock(), settings.analytics.trace_retention_us)
+        if counted := await catch_up(database, since_hour):
+            log.info("analytics.caught_up", entry_count=counted)
         key_file = config.master_key_file or config.data_dir / "master.key"
         vault = Vault.open(key_file, create=config.master_key_file is None)
         observation = Observation()
@@ -147,7 +163,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         prices = PriceBook(database)
         await prices.start(clock())
         publisher = Publisher(database, directory, clock)
-        teller = Teller(database, directory, desk.policy, clock, [limit_book])
+        teller = Teller(database, directory, desk.policy, clock, [Rollups(), limit_book])
         alert_room = alerts.open_room(
             database,
             vault=vault,
@@ -249,6 +265,17 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         await limit_room.start()
         alerts.register(methods, alerts=alert_room)
+        analytics.register(
+            methods,
+            database,
+            agents=directory,
+            purse=desk,
+            ledger=Receipts(),
+            providers=provider_room,
+            config=settings.analytics,
+            clock=clock,
+        )
+        tidier = Tidier(database, clock, settings.analytics.trace_retention_us)
 
         async def report(call: Call, told: CostUpdate) -> None:
             await budget.report(call, _report_of(told))
@@ -273,6 +300,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             limit_room.keep_sweeping(settings.limits.sweep_interval_s),
             alert_room.tail.run(),
             alert_room.courier.run(),
+            tidier.keep_tidying(settings.analytics.tidy_interval_s),
             answers.keep_sweeping(settings.idempotency.sweep_interval_s),
             *(each.keep_writing(settings.tokens.last_use_interval_s) for each in last_uses),
         ]

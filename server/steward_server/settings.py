@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 
 from steward_server.agents.config import AgentsConfig
 from steward_server.alerts.config import AlertsConfig
+from steward_server.analytics.config import AnalyticsConfig
 from steward_server.api_keys.config import ApiKeysConfig
 from steward_server.auth.config import AuthConfig
 from steward_server.budget.config import BudgetConfig
@@ -50,6 +51,7 @@ SECTIONS: dict[str, type[Any]] = {
     "events": EventsConfig,
     "limits": LimitsConfig,
     "alerts": AlertsConfig,
+    "analytics": AnalyticsConfig,
     "idempotency": IdempotencyConfig,
 }
 
@@ -87,6 +89,7 @@ class Settings:
     events: EventsConfig = field(default_factory=EventsConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    analytics: AnalyticsConfig = field(default_factory=AnalyticsConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

@@ -8,6 +8,7 @@ import shlex
 import sqlite3
 import string
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,26 @@ class Scene(Mapping[str, str]):
         report = {"lease_id": lease_id, "request_id": "c", "model": "gpt-4o", "cost_usd": 1}
         self.post("/api/budget/report", report, runtime)
         return agent_id
+
+    def as_spender(self) -> str:
+        """The runtime of an agent that has reported a call named "c"."""
+        runtime = self._runtime_of(self._agent(10))
+        report = {
+            "lease_id": self._lease(runtime, 5),
+            "request_id": "c",
+            "model": "gpt-4o",
+            "cost_usd": 1,
+        }
+        self.post("/api/budget/report", report, runtime)
+        return f"-H '{runtime}'"
+
+    def trace(self) -> str:
+        """Of a call of the busy agent."""
+        path = f"{self.url()}/api/v1/traces?agent_id={self['busy_agent']}"
+        return str(curl(path, "-H", self._admin).body["traces"][0]["id"])
+
+    def now(self) -> str:
+        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def new_token_id(self) -> str:
         return str(self._new_token()["id"])

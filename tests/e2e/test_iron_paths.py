@@ -19,6 +19,7 @@ from steward_gateway.routes import build_routes
 from tests.e2e.curl import TIME, conflict, curl, differences, error
 from tests.e2e.iron import (
     agents,
+    analytics,
     audit,
     auth,
     budget,
@@ -46,6 +47,7 @@ TABLES = (
     budget,
     requests,
     prices,
+    analytics,
     audit,
     guards,
     system,

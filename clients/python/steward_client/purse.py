@@ -175,6 +175,8 @@ class Hold:
     bound_nanousd: int
     output_tokens: int
     """The limit the call is sent with."""
+    begun_s: float
+    """By the purse's clock."""
     bound_tokens: int = 0
     """The most it can use, input and output together."""
 
@@ -425,7 +427,10 @@ class Purse:
             wallet.release(call_id)
             raise
         allowance.hold_tokens(bound_tokens)
-        hold = Hold(call_id, wallet, outbox, call.model, bound_nanousd, tokens, bound_tokens)
+        begun_s = self._clock()
+        hold = Hold(
+            call_id, wallet, outbox, call.model, bound_nanousd, tokens, begun_s, bound_tokens
+        )
         try:
             await outbox.hold(
                 lease_id=wallet.lease_id,
@@ -464,6 +469,7 @@ class Purse:
             price_version=self.price_version,
             certainty=certainty,
             timestamp=Timestamp(seconds=seconds, nanos=nanos),
+            duration_ms=round((self._clock() - hold.begun_s) * 1_000),
         )
         if is_unknown and allowance.told.tokens is not None:
             # Of a limited number, what may have been used counts as used.

@@ -46,6 +46,12 @@ class Directory:
         """
         return await store.get(reader, agent_id)
 
+    async def of_owner(
+        self, reader: Reader, owner_id: str | None, *, deleted_too: bool
+    ) -> list[Agent]:
+        """All agents of one owner, or all there are, the newest first."""
+        return await store.of_owner(reader, owner_id, deleted_too=deleted_too)
+
     async def exists(self, reader: Reader, agent_id: str) -> bool:
         """Whether there is such an agent."""
         try:

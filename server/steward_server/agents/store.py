@@ -47,6 +47,19 @@ async def page(
     return [_agent(row) for row in rows]
 
 
+async def of_owner(reader: Reader, owner_id: str | None, *, deleted_too: bool) -> list[Agent]:
+    """All agents of one owner, or all there are, the newest first."""
+    conditions = [] if deleted_too else ["deleted_at_us IS NULL"]
+    if owner_id is not None:
+        conditions.append("owner_id = ?")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    rows = await reader.fetch_all(
+        f"{_SELECT}{where} ORDER BY created_at_us DESC, agent_id DESC",
+        *([] if owner_id is None else [owner_id]),
+    )
+    return [_agent(row) for row in rows]
+
+
 async def owners(reader: Reader) -> dict[str, str]:
     """Who owns each agent."""
     rows = await reader.fetch_all(

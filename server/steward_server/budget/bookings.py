@@ -37,6 +37,8 @@ class Fact(NamedTuple):
     """When the call ended, by the runtime's clock; 0 if it did not say."""
     is_priced_here: bool = False
     """The runtime told no cost: it was computed, and might come out otherwise tomorrow."""
+    duration_ms: int = 0
+    """How long the call took; 0 if the runtime did not say."""
 
     def said(self) -> Said:
         """What makes a repetition the same report; not its number, which may be left out."""
@@ -129,7 +131,7 @@ async def book(
         await store.save_leases(transaction, touched)
         await store.save_accounts(transaction, [accounts[name] for name in page.changed_accounts])
         for listener in listeners:
-            await listener.usages_booked(transaction, now_us, page.entries)
+            await listener.usages_booked(transaction, now_us, page.entries, last_lsn)
     else:
         last_lsn, _ = await head(transaction)
     first_lsn = last_lsn - len(page.entries) + 1
@@ -252,7 +254,7 @@ class _Page:
 
 def _usage_body(fact: Fact, booking: ledger.Booking) -> dict[str, Any]:
     path, lease = booking.path, booking.lease
-    return {
+    body = {
         "seq": booking.sequence,
         "cost": fact.cost_nanousd,
         "over": booking.overrun_nanousd,
@@ -272,6 +274,9 @@ def _usage_body(fact: Fact, booking: ledger.Booking) -> dict[str, Any]:
         "lease_left": lease.remaining_nanousd,
         "lease_state": lease.state,
     }
+    if fact.duration_ms:
+        body["ms"] = fact.duration_ms
+    return body
 
 
 def _booked(body: dict[str, Any], lsn: int) -> Booked:

@@ -135,9 +135,12 @@ class Listener(Protocol):
     """Counts what is booked, in the transaction that books it."""
 
     async def usages_booked(
-        self, transaction: Transaction, now_us: int, entries: Sequence[NewEntry]
+        self, transaction: Transaction, now_us: int, entries: Sequence[NewEntry], last_lsn: int
     ) -> None:
-        """These entries were written; those of other kinds than `usage` are passed over."""
+        """These entries were written, the last under this number.
+
+        Those of other kinds than `usage` are passed over.
+        """
         ...
 
 

@@ -284,7 +284,11 @@ class LimitBook:
     # Usage.
 
     async def usages_booked(
-        self, transaction: Transaction, now_us: int, entries: Sequence[NewEntry]
+        self,
+        transaction: Transaction,
+        now_us: int,
+        entries: Sequence[NewEntry],
+        last_lsn: int,  # noqa: ARG002 - others need it
     ) -> None:
         """Count what was just booked; the entries of other kinds are passed over."""
         tokens: Counter[str] = Counter()

@@ -175,6 +175,10 @@ class Providers:
         """Whether there is a provider of this name."""
         return await store.by_name(reader, name) is not None
 
+    async def names(self, reader: Reader) -> dict[str, str]:
+        """The name of each provider, by its id."""
+        return await store.names(reader)
+
     async def find(self, reader: Reader, wanted: str) -> Provider:
         """The provider of this name; of an empty name, the only one there is.
 

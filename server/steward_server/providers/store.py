@@ -31,6 +31,12 @@ async def by_name(reader: Reader, name: str) -> Provider | None:
     return _provider(row) if row else None
 
 
+async def names(reader: Reader) -> dict[str, str]:
+    """The name of each provider, by its id."""
+    rows = await reader.fetch_all("SELECT provider_id, name FROM provider")
+    return {row["provider_id"]: row["name"] for row in rows}
+
+
 async def first(reader: Reader, limit: int) -> list[Provider]:
     """The oldest providers."""
     rows = await reader.fetch_all(f"{_SELECT} ORDER BY created_at_us, provider_id LIMIT ?", limit)

@@ -15,6 +15,7 @@ import click
 
 from steward_client.cli import (
     agents,
+    analytics,
     audit,
     budget,
     budget_requests,
@@ -27,6 +28,7 @@ from steward_client.cli import (
     run,
     signing_in,
     tokens,
+    traces,
     users,
     webhooks,
 )
@@ -41,6 +43,9 @@ COMMANDS = [
     keys.keys,
     providers.providers,
     budget.budget,
+    analytics.usage,
+    analytics.analytics,
+    traces.traces,
     run.run,
     events.events,
     prices.prices,

@@ -10,6 +10,7 @@ from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
 from steward.system.v1 import system_pb2
 from steward.system.v1.system_pb2_grpc import SystemServiceStub
 from steward_client.channels import Address, server_address
+from steward_client.client.analytics import Analytics, Traces, Usages
 from steward_client.client.api_keys import ApiKeys
 from steward_client.client.calls import (
     Call,
@@ -49,6 +50,9 @@ class Server(Resource[Manner], Generic[Manner]):
         self.audit: Audit[Manner] = Audit(performer)
         self.limits: Limits[Manner] = Limits(performer)
         self.webhooks: Webhooks[Manner] = Webhooks(performer)
+        self.analytics: Analytics[Manner] = Analytics(performer)
+        self.usage: Usages[Manner] = Usages(performer)
+        self.traces: Traces[Manner] = Traces(performer)
 
     @rpc
     def login(self, user: str, password: str) -> Call[SignIn]:
