@@ -14,6 +14,8 @@ from steward_gateway.codec import FieldErrors
 from steward_gateway.transport import Metadata
 
 REQUEST_ID = "X-Request-Id"
+SERVER = {"Server": "Steward"}
+"""In place of aiohttp's, which names its version and Python's."""
 PEER_KEY = "x-steward-peer"
 """Metadata with the caller's address. Made here; a header of that name is never passed on."""
 
@@ -155,6 +157,11 @@ def idempotency_key_of(headers: Mapping[str, str]) -> str:
             {"Idempotency-Key": f"must be up to {MAX_IDEMPOTENCY_KEY_CHARS} printable characters"}
         )
     return key
+
+
+def plain_media_type(text: str) -> str:
+    """A media type as it may stand in a header; bytes of no known type if it may not."""
+    return text if text and _is_plain(text) else "application/octet-stream"
 
 
 def headers_of(metadata: Metadata) -> dict[str, str]:
