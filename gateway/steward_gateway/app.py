@@ -13,32 +13,29 @@ from typing import Any
 
 import orjson
 import structlog
-from aiohttp import StreamReader, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import web
 from grpc import StatusCode
 
 from steward.gateway.v1 import options_pb2
 from steward_gateway import errors
+from steward_gateway.bodies import JSON
 from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
 from steward_gateway.config import GatewayConfig
+from steward_gateway.connections import Listener, Misframed
 from steward_gateway.contracts import Contracts, load_contracts
 from steward_gateway.cors import Cors
 from steward_gateway.describe import description_pages
-from steward_gateway.errors import Dialect, Refusal
-from steward_gateway.exchange import REQUEST_ID, headers_of, request_id_of
-from steward_gateway.rest import JSON, Exchange, Refused, RestRoute
+from steward_gateway.errors import Dialect, Refusal, Refused
+from steward_gateway.exchange import REQUEST_ID, SERVER, headers_of, request_id_of
+from steward_gateway.handshake import is_upgrade, upgrade_required
+from steward_gateway.rest import Exchange, RestRoute
 from steward_gateway.routes import build_routes
 from steward_gateway.rpc import RpcDoors
 from steward_gateway.templates import BadPath, Found, Trie
 from steward_gateway.transport import RpcFailure, Transport
-from steward_gateway.websocket import WebSocketRoute, is_upgrade, upgrade_required
+from steward_gateway.websocket import WebSocketRoute
 
 log = structlog.get_logger(__name__)
-
-KEEPALIVE_S = 75  # above the 60 s of common proxies, so that they are the ones to close
 
 UNMATCHED = "unmatched"
 """The endpoint of requests that no route takes: their paths are the callers' invention."""
@@ -111,6 +108,8 @@ class Gateway:
             status = response.status
             if not response.prepared:
                 response.headers.setdefault(REQUEST_ID, seen.request_id)
+                if isinstance(response, web.StreamResponse):
+                    response.headers.update(SERVER)
                 if self._cors is not None:
                     _add(response.headers, self._cors.headers_for(request.headers))
             return response
@@ -149,13 +148,21 @@ class Gateway:
             refusal = errors.internal(seen.request_id)
         answer = errors.answer(refusal, seen.dialect)
         headers = {**told, **answer.headers, REQUEST_ID: seen.request_id, "Content-Type": JSON}
-        return web.Response(status=answer.status, body=orjson.dumps(answer.body), headers=headers)
+        body = orjson.dumps(answer.body)
+        response = web.Response(status=answer.status, body=body, headers=headers)
+        if headers.get("Connection") == "close":
+            response.force_close()  # aiohttp does not read that header of its own answers
+        return response
 
     def _dispatch(self, request: web.BaseRequest, seen: _Seen) -> Awaitable[web.StreamResponse]:
         """Find what serves the request; a coroutine of its own would cost every call one more."""
+        if isinstance(request, Misframed):
+            raise Refused(request.refusal)
         path, _, query = request.raw_path.partition("?")
-        if not path.startswith("/"):  # the form proxies are sent: with scheme and host
-            path = request.rel_url.raw_path
+        if not path.startswith("/"):
+            path = _path_of(request)
+        if not request.raw_path.isascii() or "#" in request.raw_path:
+            raise BadPath("the path and query must be ASCII, percent-encoded, without a `#`")
         method = request.method
         if "." in path and (door := self._rpc.find(path)) is not None:
             seen.endpoint = door.name
@@ -212,6 +219,11 @@ class Gateway:
             Refused: unless it only asked what is allowed.
         """
         method = request.method
+        if method == "CONNECT":
+            raise Refused(_NO_TUNNEL)
+        if path == "*":  # what the server as a whole can do
+            methods = sorted({route.verb for route in self.routes} | {"HEAD", "OPTIONS"})
+            return web.Response(status=204, headers={"Allow": ", ".join(methods)})
         socket = self._sockets.find(path, "GET")
         if found is None and socket is None:
             dialects = {route.route.dialect for route in self._rest.nearest(path)}
@@ -286,6 +298,19 @@ def _add(headers: MutableMapping[str, str], more: Mapping[str, str]) -> None:
         headers[name] = f"{headers[name]}, {value}" if both else value
 
 
+def _path_of(request: web.BaseRequest) -> str:
+    """The path of a request whose target does not begin with one."""
+    if request.raw_path == "*" or request.method == "CONNECT":
+        return request.raw_path
+    return request.rel_url.raw_path  # the form proxies are sent: with scheme and host
+
+
+_NO_TUNNEL = Refusal(
+    StatusCode.UNIMPLEMENTED,
+    "this is no proxy: CONNECT is not served",
+    http=501,
+    headers={"Connection": "close"},
+)
 _NO_SUCH_PATH = Refusal(StatusCode.NOT_FOUND, "nothing is served at this path")
 
 
@@ -337,11 +362,6 @@ class RunningGateway:
         await self._runner.cleanup()
 
 
-def _without_broken_requests(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
-
-
 async def serve_gateway(
     gateway: Gateway,
     *,
@@ -355,38 +375,7 @@ async def serve_gateway(
     Raises:
         OSError: the address cannot be listened at.
     """
-    # aiohttp prints what it cannot understand, and that may be a credential: a subprotocol it does
-    # not know, a header line that is broken.
-    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
-    http_log = logging.getLogger("steward_gateway.http")
-    http_log.addFilter(_without_broken_requests)
-
-    def make_request(
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> web.BaseRequest:
-        return web.BaseRequest(
-            message,
-            payload,
-            protocol,
-            writer,
-            task,
-            loop,
-            client_max_size=gateway.config.max_body_bytes,
-        )
-
-    loop = asyncio.get_running_loop()
-    server = web.Server(
-        gateway.handle,
-        request_factory=make_request,
-        keepalive_timeout=KEEPALIVE_S,
-        handler_cancellation=True,  # else a call goes on after its caller has left
-        access_log=None,
-        logger=http_log,
-    )
+    server = Listener(gateway.handle, gateway.config, asyncio.get_running_loop())
     runner = web.ServerRunner(server, shutdown_timeout=FLUSH_S)
     await runner.setup()
     try:

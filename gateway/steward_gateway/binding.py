@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +12,16 @@ from google.protobuf import field_mask_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from steward_gateway.codec import Codec, Codecs, FieldErrors
+from steward_gateway.codec import MAX_NESTING, Codec, Codecs, FieldErrors
 from steward_gateway.encoding import WRAPPERS
 from steward_gateway.names import Style, accepted_names, is_map, is_money, json_name
 
 MAX_QUERY_PARAMETERS = 1000
 HTTP_BODY = "google.api.HttpBody"
+
+# In JSON it is a character like others, which a terminal may be sent; in a path or query it is
+# meant to end somebody's string.
+NUL = "holds the control character U+0000"
 
 TextReader = Callable[[str], Any]
 """Turns the text of a path or query into a JSON value; raises `ValueError` with the fault."""
@@ -95,6 +100,8 @@ class Binding:
         if query:
             self._read_query(query, tree, faults)
         for (names, read), text in zip(self._variables, path_values, strict=True):
+            if "\0" in text:
+                faults[".".join(names)] = NUL
             said = _found(tree, names) if body else None
             _set(tree, names, read, text, faults)
             if said is not None and said != _found(tree, names):
@@ -107,7 +114,7 @@ class Binding:
             try:
                 message = self.codec.decode(tree)
             except FieldErrors as errors:
-                raise FieldErrors(self._as_written(errors.fields)) from None
+                raise FieldErrors(self._as_written(errors.fields), errors.more) from None
         if paths and not message.HasField("update_mask"):
             patched: Any = message
             patched.update_mask.paths.extend(paths)
@@ -162,6 +169,9 @@ class Binding:
             fields = self._resolve(name) if self._takes_query else None
             if fields is None:
                 faults[name] = "unknown parameter"
+                continue
+            if "\0" in text:
+                faults[name] = NUL
                 continue
             names = tuple(json_name(field, self._codecs.style) for field in fields)
             if names in self._bound:
@@ -235,9 +245,12 @@ def _whole(text: str) -> int:
 
 
 def _real(text: str) -> float:
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    raise ValueError("must be a number")
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("must be a number")
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("must be a number that fits the field")
+    return number
 
 
 def _truth(text: str) -> bool:
@@ -250,10 +263,10 @@ def _truth(text: str) -> bool:
     raise ValueError("must be true or false")
 
 
-def _paths(value: Any, message: Descriptor, style: Style) -> list[str]:
+def _paths(value: Any, message: Descriptor, style: Style, levels: int = MAX_NESTING) -> list[str]:
     """The fields that a JSON object gives, by their names in the proto; inner ones with dots."""
     paths: list[str] = []
-    if type(value) is not dict:
+    if type(value) is not dict or not levels:  # what is deeper is refused when it is read
         return paths
     fields = {name: field for field in message.fields for name in accepted_names(field, style)}
     for name, item in value.items():
@@ -262,7 +275,7 @@ def _paths(value: Any, message: Descriptor, style: Style) -> list[str]:
             continue
         inner = None if field.is_repeated else field.message_type
         if inner is not None and item and not inner.full_name.startswith("google.protobuf."):
-            paths += [f"{field.name}.{path}" for path in _paths(item, inner, style)]
+            paths += [f"{field.name}.{path}" for path in _paths(item, inner, style, levels - 1)]
         else:
             paths.append(field.name)
     return paths

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -26,18 +27,31 @@ MAX_NESTING = 30
 A level of JSON is up to three levels of protobuf, whose decoders stop at 100.
 """
 
+MAX_FAULTS = 20
+"""As many wrong fields are told at once."""
+MAX_PATH_CHARS = 200
+
 __all__ = ["BadJson", "Codec", "Codecs", "FieldErrors", "Style", "Unencodable"]
 
 
 class FieldErrors(ValueError):
     """JSON that is no such message: what is wrong, by the path of the field.
 
-    A path is as the caller wrote it: `usages[3].cost_usd`; "" is the whole value.
+    A path is as the caller wrote it: `usages[3].cost_usd`; "" is the whole value. Of many faults
+    the first are told, and the number of the others, `more`: an answer must not grow with what a
+    caller gets wrong.
     """
 
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        super().__init__("; ".join(f"{path or 'the body'} {text}" for path, text in fields.items()))
-        self.fields = dict(fields)
+    def __init__(self, fields: Mapping[str, str], more: int = 0) -> None:
+        told = dict(islice(fields.items(), MAX_FAULTS))
+        self.more = more + len(fields) - len(told)
+        self.fields = {_shortened(path): text for path, text in told.items()}
+        texts = [f"{path or 'the body'} {text}" for path, text in self.fields.items()]
+        super().__init__("; ".join([*texts, f"and {self.more} more"] if self.more else texts))
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= MAX_PATH_CHARS else f"{path[:MAX_PATH_CHARS]}…"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""Which pages of other sites may call: their origins are named in the configuration. Pure."""
+"""Which pages of other sites may call: their origins are named in the configuration. Pure.
+
+Browsers keep pages from reading answers of other sites unless these say so. They keep no page from
+opening a WebSocket, so that is refused here.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ REQUEST_HEADERS = (
     "Content-Type",
     "Grpc-Timeout",
     "Idempotency-Key",
+    "If-Match",
     "If-None-Match",
     "Last-Event-ID",
     "X-API-Key",
@@ -68,6 +73,13 @@ class Cors:
         told["Access-Control-Allow-Headers"] = ", ".join(REQUEST_HEADERS)
         told["Access-Control-Max-Age"] = str(MAX_AGE_S)
         return told
+
+    def lets_open(self, headers: Mapping[str, str]) -> bool:
+        """Whether a WebSocket may be opened: by a program, by our own pages, by named origins."""
+        origin = headers.get("Origin")
+        if origin is None or self._lets_in(origin):
+            return True
+        return origin.lower().partition("://")[2] == headers.get("Host", "").lower()
 
     def _lets_in(self, origin: str) -> bool:
         return "*" in self._origins or origin.lower() in self._origins

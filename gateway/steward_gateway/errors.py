@@ -48,6 +48,14 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class Refused(Exception):
+    """The request ends here, with this refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the caller is sent."""
@@ -102,15 +110,19 @@ _IRON_CODES = {
     406: "NOT_ACCEPTABLE",
     408: "REQUEST_TIMEOUT",
     409: "CONFLICT",
+    412: "PRECONDITION_FAILED",
     413: "PAYLOAD_TOO_LARGE",
+    414: "URI_TOO_LONG",
     415: "UNSUPPORTED_MEDIA_TYPE",
     426: "UPGRADE_REQUIRED",
     429: "RATE_LIMITED",
+    431: "HEADERS_TOO_LARGE",
     CLIENT_CLOSED_REQUEST: "CANCELLED",
     500: "INTERNAL_ERROR",
     501: "NOT_IMPLEMENTED",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
+    505: "HTTP_VERSION_NOT_SUPPORTED",
 }
 
 _IGNITION_ERRORS = {
@@ -123,6 +135,7 @@ _IGNITION_ERRORS = {
     406: "not_acceptable",
     408: "timeout_error",
     409: "resource_conflict",
+    412: "precondition_failed",
     413: "payload_too_large",
     415: "unsupported_media_type",
     426: "upgrade_required",
@@ -132,6 +145,7 @@ _IGNITION_ERRORS = {
     501: "not_implemented",
     503: "unavailable",
     504: "timeout_error",
+    505: "http_version_not_supported",
 }
 
 # Where Ignition names the thing: playbook_not_found, invalid_path.

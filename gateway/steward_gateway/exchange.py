@@ -15,6 +15,8 @@ from steward_gateway.codec import FieldErrors
 from steward_gateway.transport import Metadata
 
 REQUEST_ID = "X-Request-Id"
+SERVER = {"Server": "Steward"}
+"""In place of aiohttp's, which names its version and Python's."""
 PEER_KEY = "x-steward-peer"
 """Metadata with the caller's address. Made here; a header of that name is never passed on."""
 
@@ -166,6 +168,11 @@ def fill_request_id(message: Message, field_name: str, headers: Mapping[str, str
     """
     if field_name and (key := idempotency_key_of(headers)) and not getattr(message, field_name):
         setattr(message, field_name, key)
+
+
+def plain_media_type(text: str) -> str:
+    """A media type as it may stand in a header; bytes of no known type if it may not."""
+    return text if text and _is_plain(text) else "application/octet-stream"
 
 
 def headers_of(metadata: Metadata) -> dict[str, str]:

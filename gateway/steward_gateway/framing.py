@@ -177,7 +177,8 @@ def _decode(codec: Codec, tree: Mapping[str, Any], key: str, prefix: str) -> Mes
         return codec.decode(tree)
     except FieldErrors as errors:
         raise FieldErrors(
-            {_as_written(path, key, prefix): text for path, text in errors.fields.items()}
+            {_as_written(path, key, prefix): text for path, text in errors.fields.items()},
+            errors.more,
         ) from None
 
 

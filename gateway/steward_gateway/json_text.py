@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from steward_gateway.duplicates import duplicate_key
+
 # Every digit or point becomes "1" and every sign "-", so that a long number or a large exponent is
 # a plain substring: several times quicker than a regular expression.
 _SHAPE = bytes.maketrans(b"0123456789.eE+-", b"11111111111ee--")
@@ -32,14 +34,22 @@ def parse(text: bytes | str) -> Any:
     """Read JSON.
 
     Raises:
-        BadJson: with line and column. NaN, infinities and lone surrogates are not JSON.
+        BadJson: with line and column. NaN, infinities and lone surrogates are not JSON, nor is a
+            key that an object has twice.
     """
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise BadJson(
             f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         ) from None
+    try:
+        twice = duplicate_key(text, value)
+    except RecursionError:
+        raise BadJson("the body is nested too deeply") from None
+    if twice is not None:
+        raise BadJson(f"the body has the key {twice!r} twice in one object")
+    return value
 
 
 def parse_exactly(text: bytes | str) -> Any:

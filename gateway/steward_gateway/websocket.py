@@ -19,9 +19,11 @@ from steward_gateway.binding import Binding
 from steward_gateway.codec import BadJson, Codecs, FieldErrors
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import message_class, type_of
+from steward_gateway.cors import Cors
 from steward_gateway.errors import Refusal
 from steward_gateway.exchange import (
     REQUEST_ID,
+    SERVER,
     headers_of,
     metadata_of,
     take_credentials,
@@ -29,6 +31,7 @@ from steward_gateway.exchange import (
     timeout_of,
 )
 from steward_gateway.framing import build_framing
+from steward_gateway.handshake import check_handshake
 from steward_gateway.names import json_name
 from steward_gateway.rest import Exchange, wait_accepted
 from steward_gateway.routes import Route
@@ -47,11 +50,6 @@ MAX_UNSENT_BYTES = 32_768
 MAX_FRAMES = 64
 """Kept at once by a route: what readers of one stream differ by."""
 MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, two are the code
-
-
-def is_upgrade(request: web.BaseRequest) -> bool:
-    """Whether the request asks for a WebSocket."""
-    return "websocket" in request.headers.get("Upgrade", "").lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +109,7 @@ class WebSocketRoute:
         self.route = route
         self._transport = transport
         self.config = config
+        self._cors = Cors(config.cors_origins)
         self._sessions = sessions
         method = route.method
         self._request_class = message_class(method.input_type)
@@ -132,10 +131,11 @@ class WebSocketRoute:
         """Start the call, upgrade once it is accepted, then carry frames until either side ends.
 
         Raises:
-            FieldErrors, BadPath: the query or path is refused.
+            FieldErrors, BadPath, Refused: the query, the path or the handshake is refused.
             RpcFailure: the core refuses the call; the caller gets a plain HTTP answer.
         """
         request = exchange.request
+        check_handshake(request, self._cors)
         timeout_s = timeout_of(request.headers, None, self.config.max_timeout_s)
         metadata = metadata_of(request, exchange.request_id)
         protocols = take_protocol_credential(request.headers, metadata)
@@ -162,7 +162,9 @@ class WebSocketRoute:
                 protocols=protocols,
                 compress=False,
             )
-            socket.headers.update({**headers_of(accepted), REQUEST_ID: exchange.request_id})
+            socket.headers.update(
+                {**headers_of(accepted), REQUEST_ID: exchange.request_id, **SERVER}
+            )
             await socket.prepare(request)
         except BaseException:
             await call.aclose()
@@ -373,13 +375,3 @@ def _failure_of(status: status_pb2.Status) -> RpcFailure:
 
 def _shortened(reason: str) -> bytes:
     return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
-
-
-def upgrade_required() -> Refusal:
-    """What a plain request to a WebSocket's path is told."""
-    return Refusal(
-        StatusCode.FAILED_PRECONDITION,
-        "this path is a WebSocket; connect with an upgrade",
-        http=426,
-        headers={"Upgrade": "websocket", "Connection": "Upgrade"},
-    )

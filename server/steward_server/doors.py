@@ -71,7 +71,12 @@ async def open_doors(
     server, health_servicer, grpc_port = await _start_grpc(config, methods)
     try:
         gateway_config = GatewayConfig(
-            drain_grace_s=config.drain_s, heartbeat_s=heartbeat_s, cors_origins=origins
+            drain_grace_s=config.drain_s,
+            heartbeat_s=heartbeat_s,
+            cors_origins=origins,
+            max_connections=config.max_connections,
+            max_connections_per_address=config.max_connections_per_address,
+            head_timeout_s=config.head_timeout_s,
         )
         app = build_app(InProcess(methods), config=gateway_config, observe=observe)
         try:

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import Descriptor
 from grpc import StatusCode
 
 from steward.gateway.v1 import options_pb2
+from steward_gateway.bodies import JSON
 from steward_gateway.codec import Codecs, Style
 from steward_gateway.contracts import Contracts
 from steward_gateway.describe.examples import Examples
@@ -24,7 +25,6 @@ from steward_gateway.describe.schemas import Schema, Schemas
 from steward_gateway.errors import Refusal, error_frame
 from steward_gateway.framing import DATA, TYPE, members_of
 from steward_gateway.names import json_name
-from steward_gateway.rest import JSON
 from steward_gateway.routes import Route, build_routes
 
 ASYNCAPI = "3.0.0"

@@ -10,13 +10,14 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from steward.gateway.v1 import options_pb2
 from steward_gateway.binding import HTTP_BODY, may_be_text
+from steward_gateway.bodies import JSON
 from steward_gateway.contracts import method_rule
 from steward_gateway.describe.examples import Examples
 from steward_gateway.describe.failing import ERROR_NAMES, Failing, failings
 from steward_gateway.describe.schemas import Schema, Schemas
 from steward_gateway.exchange import MAX_IDEMPOTENCY_KEY_CHARS
 from steward_gateway.names import Style, json_name
-from steward_gateway.rest import EVENT_STREAM, JSON, NDJSON
+from steward_gateway.rest import EVENT_STREAM, NDJSON
 from steward_gateway.routes import Route
 
 VERBS = ("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE")

@@ -12,9 +12,9 @@ import orjson
 from aiohttp import web
 from grpc import StatusCode
 
+from steward_gateway.bodies import JSON
 from steward_gateway.contracts import Contracts
-from steward_gateway.errors import Refusal
-from steward_gateway.rest import JSON, Refused
+from steward_gateway.errors import Refusal, Refused
 
 Page = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

@@ -14,12 +14,12 @@ import orjson
 from aiohttp import web
 from google.protobuf.message import DecodeError
 
+from steward_gateway.bodies import JSON, read_body
 from steward_gateway.codec import Codecs, FieldErrors
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import message_class
-from steward_gateway.errors import Refusal
+from steward_gateway.errors import Refusal, Refused
 from steward_gateway.exchange import headers_of
-from steward_gateway.rest import JSON, Refused, read_body
 from steward_gateway.rpc import envelope
 from steward_gateway.rpc.failure import Failure
 from steward_gateway.transport import Reply

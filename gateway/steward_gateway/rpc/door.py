@@ -19,9 +19,9 @@ from steward_gateway import errors
 from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import Contracts, full_method, message_class, method_rule
-from steward_gateway.errors import Refusal
+from steward_gateway.errors import Refusal, Refused
 from steward_gateway.exchange import REQUEST_ID, fill_request_id, headers_of, metadata_of
-from steward_gateway.rest import Exchange, Refused, wait_accepted
+from steward_gateway.rest import Exchange, wait_accepted
 from steward_gateway.rpc import failure as failures
 from steward_gateway.rpc.connect import (
     STREAM_TYPES,

@@ -14,10 +14,10 @@ from urllib.parse import quote
 from aiohttp import web
 from google.rpc import status_pb2
 
+from steward_gateway.bodies import read_body
 from steward_gateway.codec import FieldErrors
 from steward_gateway.config import GatewayConfig
 from steward_gateway.exchange import headers_of, timeout_of
-from steward_gateway.rest import read_body
 from steward_gateway.rpc import envelope
 from steward_gateway.rpc.connect import enveloped, is_compressed
 from steward_gateway.rpc.failure import Failure
