@@ -20,9 +20,16 @@ import grpc
 from steward_server.app import Running, serving
 from steward_server.config import ServerConfig
 from steward_server.db import now_us
+from steward_server.rates import RatesConfig
 from steward_server.settings import Settings
 
 ADMIN_PASSWORD = "a long walk in the rain"
+UNLIMITED = RatesConfig(default_per_minute=0, address_per_minute=0)
+"""Tests call faster than people do."""
+UNLIMITED_VARIABLES = {
+    "STEWARD_RATES_DEFAULT_PER_MINUTE": "0",
+    "STEWARD_RATES_ADDRESS_PER_MINUTE": "0",
+}
 PROVIDER_KEY = "sk-live-canary-0123456789abcdef"
 START_TIMEOUT_S = 30
 
@@ -118,8 +125,14 @@ async def create_agent(admin: Api, *, budget_usd: float = 10, name: str = "test"
     return Agent(agent_id, token.body["id"], token.body["token"])
 
 
-def live_settings(data_dir: Path, settings: Settings | None = None, **server: Any) -> Settings:
-    """Settings of a test's server: free ports, a known password."""
+def live_settings(
+    data_dir: Path,
+    settings: Settings | None = None,
+    *,
+    rates: RatesConfig = UNLIMITED,
+    **server: Any,
+) -> Settings:
+    """Settings of a test's server: free ports, a known password, as many calls as it likes."""
     config = ServerConfig(
         **{
             "data_dir": data_dir,
@@ -130,7 +143,7 @@ def live_settings(data_dir: Path, settings: Settings | None = None, **server: An
             **server,
         }
     )
-    return replace(settings or Settings(), server=config)
+    return replace(settings or Settings(), server=config, rates=rates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +172,7 @@ class ServerProcess:
     """`steward serve` as a process: started, killed without warning, started again."""
 
     def __init__(self, data_dir: Path, **environ: str) -> None:
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._environ = environ
         self._process: subprocess.Popen[str] | None = None
         self._ports = {"STEWARD_HTTP_PORT": "0", "STEWARD_GRPC_PORT": "0"}
@@ -181,8 +194,9 @@ class ServerProcess:
             [sys.executable, "-m", "steward_server"],
             env=kept
             | self._ports
+            | UNLIMITED_VARIABLES
             | {
-                "STEWARD_DATA_DIR": str(self._data_dir),
+                "STEWARD_DATA_DIR": str(self.data_dir),
                 "STEWARD_ADMIN_PASSWORD": ADMIN_PASSWORD,
                 "STEWARD_LOG_LEVEL": "warning",
             }

@@ -12,9 +12,11 @@ def add_person(data_dir: Path, username: str, role: str, *, email: str | None = 
     connection = sqlite3.connect(data_dir / "steward.db")
     with connection:
         connection.execute(
-            "INSERT INTO app_user SELECT ?, ?, ?, password_hash, ?, 'active', 0, 0, 1"
+            "INSERT INTO app_user (user_id, username, email, password_hash, role, state,"
+            " failed_logins, locked_until_us, created_at_us, search_text)"
+            " SELECT ?, ?, ?, password_hash, ?, 'active', 0, 0, 1, ?"
             " FROM app_user WHERE username = 'admin'",
-            (user_id, username, email, role),
+            (user_id, username, email, role, f"{username}\n{email or ''}".lower()),
         )
     connection.close()
     return user_id

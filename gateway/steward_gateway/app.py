@@ -7,35 +7,35 @@ import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import structlog
-from aiohttp import StreamReader, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import web
 from grpc import StatusCode
 
 from steward.gateway.v1 import options_pb2
 from steward_gateway import errors
+from steward_gateway.bodies import JSON
 from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
 from steward_gateway.config import GatewayConfig
+from steward_gateway.connections import Listener, Misframed
 from steward_gateway.contracts import Contracts, load_contracts
-from steward_gateway.errors import Dialect, Refusal
-from steward_gateway.exchange import REQUEST_ID, headers_of, request_id_of
-from steward_gateway.rest import JSON, Exchange, Refused, RestRoute
+from steward_gateway.cors import Cors
+from steward_gateway.describe import description_pages
+from steward_gateway.errors import Dialect, Refusal, Refused
+from steward_gateway.exchange import REQUEST_ID, SERVER, headers_of, request_id_of
+from steward_gateway.handshake import is_upgrade, upgrade_required
+from steward_gateway.rest import Exchange, RestRoute
 from steward_gateway.routes import build_routes
+from steward_gateway.rpc import RpcDoors
 from steward_gateway.templates import BadPath, Found, Trie
 from steward_gateway.transport import RpcFailure, Transport
-from steward_gateway.websocket import WebSocketRoute, is_upgrade, upgrade_required
+from steward_gateway.websocket import WebSocketRoute
 
 log = structlog.get_logger(__name__)
-
-KEEPALIVE_S = 75  # above the 60 s of common proxies, so that they are the ones to close
 
 UNMATCHED = "unmatched"
 """The endpoint of requests that no route takes: their paths are the callers' invention."""
@@ -78,6 +78,7 @@ class Gateway:
         self._page_trees = {
             path.removesuffix("*"): page for path, page in pages.items() if path.endswith("/*")
         }
+        self._cors = Cors(config.cors_origins) if config.cors_origins else None
         self._stopping = asyncio.Event()
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -86,6 +87,7 @@ class Gateway:
         self._sessions: set[asyncio.Task[None]] = set()
         self._rest: Trie[RestRoute] = Trie()
         self._sockets: Trie[WebSocketRoute] = Trie()
+        self._rpc = RpcDoors(contracts, transport, config, stopping=self._stopping)
         codecs = Codecs(Style.HOUSE)
         for route in self.routes:
             if route.kind == "websocket":
@@ -106,6 +108,10 @@ class Gateway:
             status = response.status
             if not response.prepared:
                 response.headers.setdefault(REQUEST_ID, seen.request_id)
+                if isinstance(response, web.StreamResponse):
+                    response.headers.update(SERVER)
+                if self._cors is not None:
+                    _add(response.headers, self._cors.headers_for(request.headers))
             return response
         finally:
             self._under_way -= 1
@@ -142,23 +148,35 @@ class Gateway:
             refusal = errors.internal(seen.request_id)
         answer = errors.answer(refusal, seen.dialect)
         headers = {**told, **answer.headers, REQUEST_ID: seen.request_id, "Content-Type": JSON}
-        return web.Response(status=answer.status, body=orjson.dumps(answer.body), headers=headers)
+        body = orjson.dumps(answer.body)
+        response = web.Response(status=answer.status, body=body, headers=headers)
+        if headers.get("Connection") == "close":
+            response.force_close()  # aiohttp does not read that header of its own answers
+        return response
 
-    async def _dispatch(self, request: web.BaseRequest, seen: _Seen) -> web.StreamResponse:
-        if self._stopping.is_set():
-            raise Refused(_STOPPING)
+    def _dispatch(self, request: web.BaseRequest, seen: _Seen) -> Awaitable[web.StreamResponse]:
+        """Find what serves the request; a coroutine of its own would cost every call one more."""
+        if isinstance(request, Misframed):
+            raise Refused(request.refusal)
         path, _, query = request.raw_path.partition("?")
-        if not path.startswith("/"):  # the form proxies are sent: with scheme and host
-            path = request.rel_url.raw_path
+        if not path.startswith("/"):
+            path = _path_of(request)
+        if not request.raw_path.isascii() or "#" in request.raw_path:
+            raise BadPath("the path and query must be ASCII, percent-encoded, without a `#`")
         method = request.method
+        if "." in path and (door := self._rpc.find(path)) is not None:
+            seen.endpoint = door.name
+            if door.streams:
+                self._ends_with_gateway()
+            return door.serve(Exchange(request, seen.request_id, [], query))
+        if self._stopping.is_set():
+            raise Refused(errors.STOPPING)
         if is_upgrade(request):
             socket = self._sockets.find(path, method)
             if socket is not None and method in socket.targets:
                 target = socket.targets[method]
                 seen.endpoint, seen.dialect = target.route.template.text, target.route.dialect
-                return await target.serve(
-                    Exchange(request, seen.request_id, socket.segments, query)
-                )
+                return target.serve(Exchange(request, seen.request_id, socket.segments, query))
         found = self._rest.find(path, method)
         route = _target(found, method)
         if route is None and method == "HEAD":
@@ -168,18 +186,18 @@ class Gateway:
             seen.endpoint, seen.dialect = route.route.template.text, route.route.dialect
             exchange = Exchange(request, seen.request_id, found.segments, query)
             if route.route.streams_responses:
-                return await self._serve_stream(route, exchange)
-            return await route.serve(exchange)
+                self._ends_with_gateway()
+            return route.serve(exchange)
         if (page := self._page(path, seen)) is not None:
-            return await page(request)
-        return self._not_served(path, method, found, seen)
+            return page(request)
+        return self._not_served(path, request, found, seen)
 
-    async def _serve_stream(self, route: RestRoute, exchange: Exchange) -> web.StreamResponse:
+    def _ends_with_gateway(self) -> None:
+        """Let `end_streams` end the request being answered, which would not end by itself."""
         task = asyncio.current_task()
         if task is not None:
             self._streams.add(task)
             task.add_done_callback(self._streams.discard)
-        return await route.serve(exchange)
 
     def _page(self, path: str, seen: _Seen) -> Page | None:
         page = self._pages.get(path)
@@ -192,14 +210,20 @@ class Gateway:
                 return tree
         return None
 
-    def _not_served(
-        self, path: str, method: str, found: Found[RestRoute] | None, seen: _Seen
+    async def _not_served(
+        self, path: str, request: web.BaseRequest, found: Found[RestRoute] | None, seen: _Seen
     ) -> web.StreamResponse:
         """Say why nothing serves the request: no such path, or not with this HTTP method.
 
         Raises:
             Refused: unless it only asked what is allowed.
         """
+        method = request.method
+        if method == "CONNECT":
+            raise Refused(_NO_TUNNEL)
+        if path == "*":  # what the server as a whole can do
+            methods = sorted({route.verb for route in self.routes} | {"HEAD", "OPTIONS"})
+            return web.Response(status=204, headers={"Allow": ", ".join(methods)})
         socket = self._sockets.find(path, "GET")
         if found is None and socket is None:
             dialects = {route.route.dialect for route in self._rest.nearest(path)}
@@ -213,7 +237,10 @@ class Gateway:
             allowed.append("HEAD")
         allow = ", ".join([*allowed, "OPTIONS"])
         if method == "OPTIONS":
-            return web.Response(status=204, headers={"Allow": allow, REQUEST_ID: seen.request_id})
+            told = {"Allow": allow}
+            if self._cors is not None and "Access-Control-Request-Method" in request.headers:
+                told |= self._cors.preflight(request.headers, allow)
+            return web.Response(status=204, headers=told)
         if method == "GET" and socket is not None:
             raise Refused(upgrade_required())
         raise Refused(
@@ -265,13 +292,26 @@ def _target(found: Found[RestRoute] | None, method: str) -> RestRoute | None:
     return found.targets.get(method) or found.targets.get("*")
 
 
-_NO_SUCH_PATH = Refusal(StatusCode.NOT_FOUND, "nothing is served at this path")
-_STOPPING = Refusal(
-    StatusCode.UNAVAILABLE,
-    "the gateway is stopping; connect again",
-    retry_after_s=1,
+def _add(headers: MutableMapping[str, str], more: Mapping[str, str]) -> None:
+    for name, value in more.items():
+        both = name == "Vary" and headers.get(name, value) != value
+        headers[name] = f"{headers[name]}, {value}" if both else value
+
+
+def _path_of(request: web.BaseRequest) -> str:
+    """The path of a request whose target does not begin with one."""
+    if request.raw_path == "*" or request.method == "CONNECT":
+        return request.raw_path
+    return request.rel_url.raw_path  # the form proxies are sent: with scheme and host
+
+
+_NO_TUNNEL = Refusal(
+    StatusCode.UNIMPLEMENTED,
+    "this is no proxy: CONNECT is not served",
+    http=501,
     headers={"Connection": "close"},
 )
+_NO_SUCH_PATH = Refusal(StatusCode.NOT_FOUND, "nothing is served at this path")
 
 
 def build_app(
@@ -290,12 +330,13 @@ def build_app(
     Raises:
         ContractFault: the contracts cannot be served as they are written.
     """
+    served = load_contracts() if contracts is None else contracts
     return Gateway(
         transport,
-        load_contracts() if contracts is None else contracts,
+        served,
         config or GatewayConfig(),
         observe,
-        pages or {},
+        {**description_pages(served), **(pages or {})},
     )
 
 
@@ -321,11 +362,6 @@ class RunningGateway:
         await self._runner.cleanup()
 
 
-def _without_broken_requests(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
-
-
 async def serve_gateway(
     gateway: Gateway,
     *,
@@ -339,38 +375,7 @@ async def serve_gateway(
     Raises:
         OSError: the address cannot be listened at.
     """
-    # aiohttp prints what it cannot understand, and that may be a credential: a subprotocol it does
-    # not know, a header line that is broken.
-    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
-    http_log = logging.getLogger("steward_gateway.http")
-    http_log.addFilter(_without_broken_requests)
-
-    def make_request(
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> web.BaseRequest:
-        return web.BaseRequest(
-            message,
-            payload,
-            protocol,
-            writer,
-            task,
-            loop,
-            client_max_size=gateway.config.max_body_bytes,
-        )
-
-    loop = asyncio.get_running_loop()
-    server = web.Server(
-        gateway.handle,
-        request_factory=make_request,
-        keepalive_timeout=KEEPALIVE_S,
-        handler_cancellation=True,  # else a call goes on after its caller has left
-        access_log=None,
-        logger=http_log,
-    )
+    server = Listener(gateway.handle, gateway.config, asyncio.get_running_loop())
     runner = web.ServerRunner(server, shutdown_timeout=FLUSH_S)
     await runner.setup()
     try:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
+from google.protobuf import field_mask_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from steward_gateway.codec import Codec, Codecs, FieldErrors
+from steward_gateway.codec import MAX_NESTING, Codec, Codecs, FieldErrors
 from steward_gateway.encoding import WRAPPERS
-from steward_gateway.names import accepted_names, is_map, is_money, json_name
+from steward_gateway.names import Style, accepted_names, is_map, is_money, json_name
 
 MAX_QUERY_PARAMETERS = 1000
 HTTP_BODY = "google.api.HttpBody"
+
+# In JSON it is a character like others, which a terminal may be sent; in a path or query it is
+# meant to end somebody's string.
+NUL = "holds the control character U+0000"
 
 TextReader = Callable[[str], Any]
 """Turns the text of a path or query into a JSON value; raises `ValueError` with the fault."""
@@ -27,6 +33,7 @@ _TEXT_IN_JSON = {
     "google.protobuf.Duration",
     "google.protobuf.FieldMask",
 }
+_NULL_IN_JSON = {*WRAPPERS, "google.protobuf.Value"}
 _REAL = {FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT}
 _WHOLE = {
     FieldDescriptor.CPPTYPE_INT32,
@@ -43,6 +50,8 @@ class Binding:
         request: the type that path, query and body fill.
         variables: the fields behind each variable of the path.
         body: "*", the name of a field, or "".
+        patches: whether the method is PATCH, whose body says by what it holds what is to change:
+            an `update_mask` that nobody set names the fields of the body (AIP-134).
     """
 
     def __init__(
@@ -51,6 +60,8 @@ class Binding:
         request: Descriptor,
         variables: tuple[tuple[FieldDescriptor, ...], ...],
         body: str,
+        *,
+        patches: bool = False,
     ) -> None:
         self._codecs = codecs
         self.codec: Codec = codecs.of(request)
@@ -66,7 +77,11 @@ class Binding:
         holder = request if self._body_field is None else self._body_field.message_type
         self.takes_raw_body = bool(body) and holder is not None and holder.full_name == HTTP_BODY
         """Whether the body is bytes of any type instead of JSON."""
+        self._body_may_be_null = holder is not None and holder.full_name in _NULL_IN_JSON
         self._takes_query = body != "*"
+        mask = request.fields_by_name.get("update_mask")
+        is_mask = mask is not None and mask.message_type is field_mask_pb2.FieldMask.DESCRIPTOR
+        self._masked = holder if patches and self._body_field is not None and is_mask else None
 
     def bind(
         self, path_values: list[str], query: str, body: bytes, content_type: str = ""
@@ -78,11 +93,19 @@ class Binding:
             FieldErrors: something does not fit its field, or no field at all.
         """
         tree, raw = self._read_body(body, content_type)
+        # Before the path is set into the tree: what it names is not changed.
+        masked = self._masked
+        paths = _paths(tree.get(self._body_name), masked, self._codecs.style) if masked else []
         faults: dict[str, str] = {}
         if query:
             self._read_query(query, tree, faults)
         for (names, read), text in zip(self._variables, path_values, strict=True):
+            if "\0" in text:
+                faults[".".join(names)] = NUL
+            said = _found(tree, names) if body else None
             _set(tree, names, read, text, faults)
+            if said is not None and said != _found(tree, names):
+                faults[self._in_body(".".join(names))] = "must be as the path says, or left out"
         if faults:
             raise FieldErrors(faults)
         if not self._body_name:
@@ -91,7 +114,10 @@ class Binding:
             try:
                 message = self.codec.decode(tree)
             except FieldErrors as errors:
-                raise FieldErrors(self._as_written(errors.fields)) from None
+                raise FieldErrors(self._as_written(errors.fields), errors.more) from None
+        if paths and not message.HasField("update_mask"):
+            patched: Any = message
+            patched.update_mask.paths.extend(paths)
         if raw is not None:
             holder: Any = (
                 message if self._body_field is None else getattr(message, self._body_field.name)
@@ -108,6 +134,8 @@ class Binding:
             return {}, (body, content_type or "application/octet-stream")
         value = self.codec.parse(body)
         if self._body_name:
+            if value is None and not self._body_may_be_null:
+                raise FieldErrors({"": "must not be null"})
             return {self._body_name: value}, None
         if type(value) is not dict:
             raise FieldErrors({"": "must be an object"})
@@ -115,11 +143,12 @@ class Binding:
 
     def _as_written(self, fields: dict[str, str]) -> dict[str, str]:
         """Name fields inside the body as the body does."""
-        inside = f"{self._body_name}."
-        return {
-            "" if path == self._body_name else path.removeprefix(inside): text
-            for path, text in fields.items()
-        }
+        return {self._in_body(path): text for path, text in fields.items()}
+
+    def _in_body(self, path: str) -> str:
+        if not self._body_name:
+            return path
+        return "" if path == self._body_name else path.removeprefix(f"{self._body_name}.")
 
     def _read_query(self, query: str, tree: dict[str, Any], faults: dict[str, str]) -> None:
         try:
@@ -140,6 +169,9 @@ class Binding:
             fields = self._resolve(name) if self._takes_query else None
             if fields is None:
                 faults[name] = "unknown parameter"
+                continue
+            if "\0" in text:
+                faults[name] = NUL
                 continue
             names = tuple(json_name(field, self._codecs.style) for field in fields)
             if names in self._bound:
@@ -174,10 +206,10 @@ class Binding:
                 return None
             fields.append(field)
             message = field.message_type
-        return tuple(fields) if _may_be_text(fields[-1]) else None
+        return tuple(fields) if may_be_text(fields[-1]) else None
 
 
-def _may_be_text(field: FieldDescriptor) -> bool:
+def may_be_text(field: FieldDescriptor) -> bool:
     if is_map(field):
         return False
     message = field.message_type
@@ -213,9 +245,12 @@ def _whole(text: str) -> int:
 
 
 def _real(text: str) -> float:
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    raise ValueError("must be a number")
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("must be a number")
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("must be a number that fits the field")
+    return number
 
 
 def _truth(text: str) -> bool:
@@ -226,6 +261,24 @@ def _truth(text: str) -> bool:
         case "false" | "0":
             return False
     raise ValueError("must be true or false")
+
+
+def _paths(value: Any, message: Descriptor, style: Style, levels: int = MAX_NESTING) -> list[str]:
+    """The fields that a JSON object gives, by their names in the proto; inner ones with dots."""
+    paths: list[str] = []
+    if type(value) is not dict or not levels:  # what is deeper is refused when it is read
+        return paths
+    fields = {name: field for field in message.fields for name in accepted_names(field, style)}
+    for name, item in value.items():
+        field = fields.get(name)
+        if field is None:  # refused when it is read
+            continue
+        inner = None if field.is_repeated else field.message_type
+        if inner is not None and item and not inner.full_name.startswith("google.protobuf."):
+            paths += [f"{field.name}.{path}" for path in _paths(item, inner, style, levels - 1)]
+        else:
+            paths.append(field.name)
+    return paths
 
 
 def _set(
@@ -260,6 +313,16 @@ def _append(
     holder = _holder(tree, names)
     if holder is not None:
         holder.setdefault(names[-1], []).append(value)
+
+
+def _found(tree: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """What stands at a name; None if nothing does."""
+    value: Any = tree
+    for name in names:
+        if type(value) is not dict:
+            return None
+        value = value.get(name)
+    return value
 
 
 def _holder(tree: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any] | None:

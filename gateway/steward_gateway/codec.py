@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from steward_gateway import json_text, names
 from steward_gateway.contracts import message_class
 from steward_gateway.decoding import Decoders, construct
 from steward_gateway.encoding import Encoders, Unencodable
+from steward_gateway.filling import FAULTS, Filler, Fillers
 from steward_gateway.json_text import BadJson
 from steward_gateway.names import Style
 
@@ -25,18 +27,31 @@ MAX_NESTING = 30
 A level of JSON is up to three levels of protobuf, whose decoders stop at 100.
 """
 
+MAX_FAULTS = 20
+"""As many wrong fields are told at once."""
+MAX_PATH_CHARS = 200
+
 __all__ = ["BadJson", "Codec", "Codecs", "FieldErrors", "Style", "Unencodable"]
 
 
 class FieldErrors(ValueError):
     """JSON that is no such message: what is wrong, by the path of the field.
 
-    A path is as the caller wrote it: `usages[3].cost_usd`; "" is the whole value.
+    A path is as the caller wrote it: `usages[3].cost_usd`; "" is the whole value. Of many faults
+    the first are told, and the number of the others, `more`: an answer must not grow with what a
+    caller gets wrong.
     """
 
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        super().__init__("; ".join(f"{path or 'the body'} {text}" for path, text in fields.items()))
-        self.fields = dict(fields)
+    def __init__(self, fields: Mapping[str, str], more: int = 0) -> None:
+        told = dict(islice(fields.items(), MAX_FAULTS))
+        self.more = more + len(fields) - len(told)
+        self.fields = {_shortened(path): text for path, text in told.items()}
+        texts = [f"{path or 'the body'} {text}" for path, text in self.fields.items()]
+        super().__init__("; ".join([*texts, f"and {self.more} more"] if self.more else texts))
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= MAX_PATH_CHARS else f"{path[:MAX_PATH_CHARS]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +61,15 @@ class Codec:
     Attributes:
         encode: turns a message into what orjson prints; raises `ValueError` for a value that has no
             form in JSON.
-        exact: whether numbers in its text must be read as decimals where a double would not do.
+        parse: turns JSON text into a value that `decode` takes without loss; raises `BadJson`.
     """
 
     descriptor: Descriptor
     message: type[Message]
     encode: Callable[[Message], Any]
-    exact: bool
-    _plain_constructor: bool
+    parse: Callable[[bytes | str], Any]
     _recursive: bool
+    _fill: Filler
     _arguments: Callable[[Any], Any]
     _faults: Callable[[Descriptor, Any], dict[str, str]]
 
@@ -66,21 +81,19 @@ class Codec:
         """
         if self._recursive and _deeper_than(value, MAX_NESTING):
             raise FieldErrors({"": f"is nested deeper than {MAX_NESTING} levels"})
+        message = self.message()
         try:
-            arguments = self._arguments(value)
-            if self._plain_constructor:
-                return self.message(**arguments)
-            return construct(self.descriptor, arguments)
+            self._fill(message, value)
+        except FAULTS:
+            return self._decode_any(value)
+        return message
+
+    def _decode_any(self, value: Any) -> Message:
+        """As `decode`, for what is not of the plain form: nulls, other names, and all faults."""
+        try:
+            return construct(self.descriptor, self._arguments(value))
         except ValueError as fault:
             raise FieldErrors(self._faults(self.descriptor, value) or {"": str(fault)}) from None
-
-    def parse(self, text: bytes | str) -> Any:
-        """Turn JSON text into a value that `decode` takes without loss.
-
-        Raises:
-            BadJson: it is not JSON.
-        """
-        return json_text.parse(text, exact=self.exact)
 
     def from_json(self, text: bytes | str) -> Message:
         """Turn JSON text into a message.
@@ -108,9 +121,10 @@ class Codecs:
 
     def __init__(self, style: Style) -> None:
         self.style = style
-        pool = descriptor_pool.Default()
-        self._encoders = Encoders(style, pool)
-        self._decoders = Decoders(style, pool)
+        self.pool = descriptor_pool.Default()
+        self._encoders = Encoders(style, self.pool)
+        self._decoders = Decoders(style, self.pool)
+        self._fillers = Fillers(style)
         self._made: dict[str, Codec] = {}
 
     def of(self, descriptor: Descriptor) -> Codec:
@@ -121,9 +135,13 @@ class Codecs:
                 descriptor=descriptor,
                 message=message_class(descriptor),
                 encode=self._encoders.of(descriptor),
-                exact=self.style is Style.HOUSE and _holds_money(descriptor),
-                _plain_constructor=not descriptor.full_name.startswith("google.protobuf."),
+                parse=(
+                    json_text.parse_exactly
+                    if self.style is Style.HOUSE and _holds_money(descriptor)
+                    else json_text.parse
+                ),
                 _recursive=_is_recursive(descriptor),
+                _fill=self._fillers.of(descriptor),
                 _arguments=self._decoders.of(descriptor),
                 _faults=self._decoders.faults,
             )

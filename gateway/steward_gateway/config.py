@@ -13,6 +13,8 @@ class GatewayConfig:
     """Larger bodies are 413. The core takes messages of 4 MiB, gRPC's default."""
     max_frame_bytes: int = 1024 * 1024
     """Larger WebSocket frames close the socket with 1009."""
+    head_timeout_s: float = 10
+    """A request whose first line and headers take longer to come is 408."""
     body_timeout_s: float = 60
     """A body that takes longer to come is 408."""
     unary_timeout_s: float = 60
@@ -30,5 +32,12 @@ class GatewayConfig:
     """How long a stream may go on after its socket was closed, to finish what it was sent."""
     drain_grace_s: float = 10
     """How long calls under way may take to end when the gateway stops."""
+    max_connections: int = 10_000
+    """More are told 503 and closed. Fewer where the process may not open that many files."""
+    max_connections_per_address: int | None = None
+    """The same for each address. None behind a proxy, where all callers have one address."""
+    cors_origins: frozenset[str] = frozenset()
+    """Origins whose pages may call from a browser, and open WebSockets, as `cors.parse_origins`
+    gives them. A page of the gateway's own origin always may."""
     access_log: bool = True
     """Whether each request is logged, with its path template; never its query or body."""

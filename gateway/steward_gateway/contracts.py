@@ -30,13 +30,22 @@ class ContractFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
-    """The services of a descriptor set, in the order they are declared."""
+    """The services of a descriptor set, in the order they are declared.
+
+    Attributes:
+        source: where the set is, for what only describes it: names and comments.
+    """
 
     services: tuple[ServiceDescriptor, ...]
+    source: Traversable | bytes = b""
 
     def methods(self) -> Iterator[MethodDescriptor]:
         for service in self.services:
             yield from service.methods
+
+    def descriptor_set(self) -> bytes:
+        """The set itself, read again: nothing that serves calls keeps it."""
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
 
 def load_contracts(descriptor_set: Traversable | bytes | None = None) -> Contracts:
@@ -47,12 +56,13 @@ def load_contracts(descriptor_set: Traversable | bytes | None = None) -> Contrac
     """
     if descriptor_set is None:
         descriptor_set = resources.files("steward") / "descriptors.binpb"
-    if not isinstance(descriptor_set, bytes):
-        if not descriptor_set.is_file():
-            raise ContractFault(f"no descriptor set at {descriptor_set}; compile the protos first")
-        descriptor_set = descriptor_set.read_bytes()
+    read = descriptor_set
+    if not isinstance(read, bytes):
+        if not read.is_file():
+            raise ContractFault(f"no descriptor set at {read}; compile the protos first")
+        read = read.read_bytes()
     try:
-        files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set).file
+        files = descriptor_pb2.FileDescriptorSet.FromString(read).file
     except DecodeError as error:
         raise ContractFault(f"the descriptor set is not one: {error}") from error
     services = []
@@ -62,7 +72,7 @@ def load_contracts(descriptor_set: Traversable | bytes | None = None) -> Contrac
         _import_generated(file.name)
         in_pool = descriptor_pool.Default().FindFileByName(file.name)
         services += [in_pool.services_by_name[service.name] for service in file.service]
-    return Contracts(tuple(services))
+    return Contracts(tuple(services), descriptor_set)
 
 
 def _import_generated(proto: str) -> None:

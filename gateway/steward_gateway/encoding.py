@@ -30,6 +30,7 @@ from steward_gateway.names import (
     real_oneof,
 )
 from steward_gateway.wellknown import (
+    SECOND_TEXTS,
     base64_text,
     camel_case,
     duration_text,
@@ -99,6 +100,8 @@ class Encoders:
             "_float": _house_float if style is Style.HOUSE else _float,
             "_key": _map_key,
             "_sign": math.copysign,
+            "_seconds": SECOND_TEXTS,
+            "_time": timestamp_text,
         }
 
     def of(self, descriptor: Descriptor) -> Encoder:
@@ -137,17 +140,14 @@ class Encoders:
                 always.append(f"  {key}: {self._whole(field, read)},")
             elif field.has_presence:
                 value = self._value(field, read)
-                sometimes.append(f" if has({field.name!r}): d[{key}] = {value}")
+                sometimes.append(f" if m.HasField({field.name!r}): d[{key}] = {value}")
             else:
                 empty_unless = "v"
                 if field.type in _FLOATS and not field.is_repeated:
                     empty_unless = "v or _sign(1.0, v) < 0"  # -0.0 is a value
                 value = self._plural(field, "v")
                 sometimes += [f" v = {read}", f" if {empty_unless}: d[{key}] = {value}"]
-        lines = [f"def {function}(m):", " d = {", *always, " }", *sometimes, " return d"]
-        if any(field.has_presence for field in descriptor.fields):
-            lines.insert(1, " has = m.HasField")
-        return lines
+        return [f"def {function}(m):", " d = {", *always, " }", *sometimes, " return d"]
 
     def _may_be_left_out(self, field: FieldDescriptor) -> bool:
         if self._style is Style.PROTOJSON:
@@ -156,7 +156,7 @@ class Encoders:
 
     def _whole(self, field: FieldDescriptor, read: str) -> str:
         if field.has_presence:
-            return f"{self._value(field, read)} if has({field.name!r}) else None"
+            return f"{self._value(field, read)} if m.HasField({field.name!r}) else None"
         return self._plural(field, read)
 
     def _plural(self, field: FieldDescriptor, read: str) -> str:
@@ -171,6 +171,11 @@ class Encoders:
 
     def _value(self, field: FieldDescriptor, read: str, *, in_dollars: bool = False) -> str:
         if field.message_type is not None:
+            if field.message_type.full_name == "google.protobuf.Timestamp":
+                return (
+                    f"(_seconds[t.seconds] if not (t := {read}).nanos"
+                    " else _time(t.seconds, t.nanos))"
+                )
             return f"{self._name_of(field.message_type)}({read})"
         if field.enum_type is not None:
             return f"{self._words_of(field.enum_type)}[{read}]"
@@ -180,11 +185,11 @@ class Encoders:
             return f"_float({read})"
         if self._style is Style.PROTOJSON:
             if field.type in _INT64:
-                return f"str({read})"
+                return f"f'{{{read}}}'"
             if field.type == FieldDescriptor.TYPE_DOUBLE:
                 return f"_double({read})"
         elif in_dollars or is_money(field):
-            return f"_dollars({read})"
+            return f"(_dollars(n) if (n := {read}) else 0)"
         return read
 
     def _words_of(self, enum: EnumDescriptor) -> str:
@@ -230,8 +235,9 @@ class Encoders:
             case "string_value":
                 return value.string_value
             case "number_value":
-                if math.isfinite(value.number_value):
-                    return value.number_value
+                number = value.number_value
+                if math.isfinite(number):
+                    return int(number) if number.is_integer() and abs(number) < 2**53 else number
                 raise Unencodable("a google.protobuf.Value holds NaN or an infinity")
             case "bool_value":
                 return value.bool_value

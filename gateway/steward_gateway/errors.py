@@ -48,6 +48,14 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class Refused(Exception):
+    """The request ends here, with this refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the caller is sent."""
@@ -76,7 +84,15 @@ _STATUS = {
     Code.UNAUTHENTICATED: 401,
 }
 
+STOPPING = Refusal(
+    Code.UNAVAILABLE,
+    "the gateway is stopping; connect again",
+    retry_after_s=1,
+    headers={"Connection": "close"},
+)
+
 _BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+_NO_MONEY = {_BUDGET_EXCEEDED, "LIMIT_COST_PER_MONTH"}
 _CIRCUIT_OPEN = "CIRCUIT_OPEN"
 
 # Cyborg knows few statuses: an agent that is not there is a bad request, a bad credential 403.
@@ -91,17 +107,22 @@ _IRON_CODES = {
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
+    406: "NOT_ACCEPTABLE",
     408: "REQUEST_TIMEOUT",
     409: "CONFLICT",
+    412: "PRECONDITION_FAILED",
     413: "PAYLOAD_TOO_LARGE",
+    414: "URI_TOO_LONG",
     415: "UNSUPPORTED_MEDIA_TYPE",
     426: "UPGRADE_REQUIRED",
     429: "RATE_LIMITED",
+    431: "HEADERS_TOO_LARGE",
     CLIENT_CLOSED_REQUEST: "CANCELLED",
     500: "INTERNAL_ERROR",
     501: "NOT_IMPLEMENTED",
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
+    505: "HTTP_VERSION_NOT_SUPPORTED",
 }
 
 _IGNITION_ERRORS = {
@@ -111,8 +132,10 @@ _IGNITION_ERRORS = {
     403: "permission_denied",
     404: "not_found",
     405: "method_not_allowed",
+    406: "not_acceptable",
     408: "timeout_error",
     409: "resource_conflict",
+    412: "precondition_failed",
     413: "payload_too_large",
     415: "unsupported_media_type",
     426: "upgrade_required",
@@ -122,6 +145,7 @@ _IGNITION_ERRORS = {
     501: "not_implemented",
     503: "unavailable",
     504: "timeout_error",
+    505: "http_version_not_supported",
 }
 
 # Where Ignition names the thing: playbook_not_found, invalid_path.
@@ -178,7 +202,7 @@ def http_status(refusal: Refusal, dialect: Dialect) -> int:
         return refusal.http
     if dialect == options_pb2.DIALECT_CYBORG:
         return _UNREADABLE_CYBORG if refusal.malformed else _CYBORG_STATUS[refusal.code]
-    if refusal.code is Code.RESOURCE_EXHAUSTED and refusal.reason == _BUDGET_EXCEEDED:
+    if refusal.code is Code.RESOURCE_EXHAUSTED and refusal.reason in _NO_MONEY:
         return 402
     return _STATUS[refusal.code]
 

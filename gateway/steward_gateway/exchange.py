@@ -9,11 +9,14 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
+from google.protobuf.message import Message
 
 from steward_gateway.codec import FieldErrors
 from steward_gateway.transport import Metadata
 
 REQUEST_ID = "X-Request-Id"
+SERVER = {"Server": "Steward"}
+"""In place of aiohttp's, which names its version and Python's."""
 PEER_KEY = "x-steward-peer"
 """Metadata with the caller's address. Made here; a header of that name is never passed on."""
 
@@ -155,6 +158,21 @@ def idempotency_key_of(headers: Mapping[str, str]) -> str:
             {"Idempotency-Key": f"must be up to {MAX_IDEMPOTENCY_KEY_CHARS} printable characters"}
         )
     return key
+
+
+def fill_request_id(message: Message, field_name: str, headers: Mapping[str, str]) -> None:
+    """Let the caller's `Idempotency-Key` stand for a request id that the message does not give.
+
+    Raises:
+        FieldErrors: the header is not of its form.
+    """
+    if field_name and (key := idempotency_key_of(headers)) and not getattr(message, field_name):
+        setattr(message, field_name, key)
+
+
+def plain_media_type(text: str) -> str:
+    """A media type as it may stand in a header; bytes of no known type if it may not."""
+    return text if text and _is_plain(text) else "application/octet-stream"
 
 
 def headers_of(metadata: Metadata) -> dict[str, str]:

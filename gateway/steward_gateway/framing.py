@@ -20,7 +20,15 @@ DATA = "data"
 
 
 @dataclass(frozen=True, slots=True)
-class _Member:
+class Member:
+    """One message that a tagged frame may hold.
+
+    Attributes:
+        key: its field's name in JSON outside of frames.
+        tag: what `type` says.
+        flat: whether its fields stand beside `type`.
+    """
+
     name: str
     key: str
     tag: str
@@ -73,10 +81,15 @@ def build_framing(
     return Framing(read, write)
 
 
-def _members(codecs: Codecs, message: Descriptor, *, flat: bool) -> tuple[str, list[_Member]]:
+def members_of(codecs: Codecs, message: Descriptor, *, flat: bool) -> tuple[str, list[Member]]:
+    """The oneof of a tagged frame: its name, and what it may hold.
+
+    Raises:
+        ContractFault: two members would have one tag, or a field stands in the way of the tag.
+    """
     oneof = next(oneof for oneof in message.oneofs if real_oneof(oneof.fields[0]) is not None)
     members = [
-        _Member(
+        Member(
             name=field.name,
             key=json_name(field, codecs.style),
             tag=_tag(field),
@@ -100,7 +113,7 @@ def _members(codecs: Codecs, message: Descriptor, *, flat: bool) -> tuple[str, l
     return oneof.name, members
 
 
-def _outer_names(codecs: Codecs, message: Descriptor, members: list[_Member]) -> set[str]:
+def _outer_names(codecs: Codecs, message: Descriptor, members: list[Member]) -> set[str]:
     keys = {member.key for member in members}
     return {json_name(field, codecs.style) for field in message.fields} - keys
 
@@ -114,7 +127,7 @@ def _tag(field: FieldDescriptor) -> str:
 def _tagged_writer(
     codecs: Codecs, message: Descriptor, *, flat: bool
 ) -> Callable[[Message], dict[str, Any]]:
-    oneof, listed = _members(codecs, message, flat=flat)
+    oneof, listed = members_of(codecs, message, flat=flat)
     members = {member.name: member for member in listed}
     encode = codecs.of(message).encode
 
@@ -133,7 +146,7 @@ def _tagged_writer(
 
 
 def _tagged_reader(codecs: Codecs, message: Descriptor, *, flat: bool) -> Callable[[str], Message]:
-    _, listed = _members(codecs, message, flat=flat)
+    _, listed = members_of(codecs, message, flat=flat)
     members = {member.tag: member for member in listed}
     allowed = ", ".join(members)
     outer_names = _outer_names(codecs, message, listed)
@@ -164,7 +177,8 @@ def _decode(codec: Codec, tree: Mapping[str, Any], key: str, prefix: str) -> Mes
         return codec.decode(tree)
     except FieldErrors as errors:
         raise FieldErrors(
-            {_as_written(path, key, prefix): text for path, text in errors.fields.items()}
+            {_as_written(path, key, prefix): text for path, text in errors.fields.items()},
+            errors.more,
         ) from None
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from steward_gateway.duplicates import duplicate_key
+
 # Every digit or point becomes "1" and every sign "-", so that a long number or a large exponent is
 # a plain substring: several times quicker than a regular expression.
 _SHAPE = bytes.maketrans(b"0123456789.eE+-", b"11111111111ee--")
@@ -28,11 +30,12 @@ class BadJson(ValueError):
     """The text is not JSON, or not JSON that can be held; says where."""
 
 
-def parse(text: bytes | str, *, exact: bool = False) -> Any:
-    """Read JSON; with `exact`, numbers that a double could not stand for come as `Decimal`.
+def parse(text: bytes | str) -> Any:
+    """Read JSON.
 
     Raises:
-        BadJson: with line and column. NaN, infinities and lone surrogates are not JSON.
+        BadJson: with line and column. NaN, infinities and lone surrogates are not JSON, nor is a
+            key that an object has twice.
     """
     try:
         value = orjson.loads(text)
@@ -40,8 +43,22 @@ def parse(text: bytes | str, *, exact: bool = False) -> Any:
         raise BadJson(
             f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
         ) from None
-    if not exact:
-        return value
+    try:
+        twice = duplicate_key(text, value)
+    except RecursionError:
+        raise BadJson("the body is nested too deeply") from None
+    if twice is not None:
+        raise BadJson(f"the body has the key {twice!r} twice in one object")
+    return value
+
+
+def parse_exactly(text: bytes | str) -> Any:
+    """As `parse`, with `Decimal` for numbers that a double could not stand for.
+
+    Raises:
+        BadJson: as `parse`, or a number has too many digits.
+    """
+    value = parse(text)
     raw = text if isinstance(text, bytes) else text.encode()
     if not _needs_decimals(raw):
         return value

@@ -42,7 +42,7 @@ def nanousd(value: object) -> int:
 
     A float is read by its shortest text. That is the text it came from, if that had at most 15
     significant digits and was no subnormal number: two such decimals never share a double. Longer
-    ones must come as `Decimal`; `json_text.parse` sees to that.
+    ones must come as `Decimal`; `json_text.parse_exactly` sees to that.
 
     Raises:
         NotMoney: no number, more than 9 decimals, or beyond a signed 64-bit count of nano-dollars.

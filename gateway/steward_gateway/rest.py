@@ -4,44 +4,62 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 import structlog
 from aiohttp import web
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from grpc import StatusCode
 
 from steward_gateway import errors
 from steward_gateway.binding import HTTP_BODY, Binding
+from steward_gateway.bodies import JSON, media_type_of, read_body, require_json
 from steward_gateway.codec import Codecs
+from steward_gateway.conditions import (
+    IF_MATCH,
+    LAST_EVENT_ID,
+    position_of,
+    take_if_match,
+    take_last_event,
+    version_of,
+)
 from steward_gateway.config import GatewayConfig
-from steward_gateway.errors import Refusal
+from steward_gateway.cors import Cors
+from steward_gateway.errors import Refusal, Refused
 from steward_gateway.exchange import (
     REQUEST_ID,
+    SERVER,
+    fill_request_id,
     headers_of,
-    idempotency_key_of,
     metadata_of,
+    plain_media_type,
     take_credentials,
     timeout_of,
 )
 from steward_gateway.names import json_name
+from steward_gateway.negotiation import (
+    LEAST_COMPRESSED_BYTES,
+    accepts,
+    compressed,
+    etag_of,
+    is_known,
+    takes_gzip,
+)
 from steward_gateway.routes import Route
 from steward_gateway.transport import Metadata, RpcFailure, Stream, Transport
+from steward_gateway.whole import respond
 
 log = structlog.get_logger(__name__)
 
-JSON = "application/json"
 NDJSON = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
+STREAMED = (EVENT_STREAM, NDJSON, JSON)
 
-
-class Refused(Exception):
-    """The request ends here, with this refusal."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
+COMPRESSED_HERE_BYTES = 65_536
+"""Larger bodies are compressed on a thread, so that others need not wait for it."""
 
 
 class Exchange(NamedTuple):
@@ -76,10 +94,19 @@ class RestRoute:
         self._transport = transport
         self._config = config
         self._stopping = stopping
-        self._binding = Binding(codecs, route.method.input_type, route.variables, route.body)
+        self._binding = Binding(
+            codecs,
+            route.method.input_type,
+            route.variables,
+            route.body,
+            patches=route.verb == "PATCH",
+        )
         self._parameters = {
             json_name(field, codecs.style) for field in route.method.input_type.fields
         }
+        self._is_read = route.verb == "GET" and route.success_status == 200
+        self._changes = route.verb not in ("GET", "HEAD")
+        self._cors = Cors(config.cors_origins) if config.cors_origins else None
         output = route.method.output_type
         if route.response_body:
             field = output.fields_by_name[route.response_body]
@@ -92,64 +119,98 @@ class RestRoute:
 
     async def _serve_unary(self, exchange: Exchange) -> web.StreamResponse:
         headers = exchange.request.headers
+        if not self._raw and not accepts(headers.get("Accept", ""), JSON):
+            raise Refused(_not_acceptable(JSON))
         timeout_s = timeout_of(headers, self._config.unary_timeout_s, self._config.max_timeout_s)
-        message = await self._message(exchange, exchange.query)
-        reply = await self._transport.unary(
-            self.route.full_method,
-            message,
-            metadata=tuple(metadata_of(exchange.request, exchange.request_id)),
-            timeout_s=timeout_s,
-        )
+        message = self._bind(exchange, exchange.query, await self._body(exchange.request))
+        wanted = headers.get(IF_MATCH) if self._changes else None
+        if wanted is not None:
+            take_if_match(message, self.route.if_match, wanted)
+        try:
+            reply = await self._transport.unary(
+                self.route.full_method,
+                message,
+                metadata=tuple(metadata_of(exchange.request, exchange.request_id)),
+                timeout_s=timeout_s,
+            )
+        except RpcFailure as failure:
+            if wanted is None or failure.code is not StatusCode.ABORTED:
+                raise
+            passed = errors.refusal_of(failure, exchange.request_id)
+            told = headers_of(failure.initial_metadata + failure.trailing_metadata)
+            raise Refused(replace(passed, http=412, headers=told)) from None
         shown = headers_of(reply.initial_metadata + reply.trailing_metadata)
         shown[REQUEST_ID] = exchange.request_id
+        version = version_of(reply.message, self.route.etag) if self.route.etag else ""
+        if version:
+            shown["ETag"] = version
         status = self.route.success_status
         if status == 204:
             return web.Response(status=204, headers=shown)
         if self._raw:
             body = self._raw_body(reply.message)
-            shown["Content-Type"] = body.content_type or "application/octet-stream"
+            shown["Content-Type"] = plain_media_type(body.content_type)
             return web.Response(status=status, body=body.data, headers=shown)
         shown["Content-Type"] = JSON
-        return web.Response(
-            status=status, body=orjson.dumps(self._encode(reply.message)), headers=shown
-        )
+        body = orjson.dumps(self._encode(reply.message))
+        if self._is_read:
+            etag = shown["ETag"] = version or etag_of(body)
+            shown["Cache-Control"] = "private, no-cache"  # keep it, but ask whether it holds
+            known = headers.get("If-None-Match")
+            if known is not None and is_known(known, etag):
+                del shown["Content-Type"]
+                return web.Response(status=304, headers=shown)
+        if len(body) >= LEAST_COMPRESSED_BYTES:
+            shown["Vary"] = "Accept-Encoding"
+            if takes_gzip(headers.get("Accept-Encoding", "")):
+                shown["Content-Encoding"] = "gzip"
+                if version:  # RFC 9110 §8.8.3.3: other bytes, so no longer a strong tag
+                    shown["ETag"] = f"W/{version}"
+                body = await _compressed(body)
+        return respond(exchange.request, status, shown, body)
 
     def _raw_body(self, message: Message) -> Any:
         name = self.route.response_body
         return getattr(message, name) if name else message
 
-    async def _message(self, exchange: Exchange, query: str) -> Message:
-        body = b""
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        if not self._binding.takes_body:
+            return b""
+        config = self._config
+        body = await read_body(request, config.max_body_bytes, config.body_timeout_s)
+        if body and not self._binding.takes_raw_body:
+            require_json(request)
+        return body
+
+    def _bind(self, exchange: Exchange, query: str, body: bytes) -> Message:
         request = exchange.request
-        if self._binding.takes_body:
-            body = await read_body(
-                request, self._config.max_body_bytes, self._config.body_timeout_s
-            )
-            if body and not self._binding.takes_raw_body:
-                _require_json(request)
         message = self._binding.bind(
             self.route.template.values(exchange.segments),
             query,
             body,
-            request.headers.get("Content-Type", ""),
+            media_type_of(request) if self._binding.takes_raw_body else "",
         )
-        name = self.route.request_id_field
-        if name and not getattr(message, name) and (key := idempotency_key_of(request.headers)):
-            setattr(message, name, key)
+        fill_request_id(message, self.route.request_id_field, request.headers)
         return message
 
     async def _serve_stream(self, exchange: Exchange) -> web.StreamResponse:
         request = exchange.request
+        if not self._raw and not accepts(request.headers.get("Accept", ""), *STREAMED):
+            raise Refused(_not_acceptable(*STREAMED))
         timeout_s = timeout_of(request.headers, None, self._config.max_timeout_s)
         metadata = metadata_of(request, exchange.request_id)
         query = take_credentials(exchange.query, metadata, self._parameters)
-        message = await self._message(exchange, query)
+        message = self._bind(exchange, query, await self._body(request))
+        after, left_at = self.route.after, request.headers.get(LAST_EVENT_ID)
+        if after is not None and left_at:
+            take_last_event(message, after, left_at)
         call = self._transport.stream(
             self.route.full_method, message, metadata=tuple(metadata), timeout_s=timeout_s
         )
         try:
             accepted = await wait_accepted(call, self._config.accept_timeout_s)
-            events = EVENT_STREAM in request.headers.get("Accept", "")
+            accept = request.headers.get("Accept", "")
+            events = EVENT_STREAM in accept.lower() and accepts(accept, EVENT_STREAM)
             response = web.StreamResponse(
                 status=self.route.success_status,
                 headers={
@@ -158,14 +219,17 @@ class RestRoute:
                     "Content-Type": EVENT_STREAM if events else NDJSON,
                     "Cache-Control": "no-store",
                     "X-Accel-Buffering": "no",
+                    **SERVER,
+                    **(self._cors.headers_for(request.headers) if self._cors else {}),
                 },
             )
             await response.prepare(request)
             if request.method == "HEAD":
                 return response
             frame = _event if events else _line
+            position = self.route.position if events else None
             async with _Heartbeat(response, self._config.heartbeat_s if events else None):
-                await self._relay(call, response, frame, exchange.request_id)
+                await self._relay(call, response, frame, position, exchange.request_id)
             return response
         finally:
             await call.aclose()
@@ -175,15 +239,21 @@ class RestRoute:
         call: Stream,
         response: web.StreamResponse,
         frame: Callable[[Any, str], bytes],
+        position: FieldDescriptor | None,
         request_id: str,
     ) -> None:
         """Write what the call yields; a failure is the last thing written."""
+        name = self.route.response_body
         try:
             async for message in call:
                 if self._raw:
                     await response.write(self._raw_body(message).data)
-                else:
+                elif position is None:
                     await response.write(frame(self._encode(message), ""))
+                else:
+                    shown = getattr(message, name) if name else message
+                    begin = f"id: {at}\n".encode() if (at := position_of(shown, position)) else b""
+                    await response.write(begin + frame(self._encode(message), ""))
         except RpcFailure as failure:
             refusal = errors.refusal_of(failure, request_id)
         except asyncio.CancelledError:
@@ -238,63 +308,17 @@ def _forget(task: asyncio.Future[Metadata]) -> None:
         task.exception()  # told by the stream itself
 
 
-async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) -> bytes:
-    """Read a request's body.
-
-    Raises:
-        Refused: with 413 if it is too large, with 408 if it does not come in time.
-    """
-    if not request.can_read_body:
-        return b""
-    try:
-        if request.content.is_eof():  # small bodies arrive with their head
-            body = request.content.read_nowait()
-            if len(body) > max_bytes:
-                raise web.HTTPRequestEntityTooLarge(max_bytes, len(body))
-            return body
-        length = request.content_length
-        if length is not None and length > max_bytes:
-            raise web.HTTPRequestEntityTooLarge(max_bytes, length)
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        async with asyncio.timeout(timeout_s):
-            return await request.read()
-    except TimeoutError:
-        raise Refused(
-            Refusal(
-                StatusCode.DEADLINE_EXCEEDED,
-                f"the body did not come within {timeout_s} s",
-                http=408,
-                headers={"Connection": "close"},
-            )
-        ) from None
-    except web.HTTPRequestEntityTooLarge:
-        raise Refused(
-            Refusal(
-                StatusCode.RESOURCE_EXHAUSTED,
-                f"the body is larger than {max_bytes} bytes",
-                http=413,
-                headers={"Connection": "close"},
-            )
-        ) from None
+async def _compressed(body: bytes) -> bytes:
+    if len(body) <= COMPRESSED_HERE_BYTES:
+        return compressed(body)
+    return await asyncio.to_thread(compressed, body)
 
 
-def _require_json(request: web.BaseRequest) -> None:
-    content_type = request.headers.get("Content-Type", "")
-    if content_type == JSON:
-        return
-    media_type, _, parameters = content_type.partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    if media_type.strip().lower() == JSON and charset in ("", "charset=utf-8"):
-        return
-    raise Refused(
-        Refusal(
-            StatusCode.INVALID_ARGUMENT,
-            f"the body must be sent as Content-Type: {JSON}",
-            http=415,
-            headers={"Accept": JSON},
-        )
+def _not_acceptable(*produced: str) -> Refusal:
+    return Refusal(
+        StatusCode.INVALID_ARGUMENT,
+        f"the answer is {' or '.join(produced)}, which the Accept header does not let in",
+        http=406,
     )
 
 

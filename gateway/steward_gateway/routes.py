@@ -5,7 +5,7 @@ Every fault of a rule is found here, at start, never while serving.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +22,12 @@ from steward_gateway.contracts import (
     method_rule,
 )
 from steward_gateway.names import is_map, real_oneof
+from steward_gateway.scalars import INTEGER_RANGES
 from steward_gateway.templates import BadTemplate, Template, parse_template
 
 BindingKind = Literal["http", "websocket"]
+
+_STRING = FieldDescriptor.TYPE_STRING
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,10 @@ class Route:
         opening: for a WebSocket, the field of the request stream that is sent first, or "".
         refusal: for a WebSocket, the field of the response that refuses a message, or "".
         request_id_field: the field that takes the `Idempotency-Key`, or "".
+        etag: the fields of the answer that lead to its version, or none.
+        if_match: the field that takes the version of `If-Match`, or None.
+        position: the field of what is shown that says where a stream is, or None.
+        after: the field that takes the `Last-Event-ID`, or None.
     """
 
     method: MethodDescriptor
@@ -55,6 +62,10 @@ class Route:
     opening: str = ""
     refusal: str = ""
     request_id_field: str = ""
+    etag: tuple[FieldDescriptor, ...] = ()
+    if_match: FieldDescriptor | None = None
+    position: FieldDescriptor | None = None
+    after: FieldDescriptor | None = None
 
     @property
     def streams_requests(self) -> bool:
@@ -122,8 +133,13 @@ def _http_route(method: MethodDescriptor, rule: http_pb2.HttpRule) -> Route:
         for variable in variables:
             if variable[0] is body and len(variable) == 1:
                 raise ContractFault(f"{where}: {rule.body!r} is both the body and in the path")
+    shown: Descriptor | None = method.output_type
     if rule.response_body:
-        _top_level(method, method.output_type, "response_body", rule.response_body)
+        answered = _top_level(method, method.output_type, "response_body", rule.response_body)
+        shown = None if answered.is_repeated else answered.message_type
+    ours = method_rule(method)
+    if ours.HasField("resume") and not method.server_streaming:
+        raise ContractFault(f"{where}: `resume` on a method without a stream of responses")
     return Route(
         method=method,
         full_method=where,
@@ -136,6 +152,10 @@ def _http_route(method: MethodDescriptor, rule: http_pb2.HttpRule) -> Route:
         dialect=dialect_of(method),
         success_status=_success_status(method),
         request_id_field=_request_id_field(method),
+        etag=_version_path(method, ours.etag_field),
+        if_match=_position(method, request, "if_match_field", ours.if_match_field),
+        position=_position(method, shown, "resume.id_field", ours.resume.id_field),
+        after=_position(method, request, "resume.after_field", ours.resume.after_field),
     )
 
 
@@ -198,7 +218,7 @@ def _template(
 
 
 def _path_field(
-    where: str, request: Descriptor, field_path: tuple[str, ...]
+    where: str, request: Descriptor, field_path: Sequence[str]
 ) -> tuple[FieldDescriptor, ...]:
     dotted = ".".join(field_path)
     fields: list[FieldDescriptor] = []
@@ -214,6 +234,33 @@ def _path_field(
     if message is not None and not message.full_name.startswith("google.protobuf."):
         raise ContractFault(f"{where} names {dotted!r}, which is a message")
     return tuple(fields)
+
+
+def _version_path(method: MethodDescriptor, path: str) -> tuple[FieldDescriptor, ...]:
+    if not path:
+        return ()
+    fields = _path_field(f"{full_method(method)}: etag_field", method.output_type, path.split("."))
+    _told_in_a_header(method, "etag_field", fields[-1])
+    return fields
+
+
+def _position(
+    method: MethodDescriptor, message: Descriptor | None, option: str, name: str
+) -> FieldDescriptor | None:
+    if not name:
+        return None
+    if message is None:
+        raise ContractFault(f"{full_method(method)}: {option} where no message is shown")
+    field = _top_level(method, message, option, name)
+    _told_in_a_header(method, option, field)
+    return field
+
+
+def _told_in_a_header(method: MethodDescriptor, option: str, field: FieldDescriptor) -> None:
+    if field.is_repeated or (field.type not in INTEGER_RANGES and field.type != _STRING):
+        raise ContractFault(
+            f"{full_method(method)}: {option} {field.name!r} is no text or whole number"
+        )
 
 
 def _top_level(

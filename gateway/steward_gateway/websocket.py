@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 import orjson
 import structlog
@@ -18,9 +19,11 @@ from steward_gateway.binding import Binding
 from steward_gateway.codec import BadJson, Codecs, FieldErrors
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import message_class, type_of
+from steward_gateway.cors import Cors
 from steward_gateway.errors import Refusal
 from steward_gateway.exchange import (
     REQUEST_ID,
+    SERVER,
     headers_of,
     metadata_of,
     take_credentials,
@@ -28,6 +31,7 @@ from steward_gateway.exchange import (
     timeout_of,
 )
 from steward_gateway.framing import build_framing
+from steward_gateway.handshake import check_handshake
 from steward_gateway.names import json_name
 from steward_gateway.rest import Exchange, wait_accepted
 from steward_gateway.routes import Route
@@ -41,12 +45,53 @@ CLOSE_CODE_BASE = 4000
 """A socket that ends with a gRPC status closes with this plus the status's number."""
 CLOSE_HANDSHAKE_S = 2.0
 """How long a caller may take to answer a close before the connection is cut."""
+MAX_UNSENT_BYTES = 32_768
+"""Of a socket, before its writer waits; the socket itself is let wait beyond 64 KiB."""
+MAX_FRAMES = 64
+"""Kept at once by a route: what readers of one stream differ by."""
 MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, two are the code
 
 
-def is_upgrade(request: web.BaseRequest) -> bool:
-    """Whether the request asks for a WebSocket."""
-    return "websocket" in request.headers.get("Upgrade", "").lower()
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A text and, made once for all its readers, the bytes of its frame."""
+
+    text: str
+    data: bytes
+
+    @classmethod
+    def of(cls, text: str) -> Frame:
+        payload = text.encode()
+        size = len(payload)
+        # RFC 6455 §5.2: final, text, not masked; a server never masks.
+        if size < 126:
+            head = bytes((0x81, size))
+        elif size < 2**16:
+            head = b"\x81\x7e" + size.to_bytes(2)
+        else:
+            head = b"\x81\x7f" + size.to_bytes(8)
+        return cls(text, head + payload)
+
+
+class Frames:
+    """The frames of messages that were written last, by the very message.
+
+    A core in the same process hands one message to all who are to have it.
+    """
+
+    def __init__(self, write: Callable[[Message], str]) -> None:
+        self._write = write
+        self._kept: dict[int, tuple[Message, Frame]] = {}
+
+    def of(self, message: Message) -> Frame:
+        """The frame of a message; raises `ValueError` for a value that has no form in JSON."""
+        # While a message is kept, no other can have its id.
+        kept = self._kept.get(id(message))
+        if kept is None:
+            if len(self._kept) >= MAX_FRAMES:
+                del self._kept[next(iter(self._kept))]
+            kept = self._kept[id(message)] = (message, Frame.of(self._write(message)))
+        return kept[1]
 
 
 class WebSocketRoute:
@@ -64,6 +109,7 @@ class WebSocketRoute:
         self.route = route
         self._transport = transport
         self.config = config
+        self._cors = Cors(config.cors_origins)
         self._sessions = sessions
         method = route.method
         self._request_class = message_class(method.input_type)
@@ -79,15 +125,17 @@ class WebSocketRoute:
             response=method.output_type,
             response_body=route.response_body,
         )
+        self.frames = Frames(self.framing.write)
 
     async def serve(self, exchange: Exchange) -> web.StreamResponse:
         """Start the call, upgrade once it is accepted, then carry frames until either side ends.
 
         Raises:
-            FieldErrors, BadPath: the query or path is refused.
+            FieldErrors, BadPath, Refused: the query, the path or the handshake is refused.
             RpcFailure: the core refuses the call; the caller gets a plain HTTP answer.
         """
         request = exchange.request
+        check_handshake(request, self._cors)
         timeout_s = timeout_of(request.headers, None, self.config.max_timeout_s)
         metadata = metadata_of(request, exchange.request_id)
         protocols = take_protocol_credential(request.headers, metadata)
@@ -114,12 +162,14 @@ class WebSocketRoute:
                 protocols=protocols,
                 compress=False,
             )
-            socket.headers.update({**headers_of(accepted), REQUEST_ID: exchange.request_id})
+            socket.headers.update(
+                {**headers_of(accepted), REQUEST_ID: exchange.request_id, **SERVER}
+            )
             await socket.prepare(request)
         except BaseException:
             await call.aclose()
             raise
-        session = _Session(self, call, socket, requests, exchange.request_id)
+        session = _Session(self, call, socket, requests, exchange)
         task = asyncio.create_task(session.run(), name=f"websocket {exchange.request_id}")
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
@@ -187,13 +237,14 @@ class _Session:
         call: Stream,
         socket: web.WebSocketResponse,
         requests: _Requests | None,
-        request_id: str,
+        exchange: Exchange,
     ) -> None:
         self._route = route
         self._call = call
         self._socket = socket
+        self._transport = exchange.request.transport
         self._requests = requests
-        self._request_id = request_id
+        self._request_id = exchange.request_id
         self.connection_lost = asyncio.Event()
 
     async def run(self) -> None:
@@ -271,7 +322,7 @@ class _Session:
 
     async def _write(self) -> tuple[int, bytes]:
         """Send what the call yields; gives the code and reason to close with."""
-        write = self._route.framing.write
+        frames = self._route.frames
         refused = self._route.route.refusal
         try:
             async for message in self._call:
@@ -279,13 +330,26 @@ class _Session:
                     failure = _failure_of(getattr(message, refused))
                     await self._send_refusal(errors.refusal_of(failure, self._request_id))
                 else:
-                    await self._send(write(message))
+                    await self._send_frame(frames.of(message))
         except RpcFailure as failure:
             return self._close_of(errors.refusal_of(failure, self._request_id))
         except Exception:
             log.exception("gateway.stream_failed", **self._facts())
             return self._close_of(errors.internal(self._request_id))
         return WSCloseCode.OK, b""
+
+    async def _send_frame(self, frame: Frame) -> None:
+        """Write a frame as it is; a reader that is behind is waited for by the slower way."""
+        transport = self._transport
+        if (
+            transport is None
+            or self._socket.closed
+            or transport.is_closing()
+            or transport.get_write_buffer_size() > MAX_UNSENT_BYTES
+        ):
+            await self._send(frame.text)
+        else:
+            transport.write(frame.data)
 
     async def _send(self, text: str) -> None:
         """Send a frame, waiting while the reader is behind; into nothing once it has gone."""
@@ -311,13 +375,3 @@ def _failure_of(status: status_pb2.Status) -> RpcFailure:
 
 def _shortened(reason: str) -> bytes:
     return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
-
-
-def upgrade_required() -> Refusal:
-    """What a plain request to a WebSocket's path is told."""
-    return Refusal(
-        StatusCode.FAILED_PRECONDITION,
-        "this path is a WebSocket; connect with an upgrade",
-        http=426,
-        headers={"Upgrade": "websocket", "Connection": "Upgrade"},
-    )

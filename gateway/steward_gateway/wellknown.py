@@ -28,9 +28,20 @@ class Unreadable(ValueError):
     """The text is not of the form it must have; says which form that is."""
 
 
-@lru_cache(maxsize=1024)  # times in one answer, and in answers to many readers, repeat
-def _to_the_second(seconds: int) -> str:
-    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
+class _Seconds(dict[int, str]):
+    """Times to the second, which repeat in one answer and in answers to many readers."""
+
+    def __missing__(self, seconds: int) -> str:
+        if not MIN_TIMESTAMP_S <= seconds <= MAX_TIMESTAMP_S:
+            raise ValueError(f"no such time: {seconds} s after 1970")
+        if len(self) >= 1_024:
+            self.clear()
+        text = self[seconds] = (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19] + "Z"
+        return text
+
+
+SECOND_TEXTS = _Seconds()
+"""The RFC 3339 text of a time that is a whole number of seconds; ValueError if it has none."""
 
 
 def _fraction(nanos: int) -> str:
@@ -47,11 +58,12 @@ def timestamp_text(seconds: int, nanos: int) -> str:
     Raises:
         ValueError: outside the years 1 to 9999, or nanos outside 0 to 999,999,999.
     """
-    if not MIN_TIMESTAMP_S <= seconds <= MAX_TIMESTAMP_S or not 0 <= nanos <= 999_999_999:
-        raise ValueError(f"no such time: {seconds} s, {nanos} ns after 1970")
+    text = SECOND_TEXTS[seconds]
     if not nanos:
-        return _to_the_second(seconds) + "Z"
-    return _to_the_second(seconds) + _fraction(nanos) + "Z"
+        return text
+    if not 0 < nanos <= 999_999_999:
+        raise ValueError(f"no such time: {seconds} s, {nanos} ns after 1970")
+    return f"{text[:-1]}{_fraction(nanos)}Z"
 
 
 def read_timestamp(text: object) -> dict[str, int]:
@@ -65,7 +77,7 @@ def read_timestamp(text: object) -> dict[str, int]:
     second = text[17:19]
     if not second.isdigit() or second > "59":
         raise Unreadable(_NO_TIME)
-    seconds = _read_minute(text[:17]) + int(second)
+    seconds = read_minute(text[:17]) + int(second)
     nanos = 0
     if text[19:] != "Z":
         offset_s, nanos = _read_tail(text[19:])
@@ -76,7 +88,12 @@ def read_timestamp(text: object) -> dict[str, int]:
 
 
 @lru_cache(maxsize=1024)  # what is reported happened lately
-def _read_minute(text: str) -> int:
+def read_minute(text: str) -> int:
+    """Read "2026-11-21T09:30:" into seconds since 1970.
+
+    Raises:
+        Unreadable: not of that form, or no such day or hour.
+    """
     found = _TO_THE_MINUTE.fullmatch(text)
     if found is None:
         raise Unreadable(_NO_TIME)

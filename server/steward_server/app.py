@@ -12,25 +12,44 @@ from typing import Any
 import structlog
 from grpc_interceptor.server import AsyncServerInterceptor
 
+from steward.audit.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
 from steward.budget.v1.budget_pb2 import ReportRequest
 from steward.budget.v1.budget_pb2_grpc import add_BudgetServiceServicer_to_server
 from steward.budget.v1.prices_pb2_grpc import add_PriceServiceServicer_to_server
+from steward.budget.v1.provider_key_pb2_grpc import add_ProviderKeyServiceServicer_to_server
 from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
-from steward.gateway.v1 import options_pb2 as options
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
-from steward_server import agents, auth, projects, providers, tokens
+from steward_server import (
+    agents,
+    alerts,
+    analytics,
+    api_keys,
+    auth,
+    limits,
+    projects,
+    providers,
+    requests,
+    tokens,
+)
 from steward_server.agents.directory import Directory
+from steward_server.analytics.rollups import Rollups, Tidier, catch_up, oldest_hour
+from steward_server.api_keys.room import ApiKeys
+from steward_server.audit.service import AuditService
 from steward_server.auth.administrator import ensure_first_administrator
 from steward_server.auth.authenticator import Credentials, check_static_token
 from steward_server.auth.passwords import Passwords
 from steward_server.auth.people import People
 from steward_server.auth.tasks import keep_sweeping
+from steward_server.budget import allocations
 from steward_server.budget.desk import Desk
 from steward_server.budget.price_service import PriceService
 from steward_server.budget.pricing import PriceBook
+from steward_server.budget.provider_keys import ProviderKeyService
+from steward_server.budget.receipts import Receipts
 from steward_server.budget.room import BudgetRoom
 from steward_server.budget.service import BudgetService
+from steward_server.budget.store import leased_by_agent
 from steward_server.budget.tasks import Auditor, sweep_forever
 from steward_server.budget.teller import Teller
 from steward_server.calls import Call
@@ -47,11 +66,13 @@ from steward_server.interceptors.authorization import Authorization
 from steward_server.interceptors.errors import Errors
 from steward_server.interceptors.idempotency import Idempotency, applies
 from steward_server.interceptors.metrics import Metrics
-from steward_server.interceptors.rate_limit import RateLimit, logins
+from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.interceptors.request_id import RequestId
+from steward_server.limits.book import LimitBook
 from steward_server.observation import Observation
 from steward_server.projects.room import ProjectRoom
 from steward_server.providers.room import Providers
+from steward_server.rates import Rates
 from steward_server.settings import Settings
 from steward_server.system.service import SystemService
 from steward_server.tls import check_bind
@@ -67,10 +88,15 @@ ROOMS = [
         "audit",
         "auth",
         "tokens",
+        "api_keys",
         "agents",
         "projects",
         "providers",
+        "limits",
         "budget",
+        "alerts",
+        "requests",
+        "analytics",
         "idempotency",
     )
 ]
@@ -114,6 +140,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         stack.push_async_callback(database.close)
         for name in await migrate(database, ROOMS):
             log.info("database.migrated", migration=name)
+        since_hour = oldest_hour(clock(), settings.analytics.trace_retention_us)
+        if counted := await catch_up(database, since_hour):
+            log.info("analytics.caught_up", entry_count=counted)
         key_file = config.master_key_file or config.data_dir / "master.key"
         vault = Vault.open(key_file, create=config.master_key_file is None)
         observation = Observation()
@@ -121,9 +150,13 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         hub = Hub(database)
 
         # The rooms, in the order they need each other.
-        desk = Desk(settings.budget.policy())
         directory = await Directory.load(database)
+        limit_book = LimitBook(directory, leased_by_agent)
+        desk = Desk(settings.budget.policy(), limit_book)
         token_room = Tokens(database, streams, directory, desk, clock)
+        key_room = ApiKeys(
+            database, streams, People(), max_per_user=settings.api_keys.max_per_user, clock=clock
+        )
         provider_room = Providers(database, vault, directory, clock)
         project_room = ProjectRoom(database, desk, directory, clock)
         passwords = Passwords(
@@ -134,9 +167,27 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         prices = PriceBook(database)
         await prices.start(clock())
         publisher = Publisher(database, directory, clock)
-        teller = Teller(database, directory, desk.policy, clock)
+        teller = Teller(database, directory, desk.policy, clock, [Rollups(), limit_book])
+        alert_room = alerts.open_room(
+            database,
+            vault=vault,
+            journal=hub,
+            registry=observation.registry,
+            config=settings.alerts,
+            clock=clock,
+        )
         budget = BudgetRoom(
-            database, desk, teller, prices, provider_room, directory, publisher, hub, clock
+            database,
+            desk,
+            teller,
+            prices,
+            provider_room,
+            directory,
+            publisher,
+            hub,
+            clock,
+            limit_book,
+            alert_room.alarm,
         )
         auditor = Auditor(database, clock, observation.registry)
         await auditor.audit()
@@ -146,25 +197,27 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         credentials = Credentials(
             sessions=sessions,
             tokens=token_room,
+            keys=key_room,
             people=database,
             static_token=config.static_token,
             local_single_user=config.local_single_user,
         )
 
-        login_window = logins(settings.auth.logins_per_minute)
+        rates = Rates(settings.rates, logins_per_minute=settings.auth.logins_per_minute)
 
         def interceptors(signature: Signature) -> Sequence[AsyncServerInterceptor]:
             """The links of one method, outermost first."""
             name, rule = signature.name, signature.rule
+            rate_limit = RateLimit(rates.of(rule.rate_category), clock)
             links: list[AsyncServerInterceptor] = [
                 RequestId(),
                 Metrics(signature, observation.rpcs.of(name), observation.open_streams),
                 Errors(signature),
-                Authentication(signature, credentials, streams),
-                Authorization(rule),
+                Authentication(signature, credentials, streams, rate_limit),
             ]
-            if rule.rate_category == options.RATE_CATEGORY_LOGIN:
-                links.append(RateLimit(login_window, clock))
+            if rate_limit.is_needed:
+                links.append(rate_limit)
+            links.append(Authorization(rule))
             if applies(rule):
                 links.append(Idempotency(name, rule, answers))
             return links
@@ -176,9 +229,24 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             sessions=sessions,
             passwords=passwords,
             config=settings.auth,
+            belongings=(directory,),
+            on_rights_changed=(key_room.drop_of,),
             clock=clock,
         )
+        add_AuditServiceServicer_to_server(AuditService(database), methods)
         tokens.register(methods, tokens=token_room, clock=clock)
+        api_keys.register(methods, keys=key_room)
+        people = People()
+        request_room = requests.register(
+            methods,
+            database,
+            agents=directory,
+            people=people,
+            purse=desk,
+            allocations=allocations,
+            config=settings.requests,
+            clock=clock,
+        )
         agents.register(
             methods,
             database,
@@ -186,8 +254,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             purse=desk,
             tokens=token_room,
             providers=provider_room,
-            people=People(),
+            people=people,
             projects=project_room,
+            requests=request_room,
             config=settings.agents,
             clock=clock,
         )
@@ -195,6 +264,24 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         providers.register(methods, providers=provider_room, development=development)
         add_BudgetServiceServicer_to_server(BudgetService(budget), methods)
         add_PriceServiceServicer_to_server(PriceService(prices, clock), methods)
+        provider_keys = ProviderKeyService(database, provider_room, directory, clock)
+        add_ProviderKeyServiceServicer_to_server(provider_keys, methods)
+        limit_room = limits.register(
+            methods, database, book=limit_book, purse=desk, people=People(), clock=clock
+        )
+        await limit_room.start()
+        alerts.register(methods, alerts=alert_room)
+        analytics.register(
+            methods,
+            database,
+            agents=directory,
+            purse=desk,
+            ledger=Receipts(),
+            providers=provider_room,
+            config=settings.analytics,
+            clock=clock,
+        )
+        tidier = Tidier(database, clock, settings.analytics.trace_retention_us)
 
         async def report(call: Call, told: CostUpdate) -> None:
             await budget.report(call, _report_of(told))
@@ -210,18 +297,22 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         add_SystemServiceServicer_to_server(system, methods)
 
+        last_uses = [room.last_use for room in (token_room, key_room, provider_room)]
         background = [
             hub.run(),
             sweep_forever(database, desk, clock, settings.budget.sweep_interval_s),
             auditor.run(settings.budget.audit_interval_s),
             keep_sweeping(database, settings.auth.sweep_interval_s, clock),
+            limit_room.keep_sweeping(settings.limits.sweep_interval_s),
+            alert_room.tail.run(),
+            alert_room.courier.run(),
+            tidier.keep_tidying(settings.analytics.tidy_interval_s),
             answers.keep_sweeping(settings.idempotency.sweep_interval_s),
-            token_room.last_use.keep_writing(settings.tokens.last_use_interval_s),
-            provider_room.last_use.keep_writing(settings.tokens.last_use_interval_s),
+            *(each.keep_writing(settings.tokens.last_use_interval_s) for each in last_uses),
         ]
         await stack.enter_async_context(_in_background(background))
-        stack.push_async_callback(token_room.last_use.write)
-        stack.push_async_callback(provider_room.last_use.write)
+        for each in last_uses:
+            stack.push_async_callback(each.write)
 
         ports = await stack.enter_async_context(
             open_doors(

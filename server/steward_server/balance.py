@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_BUDGET_NANOUSD = 1_000_000 * 1_000_000_000
+"""Of one agent."""
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetTerms:

@@ -56,12 +56,15 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         """As log lines name it."""
         self.agent_id = ""
         """Of the agent it is about, for the log."""
+        self.initial: Metadata = ()
+        """What a stream is told when it is let in, before anything of the servicer's."""
         self.trailing: list[tuple[str, str | bytes]] = []
         self._metadata = tuple(metadata)
         self._peer = peer
         self._deadline_s = deadline_s
+        self.sent: Metadata | None = None
+        """What was sent ahead of the answer; None as long as nothing was."""
         self._send_initial = send_initial
-        self._initial_sent = False
         self._code: Any = None
         self._details = ""
 
@@ -73,6 +76,10 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         scheme, _, credential = self.metadata.get("authorization", "").partition(" ")
         found = scheme.lower() == "bearer" and credential.startswith("ic_")
         return credential if found else ""
+
+    def came_from(self, peer: str) -> None:
+        """Say where the caller is, for a door that learns it from the metadata."""
+        self._peer = peer
 
     # What grpc promises a servicer.
 
@@ -89,9 +96,10 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         return max(0.0, self._deadline_s - time.monotonic())
 
     async def send_initial_metadata(self, initial_metadata: Any = ()) -> None:
-        if self._send_initial is not None and not self._initial_sent:
-            self._initial_sent = True
-            await self._send_initial(initial_metadata)
+        if self.sent is None:
+            self.sent = (*self.initial, *initial_metadata)
+            if self._send_initial is not None:
+                await self._send_initial(self.sent)
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         self.trailing = list(trailing_metadata)

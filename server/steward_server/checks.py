@@ -10,6 +10,7 @@ from typing import Self
 from steward_server.errors import InvalidArgument
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BREAKS = str.maketrans("\n\r\t", "   ")
 
 
 class Checks:
@@ -46,6 +47,15 @@ class Checks:
             self.add(field, f"has {len(value)} characters; at most {most} are allowed")
         elif found := CONTROL.search(value):
             self.add(field, f"holds the control character U+{ord(found[0]):04X}")
+
+    def prose(self, field: str, value: str, least: int, most: int) -> str:
+        """Sentences of `least` to `most` characters without the white space around them.
+
+        Lines may break and tabs stand in it; other control characters may not.
+        """
+        told = value.strip()
+        self.text(field, told.translate(_BREAKS), least, most)
+        return told
 
     def between(self, field: str, value: int, least: int, most: int) -> None:
         """A number from `least` to `most`, both included."""

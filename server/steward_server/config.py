@@ -102,6 +102,22 @@ class ServerConfig:
     log_level: str = setting(
         "info", "Least severe level logged.", choices=("debug", "info", "warning", "error")
     )
+    cors_origins: str = setting(
+        "",
+        "Origins whose pages may call the gateway from a browser, separated by commas; `*` is any.",
+    )
+    max_connections: int = setting(
+        10_000,
+        "Connections to the HTTP port at a time; more are answered 503. Fewer where the process "
+        "may not open that many files.",
+        minimum=1,
+    )
+    max_connections_per_address: int | None = setting(
+        None, "The same for each address; leave it unset behind a proxy.", minimum=1
+    )
+    head_timeout_s: float = setting(
+        10.0, "How long the headers of a request may take to come, in seconds.", minimum=0.1
+    )
     drain_s: float = setting(
         5.0, "How long calls under way may go on when the server stops, in seconds.", minimum=0
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -131,12 +132,8 @@ def _innermost(handler: Any) -> Open:
 
 
 def _link(interceptor: AsyncServerInterceptor, following: Open, name: str) -> Open:
-    intercept = interceptor.intercept
-
-    def link(request: Any, call: Call) -> Awaitable[Any]:
-        return intercept(following, request, call, name)
-
-    return link
+    # Called as `intercept(following, request, call, method_name=name)`, without a frame of its own.
+    return partial(interceptor.intercept, following, method_name=name)
 
 
 # The grpc door.

@@ -13,7 +13,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from steward_gateway.app import Observe, RunningGateway, build_app, serve_gateway
 from steward_gateway.config import GatewayConfig
-from steward_server.config import ServerConfig
+from steward_gateway.cors import parse_origins
+from steward_server.config import BadSetting, ServerConfig
 from steward_server.dispatch import Dispatcher
 from steward_server.in_process import InProcess
 from steward_server.interceptors.authentication import LiveStreams
@@ -58,14 +59,25 @@ async def open_doors(
     At the end of the block streams are told to connect again, and calls under way may end.
 
     Raises:
-        BadSetting: the TLS files cannot be used.
+        BadSetting: the TLS files cannot be used, or an origin is none.
         OSError: a port cannot be listened on.
     """
+    try:
+        origins = parse_origins(config.cors_origins)
+    except ValueError as error:
+        raise BadSetting(f"STEWARD_CORS_ORIGINS: {error}") from None
     # Before gRPC sees the files: of what is wrong with them it says nothing.
     ssl_context = http_context(config)
     server, health_servicer, grpc_port = await _start_grpc(config, methods)
     try:
-        gateway_config = GatewayConfig(drain_grace_s=config.drain_s, heartbeat_s=heartbeat_s)
+        gateway_config = GatewayConfig(
+            drain_grace_s=config.drain_s,
+            heartbeat_s=heartbeat_s,
+            cors_origins=origins,
+            max_connections=config.max_connections,
+            max_connections_per_address=config.max_connections_per_address,
+            head_timeout_s=config.head_timeout_s,
+        )
         app = build_app(InProcess(methods), config=gateway_config, observe=observe)
         try:
             gateway = await serve_gateway(

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from steward_server.agents.config import AgentsConfig
+from steward_server.alerts.config import AlertsConfig
+from steward_server.analytics.config import AnalyticsConfig
+from steward_server.api_keys.config import ApiKeysConfig
 from steward_server.auth.config import AuthConfig
 from steward_server.budget.config import BudgetConfig
 from steward_server.config import (
@@ -28,6 +31,9 @@ from steward_server.config import (
 )
 from steward_server.events.config import EventsConfig
 from steward_server.idempotency.config import IdempotencyConfig
+from steward_server.limits.config import LimitsConfig
+from steward_server.rates import RatesConfig
+from steward_server.requests.config import RequestsConfig
 from steward_server.tokens.config import TokensConfig
 
 FILE_VARIABLE = "STEWARD_CONFIG"
@@ -37,15 +43,22 @@ SECTIONS: dict[str, type[Any]] = {
     "server": ServerConfig,
     "auth": AuthConfig,
     "tokens": TokensConfig,
+    "api_keys": ApiKeysConfig,
+    "rates": RatesConfig,
     "agents": AgentsConfig,
     "budget": BudgetConfig,
+    "requests": RequestsConfig,
     "events": EventsConfig,
+    "limits": LimitsConfig,
+    "alerts": AlertsConfig,
+    "analytics": AnalyticsConfig,
     "idempotency": IdempotencyConfig,
 }
 
 CLIENT_VARIABLES = frozenset(
     {
         "STEWARD_SERVER",
+        "STEWARD_API_KEY",
         "STEWARD_IC_TOKEN",
         "STEWARD_CA_FILE",
         "STEWARD_STATE_DIR",
@@ -68,9 +81,15 @@ class Settings:
     server: ServerConfig = field(default_factory=ServerConfig)
     auth: AuthConfig = field(default_factory=AuthConfig)
     tokens: TokensConfig = field(default_factory=TokensConfig)
+    api_keys: ApiKeysConfig = field(default_factory=ApiKeysConfig)
+    rates: RatesConfig = field(default_factory=RatesConfig)
     agents: AgentsConfig = field(default_factory=AgentsConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    requests: RequestsConfig = field(default_factory=RequestsConfig)
     events: EventsConfig = field(default_factory=EventsConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    analytics: AnalyticsConfig = field(default_factory=AnalyticsConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

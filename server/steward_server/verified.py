@@ -1,6 +1,7 @@
 """Credentials found good, kept in memory so that a call costs a look-up and not a signature check.
 
-They are kept by the hash of their text, until they expire or their id is forgotten.
+They are kept by the hash of their text, until they expire, or their id or whom they stand for is
+forgotten.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Verified:
         self._most = most
         self._kept: OrderedDict[bytes, Principal] = OrderedDict()
         self._hashes: defaultdict[str, set[bytes]] = defaultdict(set)
+        """By the id of the credential, and by whom it stands for."""
         self._forgotten_count = 0
 
     async def find(
@@ -50,20 +52,28 @@ class Verified:
                 return principal
         raise Unavailable("credentials are changing too fast to check yours; try again")
 
-    def forget(self, credentials: Iterable[str]) -> None:
-        """Have these credentials, by id, looked up again when they are used next."""
+    def forget(self, names: Iterable[str]) -> None:
+        """Have credentials looked up again when they are used next.
+
+        A name is the id of a credential, or of the user or agent that any number of them stand for.
+        """
         self._forgotten_count += 1
-        for credential in credentials:
-            for text_hash in self._hashes.pop(credential, ()):
-                self._kept.pop(text_hash, None)
+        for name in names:
+            for text_hash in list(self._hashes.get(name, ())):
+                self._drop(text_hash)
 
     def _keep(self, text_hash: bytes, principal: Principal) -> None:
         self._kept[text_hash] = principal
         self._kept.move_to_end(text_hash)
-        self._hashes[principal.credential].add(text_hash)
+        for name in (principal.credential, principal.subject):
+            self._hashes[name].add(text_hash)
         while len(self._kept) > self._most:
-            oldest_hash, oldest = self._kept.popitem(last=False)
-            hashes = self._hashes[oldest.credential]
-            hashes.discard(oldest_hash)
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, text_hash: bytes) -> None:
+        principal = self._kept.pop(text_hash)
+        for name in (principal.credential, principal.subject):
+            hashes = self._hashes[name]
+            hashes.discard(text_hash)
             if not hashes:
-                del self._hashes[oldest.credential]
+                del self._hashes[name]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from google.protobuf import json_format
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 
 from steward.agents.v1 import agents_pb2
 from steward.system.v1 import system_pb2
@@ -18,7 +18,34 @@ REPEATS = 15
 LOOPS = 2_000
 
 
-def small() -> Any:
+def flat() -> Any:
+    """Six fields, all set: texts, numbers and a truth."""
+    kind = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="flat.proto", package="flat", syntax="proto3")
+    declared = file.message_type.add(name="Flat")
+    fields = {
+        "id": kind.TYPE_STRING,
+        "agent_id": kind.TYPE_STRING,
+        "tokens": kind.TYPE_INT64,
+        "attempt": kind.TYPE_INT32,
+        "seconds": kind.TYPE_DOUBLE,
+        "done": kind.TYPE_BOOL,
+    }
+    for number, (name, type_) in enumerate(fields.items(), 1):
+        declared.field.add(name=name, number=number, type=type_, label=kind.LABEL_OPTIONAL)
+    pool = descriptor_pool.Default()
+    described = pool.AddSerializedFile(file.SerializeToString()).message_types_by_name["Flat"]
+    return message_factory.GetMessageClass(described)(
+        id="call_6c5a3d1e6f0e",
+        agent_id="agent_8e90305f2f",
+        tokens=1_020,
+        attempt=2,
+        seconds=0.734,
+        done=True,
+    )
+
+
+def timed() -> Any:
     """Six fields, all set: a truth, a time, numbers and one amount of money."""
     audit = system_pb2.LedgerAudit(
         balanced=True,
@@ -65,9 +92,13 @@ def time_us(call: Callable[[], object]) -> float:
 
 
 async def measure() -> list[Figure]:
-    """How many times quicker than json_format, canonical and in the house style."""
+    """How many times quicker than json_format: in the style that is served, and canonical."""
     figures = []
-    for name, message in (("6 fields", small()), ("30 nested fields", nested())):
+    for name, must, message in (
+        ("6 fields", 8, flat()),
+        ("6 fields with a time and money", None, timed()),
+        ("30 nested fields", 4, nested()),
+    ):
         canonical = Codecs(Style.PROTOJSON).of(message.DESCRIPTOR)
         house = Codecs(Style.HOUSE).of(message.DESCRIPTOR)
         text, house_text = canonical.to_json(message), house.to_json(message)
@@ -89,9 +120,10 @@ async def measure() -> list[Figure]:
             figures.append(
                 Figure(
                     f"codec, {name}, {direction}",
-                    base_us / canonical_us,
+                    base_us / house_us,
                     "x",
-                    note=f"{canonical_us:.3g} µs; house style {base_us / house_us:.3g} x",
+                    must,
+                    note=f"{house_us:.3g} µs; canonical style {base_us / canonical_us:.3g} x",
                 )
             )
     return figures

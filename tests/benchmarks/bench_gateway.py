@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tests.benchmarks.harness import (
     LOAD_CORE,
@@ -33,21 +33,35 @@ BODY = {
 
 
 async def measure() -> list[Figure]:
-    """Both under the same load in turns."""
+    """All under the same load in turns."""
     os.sched_setaffinity(0, {LOAD_CORE})
-    with _process("steward") as steward, _process("bare") as bare:
-        targets = {name: await _Target.open(*each) for name, each in (("s", steward), ("b", bare))}
-        rates, alone = [], []
+    with ExitStack() as stack:
+        names = ("steward", "echo", "floor")
+        targets = {n: await _Target.open(*stack.enter_context(_process(n))) for n in names}
+        rates, floors, alone = [], [], []
         for _ in range(ROUNDS):
-            ours, theirs = [await targets[name].load() for name in ("s", "b")]
-            ratio = ours[1] / theirs[1]
-            note = f"{ours[1]:,.0f}/s, aiohttp alone {theirs[1]:,.0f}/s"
+            ours, echo, floor = [await targets[name].load() for name in names]
+            note = f"{ours[1]:,.0f}/s, the echo {echo[1]:,.0f}/s"
             rates.append(
-                Figure("REST call, 64 callers, of bare aiohttp", ratio * 100, "%", 70, note=note)
+                Figure(
+                    "REST call, 64 callers, of an aiohttp JSON echo",
+                    ours[1] / echo[1] * 100,
+                    "%",
+                    70,
+                    note=note,
+                )
             )
-            note = f"aiohttp alone {theirs[0]:.3g} ms"
+            floors.append(
+                Figure(
+                    "REST call, 64 callers, of aiohttp without application, router and json",
+                    ours[1] / floor[1] * 100,
+                    "%",
+                    note=f"{floor[1]:,.0f}/s",
+                )
+            )
+            note = f"the echo {echo[0]:.3g} ms"
             alone.append(Figure("REST call, 1 caller, p50", ours[0], "ms", note=note))
-    return [median_of(rates), median_of(alone)]
+    return [median_of(rates), median_of(floors), median_of(alone)]
 
 
 class _Target:

@@ -1,6 +1,6 @@
 """What the gateway's benchmark calls: a trivial method behind everything, or aiohttp alone.
 
-Takes "steward" or "bare" as its argument and prints its port. Both answer the same JSON.
+Takes one of `KINDS` as its argument and prints its port.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ from steward_gateway.config import GatewayConfig
 from steward_server import logs
 from steward_server.auth.authenticator import IC_TOKEN_PREFIX
 from steward_server.calls import Call
+from steward_server.db import now_us
 from steward_server.dispatch import Dispatcher, Signature
 from steward_server.in_process import InProcess
 from steward_server.interceptors.authentication import Authentication, LiveStreams
 from steward_server.interceptors.authorization import Authorization
 from steward_server.interceptors.errors import Errors
 from steward_server.interceptors.metrics import Metrics
+from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.interceptors.request_id import RequestId
 from steward_server.observation import Observation
 from steward_server.principals import Kind, Principal
+from steward_server.rates import Rates, RatesConfig
 from steward_server.verified import Verified
 
 
@@ -76,13 +79,16 @@ class Known:
 
 async def serve_steward() -> int:
     observation, authenticator, streams = Observation(), Known(), LiveStreams()
+    rates = Rates(RatesConfig(), logins_per_minute=10)
 
     def interceptors(signature: Signature) -> Sequence[AsyncServerInterceptor]:
+        rate_limit = RateLimit(rates.of(signature.rule.rate_category), now_us)
         return [
             RequestId(),
             Metrics(signature, observation.rpcs.of(signature.name), observation.open_streams),
             Errors(signature),
-            Authentication(signature, authenticator, streams),
+            Authentication(signature, authenticator, streams, rate_limit),
+            rate_limit,
             Authorization(signature.rule),
         ]
 
@@ -92,21 +98,40 @@ async def serve_steward() -> int:
     return (await serve_gateway(app, port=0)).port
 
 
-async def serve_bare() -> int:
+async def serve_echo() -> int:
+    """What aiohttp's users write: an application, a route, JSON in and out."""
+
+    async def echo(request: web.Request) -> web.Response:
+        return web.json_response(await request.json())
+
+    app = web.Application()
+    app.router.add_post("/api/budget/report", echo)
+    return await _listen(web.AppRunner(app, access_log=None))
+
+
+async def serve_floor() -> int:
+    """The least that aiohttp can do: no router, no application, orjson."""
+
     async def echo(request: web.BaseRequest) -> web.Response:
         body = orjson.loads(await request.read())
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
-    runner = web.ServerRunner(web.Server(echo, access_log=None))
+    return await _listen(web.ServerRunner(web.Server(echo, access_log=None)))
+
+
+async def _listen(runner: web.AppRunner | web.ServerRunner) -> int:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port: int = runner.addresses[0][1]
     return port
 
 
+KINDS = {"steward": serve_steward, "echo": serve_echo, "floor": serve_floor}
+
+
 async def main(kind: str) -> None:
     logs.configure("json", "warning")
-    port = await (serve_steward() if kind == "steward" else serve_bare())
+    port = await KINDS[kind]()
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)

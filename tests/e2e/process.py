@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.live import ADMIN_PASSWORD
+from tests.live import ADMIN_PASSWORD, UNLIMITED_VARIABLES
 
 PATIENCE_S = 30
 
@@ -29,6 +29,7 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
         "STEWARD_GRPC_PORT": "0",
         "STEWARD_ADMIN_PASSWORD": ADMIN_PASSWORD,
         "STEWARD_DRAIN_S": "2",
+        **UNLIMITED_VARIABLES,
     }
     return inherited | {key: text for key, text in (defaults | settings).items() if text}
 

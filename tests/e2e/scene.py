@@ -8,6 +8,7 @@ import shlex
 import sqlite3
 import string
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,63 @@ class Scene(Mapping[str, str]):
         curl("-X", "POST", f"{self.url()}/api/auth/logout", "-H", credential)
         return f"-H '{credential}'"
 
+    def as_key(self) -> str:
+        return f"-H 'Authorization: Bearer {self['api_key']}'"
+
+    def as_revoked_key(self) -> str:
+        made = self._new_api_key()
+        curl("-X", "DELETE", f"{self.url()}/api/v1/api-keys/{made['id']}", "-H", self._admin)
+        return f"-H 'Authorization: Bearer {made['key']}'"
+
+    def as_expired_key(self) -> str:
+        made = self._new_api_key()
+        expire = "UPDATE api_key SET created_at_us = 1, expires_at_us = 2 WHERE key_id = ?"
+        self._change(expire, made["id"])
+        return f"-H 'Authorization: Bearer {made['key']}'"
+
+    def as_busy_admin(self) -> str:
+        """An administrator who has two keys or more."""
+        self.new_api_key_id()
+        self.new_api_key_id()
+        return self.as_admin()
+
     # Things.
+
+    def api_key(self) -> str:
+        return str(self._new_api_key()["key"])
+
+    def unknown_api_key(self) -> str:
+        return self["api_key"][:-8] + "AAAAAAAA"
+
+    def new_api_key_id(self) -> str:
+        return str(self._new_api_key()["id"])
+
+    def as_new_person(self) -> str:
+        """Somebody with the password `new person`, signed in."""
+        username = self.new_name()
+        self._create_user(username, password="new person")
+        login = {"username": username, "password": "new person"}
+        pair = self.post("/api/auth/login", login, "Accept: application/json")
+        return f"-H 'Authorization: Bearer {pair['access_token']}'"
+
+    # Things.
+
+    def admin_id(self) -> str:
+        return str(curl(f"{self.url()}/api/v1/auth/me", "-H", self._admin).body["id"])
+
+    def new_user_id(self) -> str:
+        return str(self._create_user(self.new_name())["id"])
+
+    def new_suspended_id(self) -> str:
+        user_id = self.new_user_id()
+        suspend = f"{self.url()}/api/v1/users/{user_id}/suspend"
+        curl("-X", "PUT", suspend, "-H", self._admin, "-H", JSON, "-d", "{}")
+        return user_id
+
+    def known_person(self) -> str:
+        """A name that is taken, of somebody whose address is it with `@example.com`."""
+        self._create_user("known", email="known@example.com")
+        return "known"
 
     def password(self) -> str:
         return ADMIN_PASSWORD
@@ -175,11 +232,51 @@ class Scene(Mapping[str, str]):
         self.post("/api/budget/report", report, runtime)
         return project_id
 
+    def as_spender(self) -> str:
+        """The runtime of an agent that has reported a call named "c"."""
+        runtime = self._runtime_of(self._agent(10))
+        report = {
+            "lease_id": self._lease(runtime, 5),
+            "request_id": "c",
+            "model": "gpt-4o",
+            "cost_usd": 1,
+        }
+        self.post("/api/budget/report", report, runtime)
+        return f"-H '{runtime}'"
+
+    def trace(self) -> str:
+        """Of a call of the busy agent."""
+        path = f"{self.url()}/api/v1/traces?agent_id={self['busy_agent']}"
+        return str(curl(path, "-H", self._admin).body["traces"][0]["id"])
+
+    def now(self) -> str:
+        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
     def new_token_id(self) -> str:
         return str(self._new_token()["id"])
 
     def new_lease(self) -> str:
         return self._lease(f"X-IC-Key: {self['ic_token']}")
+
+    def new_budget_request(self) -> str:
+        """One that a runtime made, about an agent of the administrator."""
+        asked = {"requested_budget_usd": 20, "justification": "The crawl has grown a lot."}
+        runtime = self._runtime_of(self._agent(10))
+        return str(self.post("/api/v1/budget/requests", asked, runtime)["id"])
+
+    def decided_budget_request(self) -> str:
+        request_id = self.new_budget_request()
+        path = f"{self.url()}/api/v1/budget/requests/{request_id}"
+        curl("-X", "DELETE", path, "-H", self._admin)
+        return request_id
+
+    def raised_agent(self) -> str:
+        """One whose budget was set from 10 to 12 dollars."""
+        agent_id = self._agent(10)
+        body = json.dumps({"budget_usd": 12, "budget_reason": "a slow start"})
+        path = f"{self.url()}/api/v1/agents/{agent_id}"
+        curl("-X", "PATCH", path, "-H", self._admin, "-H", JSON, "-d", body)
+        return agent_id
 
     def new_name(self) -> str:
         return f"name-{next(self._numbers)}"
@@ -193,6 +290,53 @@ class Scene(Mapping[str, str]):
         made = self.post("/api/v1/providers", body, self._admin)
         self._agent(1, provider=made["name"])
         return str(made["id"])
+
+    def new_limit_scope(self) -> str:
+        scope = f"agent:{self._agent(10)}"
+        self._limit(scope, max_tokens_per_day=1_000)
+        return scope
+
+    def as_throttled_runtime(self) -> str:
+        """One that has made as many calls as it may in a minute."""
+        agent_id = self._agent(10)
+        runtime = self._runtime_of(agent_id)
+        lease_id = self._lease(runtime)
+        self._limit(f"agent:{agent_id}", max_requests_per_minute=1)
+        report = {"lease_id": lease_id, "request_id": "c", "model": "gpt-4o", "cost_usd": 0.1}
+        self.post("/api/budget/report", report, runtime)
+        return f"-H '{runtime}'"
+
+    def as_capped_runtime(self) -> str:
+        """One that was lent as much as it may be in a month."""
+        agent_id = self._agent(10)
+        runtime = self._runtime_of(agent_id)
+        self._limit(f"agent:{agent_id}", max_cost_per_month_usd=1)
+        self._lease(runtime)
+        return f"-H '{runtime}'"
+
+    def as_assigned_runtime(self) -> str:
+        return f"-H '{self['assigned_runtime']}'"
+
+    def assigned_runtime(self) -> str:
+        return self._runtime_of(self._agent(10, provider=self["provider"]))
+
+    def assigned_lease(self) -> str:
+        return self._lease(self["assigned_runtime"])
+
+    def new_webhook_id(self) -> str:
+        body = {"url": "https://hooks.invalid/x"}
+        return str(self.post("/api/v1/webhooks", body, self._admin)["id"])
+
+    def disabled_webhook_id(self) -> str:
+        webhook_id = self.new_webhook_id()
+        path = f"{self.url()}/api/v1/webhooks/{webhook_id}"
+        curl("-X", "PATCH", path, "-H", self._admin, "-H", JSON, "-d", '{"enabled":false}')
+        return webhook_id
+
+    def tested_webhook_id(self) -> str:
+        webhook_id = self.new_webhook_id()
+        self.post(f"/api/v1/webhooks/{webhook_id}/test", {}, self._admin)
+        return webhook_id
 
     def new_refresh_token(self) -> str:
         return str(self._sign_in("admin")["refresh_token"])
@@ -220,6 +364,10 @@ class Scene(Mapping[str, str]):
         login = {"username": username, "password": ADMIN_PASSWORD}
         return self.post("/api/auth/login", login, "Accept: application/json")
 
+    def _create_user(self, username: str, **fields: str) -> Any:
+        body = {"username": username, "password": ADMIN_PASSWORD, "role": "user"} | fields
+        return self.post("/api/v1/users", body, self._admin)
+
     def _change(self, sql: str, *parameters: object) -> None:
         connection = sqlite3.connect(self._data_dir / "steward.db")
         with connection:
@@ -230,8 +378,16 @@ class Scene(Mapping[str, str]):
         body = {"name": self.new_name(), "budget_usd": budget_usd, **fields}
         return str(self.post("/api/v1/agents", body, self._admin)["id"])
 
+    def _limit(self, scope: str, **amounts: int) -> None:
+        path, text = f"{self.url()}/api/v1/limits/{scope}", json.dumps(amounts)
+        answer = curl("-X", "PUT", path, "-H", self._admin, "-H", JSON, "-d", text)
+        assert answer.status == 200, answer
+
     def _new_token(self) -> Any:
         return self.post("/api/tokens", {"agent_id": self._agent(10)}, self._admin)
+
+    def _new_api_key(self) -> Any:
+        return self.post("/api/v1/api-keys", {"role": "admin"}, self._admin)
 
     def _runtime_of(self, agent_id: str) -> str:
         made = self.post("/api/tokens", {"agent_id": agent_id}, self._admin)

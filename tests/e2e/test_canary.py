@@ -21,6 +21,11 @@ from tests.live import Api
 PASSWORD = "canary-password-7c1f0e9d"
 PROVIDER_KEY = "canary/provider+key/3b8e5a2f-no-usual-prefix"
 STATIC_TOKEN = "canary-static-token-94d2c6b1"
+OTHER_PASSWORDS = {
+    "first password": "canary-first-password-51b7d0",
+    "reset password": "canary-reset-password-c83e4f",
+    "own password": "canary-own-password-0a96e2",
+}
 
 
 def shapes(secret: str) -> set[bytes]:
@@ -65,6 +70,7 @@ async def live_through_it(server: Steward) -> tuple[dict[str, str], list[str]]:
         rotate = f"/api/tokens/{made['id']}/rotate"
         rotated = (await admin.call("POST", rotate, {}, idempotency_key="once")).body
         secrets |= {"IC token": made["token"], "rotated IC token": rotated["token"]}
+        await _let_somebody_in(api, admin, secrets)
         runtime = api.acting_as(x_ic_key=rotated["token"])
         wanted = {"requested_budget_usd": 4.95}
         lease = (await runtime.call("POST", "/api/budget/handshake", wanted)).body
@@ -85,6 +91,11 @@ async def live_through_it(server: Steward) -> tuple[dict[str, str], list[str]]:
         # And badly.
         stranger = api.acting_as(authorization=f"Bearer {pair['access_token']}x")
         await refused(stranger, "GET", "/api/tokens")
+        guess = {"current_password": PROVIDER_KEY, "new_password": PASSWORD}
+        await refused(admin, "POST", "/api/v1/auth/password", guess)
+        user = {"username": "x", "password": PASSWORD}
+        await refused(admin, "POST", "/api/v1/users", user)
+        await refused(admin, "POST", "/api/v1/users", user | {"role": PASSWORD})
         await refused(api.acting_as(x_ic_key=made["token"]), "POST", "/api/budget/handshake", {})
         await refused(api.acting_as(authorization=f"Basic {PASSWORD}"), "GET", "/api/tokens")
         await refused(api, "POST", "/api/auth/login", {"username": "admin", "passwort": PASSWORD})
@@ -104,6 +115,27 @@ async def live_through_it(server: Steward) -> tuple[dict[str, str], list[str]]:
         refusals.append(metrics.body)
         await admin.call("POST", "/api/auth/logout", {})
     return secrets, refusals
+
+
+async def _let_somebody_in(api: Api, admin: Api, secrets: dict[str, str]) -> None:
+    """Three passwords of a person: given, reset, and their own."""
+    secrets |= OTHER_PASSWORDS
+    first, reset, own = OTHER_PASSWORDS.values()
+    user = {"username": "ann", "password": first, "role": "admin"}
+    made = await admin.call("POST", "/api/v1/users", user)
+    assert made.status == 201, made
+    path = f"/api/v1/users/{made.body['id']}"
+    answer = await admin.call("POST", f"{path}/reset-password", {"new_password": reset})
+    assert answer.status == 200, answer
+    login = {"username": "ann", "password": reset}
+    pair = (await api.call("POST", "/api/auth/login", login)).body
+    secrets["another's access token"] = pair["access_token"]
+    ann = api.acting_as(authorization=f"Bearer {pair['access_token']}")
+    change = {"current_password": reset, "new_password": own}
+    assert (await ann.call("POST", "/api/v1/auth/password", change)).status == 204
+    assert (await admin.call("PUT", f"{path}/suspend", {"reason": "left"})).status == 200
+    assert (await admin.call("GET", "/api/v1/audit")).status == 200
+    assert (await admin.call("DELETE", path)).status == 204
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])

@@ -19,20 +19,42 @@ from steward_gateway.routes import build_routes
 from tests.e2e.curl import TIME, conflict, curl, differences, error
 from tests.e2e.iron import (
     agents,
+    analytics,
+    audit,
     auth,
     budget,
     credentials,
+    doors,
+    guards,
     prices,
     projects,
     providers,
+    requests,
     system,
     tokens,
+    users,
 )
 from tests.e2e.iron.shapes import NO_AGENT, NO_BODY, NO_METHOD, Row
 from tests.e2e.process import steward, until
 from tests.e2e.scene import STATIC_TOKEN, Scene
 
-TABLES = (auth, credentials, tokens, agents, projects, providers, budget, prices, system)
+TABLES = (
+    auth,
+    credentials,
+    users,
+    tokens,
+    agents,
+    projects,
+    providers,
+    budget,
+    requests,
+    prices,
+    analytics,
+    audit,
+    guards,
+    system,
+    doors,
+)
 
 
 def rows() -> list[Row]:

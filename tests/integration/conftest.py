@@ -15,6 +15,8 @@ from grpc_status import rpc_status
 
 from steward.agents.v1 import agents_pb2
 from steward.agents.v1.agents_pb2_grpc import AgentServiceStub
+from steward.api_keys.v1 import api_keys_pb2
+from steward.api_keys.v1.api_keys_pb2_grpc import ApiKeyServiceStub
 from steward.auth.v1 import auth_pb2
 from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
 from steward.budget.v1 import budget_pb2
@@ -24,8 +26,9 @@ from steward.events.v1.events_pb2_grpc import EventServiceStub
 from steward.providers.v1.providers_pb2_grpc import ProviderServiceStub
 from steward.tokens.v1 import tokens_pb2
 from steward.tokens.v1.tokens_pb2_grpc import TokenServiceStub
-from steward_server import agents, auth
+from steward_server import agents, api_keys, auth
 from steward_server.agents.directory import Directory
+from steward_server.api_keys.room import ApiKeys
 from steward_server.auth.accounts import Role
 from steward_server.auth.passwords import Passwords
 from steward_server.auth.sessions import Sessions
@@ -36,7 +39,7 @@ from steward_server.db import Database
 from steward_server.providers.room import Providers
 from steward_server.settings import Settings
 from steward_server.tokens.room import Tokens
-from tests.live import ADMIN_PASSWORD, TurnedClock, live_server, live_settings
+from tests.live import ADMIN_PASSWORD, Api, TurnedClock, live_server, live_settings
 from tests.people import add_person
 
 Metadata = Sequence[tuple[str, str]]
@@ -92,6 +95,7 @@ class Server:
     """What the tests of the rooms stand on."""
 
     channel: grpc.aio.Channel
+    api: Api
     clock: TurnedClock
     folder: Path
     admin: Metadata
@@ -100,6 +104,7 @@ class Server:
     directory: Directory
     desk: Desk
     tokens: Tokens
+    keys: ApiKeys
     providers: Providers
     sessions: Sessions
     passwords: Passwords
@@ -111,6 +116,10 @@ class Server:
     @property
     def agents(self) -> Any:
         return AgentServiceStub(self.channel)
+
+    @property
+    def api_keys(self) -> Any:
+        return ApiKeyServiceStub(self.channel)
 
     @property
     def token_service(self) -> Any:
@@ -149,6 +158,12 @@ class Server:
     async def create_token(self, agent_id: str, **fields: Any) -> Any:
         request = tokens_pb2.CreateTokenRequest(agent_id=agent_id, **fields)
         return (await self.token_service.CreateToken(request, metadata=self.admin)).ic_token
+
+    async def create_key(self, metadata: Metadata | None = None, **fields: Any) -> Any:
+        """A key of the administrator's, or of whoever is named."""
+        request = api_keys_pb2.CreateApiKeyRequest(**fields)
+        maker = self.admin if metadata is None else metadata
+        return (await self.api_keys.CreateApiKey(request, metadata=maker)).api_key
 
     async def knock(self, metadata: Metadata = (), ic_token: str = "") -> None:
         """Ask for what is open to every IC token with the scope "budget"; fails if it is not.
@@ -215,6 +230,10 @@ def bearer(token: str) -> Metadata:
     return (("authorization", f"Bearer {token}"),)
 
 
+def api_key(text: str) -> Metadata:
+    return (("x-api-key", text),)
+
+
 def ic_key(token: str) -> Metadata:
     return (("x-ic-key", token),)
 
@@ -226,7 +245,7 @@ def clock() -> TurnedClock:
 
 @pytest.fixture
 def settings() -> dict[str, Any]:
-    """What a test may set otherwise: `static_token`, `local_single_user`, `auth`."""
+    """What a test may set otherwise: sections by name, and settings of the server itself."""
     return {}
 
 
@@ -234,13 +253,15 @@ def settings() -> dict[str, Any]:
 def noted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the next server hands its rooms as it is put together, by name: the objects in use."""
     parts: dict[str, Any] = {}
-    for room in (auth, agents):
+    for room in (auth, agents, api_keys):
 
         def register(
-            methods: Any, database: Database, *, served: Any = room.register, **named: Any
+            methods: Any, *database: Any, served: Any = room.register, **named: Any
         ) -> None:
-            parts.update(named, database=database)
-            served(methods, database, **named)
+            parts.update(named)
+            if database:
+                parts["database"] = database[0]
+            served(methods, *database, **named)
 
         monkeypatch.setattr(room, "register", register)
     return parts
@@ -251,14 +272,15 @@ async def server(
     tmp_path: Path, clock: TurnedClock, settings: dict[str, Any], noted: dict[str, Any]
 ) -> AsyncIterator[Server]:
     """A whole server that does nothing by itself while a test looks."""
-    rooms = {"auth": settings["auth"]} if "auth" in settings else {}
+    rooms = {name: value for name, value in settings.items() if name in ("auth", "api_keys")}
     still = BudgetConfig(sweep_interval_s=3_600)
-    served = {name: value for name, value in settings.items() if name != "auth"}
+    served = {name: value for name, value in settings.items() if name not in rooms}
     folder = tmp_path / "data"
     configured = live_settings(folder, Settings(budget=still, **rooms), **served)
     async with live_server(configured, clock) as live:
         yield Server(
             live.channel,
+            live.api,
             clock,
             folder,
             tuple(live.admin.headers.items()),
@@ -266,6 +288,7 @@ async def server(
             directory=noted["directory"],
             desk=noted["purse"],
             tokens=noted["tokens"],
+            keys=noted["keys"],
             providers=noted["providers"],
             sessions=noted["sessions"],
             passwords=noted["passwords"],

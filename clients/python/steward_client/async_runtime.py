@@ -25,8 +25,11 @@ import grpc.aio
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward.events.v1 import events_pb2
+from steward_client.budget_requests import request_budget
 from steward_client.channels import server_address
 from steward_client.child import Child, agent_environment
+from steward_client.client.projects import Usd
+from steward_client.client.values import BudgetRequest
 from steward_client.errors import StewardError, Unauthorized
 from steward_client.lent_key import LentKey
 from steward_client.money import NANOUSD_PER_USD, nanousd, usd, usd_text
@@ -97,10 +100,13 @@ class AsyncRuntime:
         quiet_agents: throw the scripts' own output away.
         stop_grace_s: how long a script may take to end after SIGTERM.
         close_timeout_s: how long closing may wait for the server.
+        wait_for_budget_s: how long a call, and opening, waits for the agent's budget to be raised
+            when it is used up; 0 refuses at once. A call that was refused may be made again after a
+            raise either way.
 
     Raises:
         ValueError: the budget is 0, negative, not finite or finer than nine decimals, or no token
-            is given anywhere.
+            is given anywhere; `wait_for_budget_s` is negative or not finite.
     """
 
     def __init__(
@@ -118,10 +124,13 @@ class AsyncRuntime:
         quiet_agents: bool = False,
         stop_grace_s: float = 5.0,
         close_timeout_s: float = 10.0,
+        wait_for_budget_s: float = 0.0,
     ) -> None:
         self.budget_nanousd = nanousd(budget)
         if self.budget_nanousd == 0:
             raise ValueError("a budget is more than 0 dollars")
+        if not 0 <= wait_for_budget_s < float("inf"):
+            raise ValueError(f"wait_for_budget_s is {wait_for_budget_s}; it is 0 or more, finite")
         self._token = token or os.environ.get("STEWARD_IC_TOKEN") or os.environ.get("IC_TOKEN", "")
         if not self._token:
             raise ValueError("no IC token: pass token=, or set STEWARD_IC_TOKEN")
@@ -139,6 +148,7 @@ class AsyncRuntime:
             runtime_id=self._runtime_id,
             runtime_version=client_version(),
             provider=provider or "",
+            wait_for_budget_s=wait_for_budget_s,
         )
         tranche_nanousd = (
             max(self.budget_nanousd // 10, NANOUSD_PER_USD) if tranche is None else nanousd(tranche)
@@ -147,6 +157,7 @@ class AsyncRuntime:
             PurseConfig(
                 budget_nanousd=self.budget_nanousd,
                 tranche_nanousd=max(1, min(self.budget_nanousd, tranche_nanousd)),
+                wait_for_budget_s=wait_for_budget_s,
             )
         )
         self._runs: dict[str, _Run] = {}
@@ -198,6 +209,7 @@ class AsyncRuntime:
             outbox_of=self._open_outbox,
             on_lease=self._leased,
             on_stop=self._stopped,
+            on_wait=lambda why: self._say(f"waiting for the budget to be raised: {why}"),
         )
         self._purse.attach(session)
         try:
@@ -223,6 +235,7 @@ class AsyncRuntime:
             config=self._relay,
             on_pii=self._saw_pii,
             on_unpriced=self._look_for_price,
+            on_circuit_open=self._circuit_opened,
         )
         await self._proxy.start()
 
@@ -286,6 +299,36 @@ class AsyncRuntime:
             await self._fetch_prices()
         except StewardError as error:
             self._say(f"the price table could not be fetched: {error.message}")
+
+    async def request_budget(
+        self, budget: Usd, justification: str, *, expires_in_s: int | None = None
+    ) -> BudgetRequest:
+        """Ask that the agent's budget be raised; an administrator decides.
+
+        The runtime goes on with what is granted as soon as that is decided, within the most it
+        takes in all. May be called before `open`, and while that waits.
+
+        Args:
+            budget: what the agent's budget is to be in all, in dollars; more than it is.
+            justification: for whoever decides, 20 to 500 characters.
+            expires_in_s: how long the raise is to hold, in seconds; None: for good.
+
+        Raises:
+            StewardError: the server cannot be reached or refuses.
+        """
+        channel = self._channel or self._address.open_async()
+        try:
+            return await request_budget(
+                channel,
+                ic_token=self._token,
+                requested_nanousd=nanousd(budget),
+                justification=justification,
+                expires_in_s=expires_in_s,
+                timeout_s=self._session_config.answer_timeout_s,
+            )
+        finally:
+            if channel is not self._channel:
+                await channel.close()
 
     # Runs.
 
@@ -454,6 +497,17 @@ class AsyncRuntime:
         del tally
         if self._session is not None:
             self._session.tell(pii_alert(seen))
+
+    def _circuit_opened(self, failures: int, retry_after_s: float) -> None:
+        self._say(f"the provider keeps failing and is not asked for {retry_after_s:g} s")
+        if self._session is not None:
+            self._session.tell(
+                events_pb2.CircuitOpened(
+                    provider=self._purse.provider,
+                    failures=failures,
+                    retry_after_ms=round(retry_after_s * 1_000),
+                )
+            )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -49,8 +49,19 @@ class CircuitOpen(Exception):
 class CircuitBreaker:
     """One provider's circuit. Not for use from several threads."""
 
-    def __init__(self, clock: Callable[[], float], config: BreakerConfig | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        config: BreakerConfig | None = None,
+        *,
+        on_open: Callable[[int, float], None] | None = None,
+    ) -> None:
+        """`on_open` is told how many calls had failed, and how long nothing is asked.
+
+        A probe that fails only keeps the circuit open, which is not told again.
+        """
         self._clock = clock
+        self._on_open = on_open
         self._config = config or BreakerConfig()
         self._outcomes: deque[tuple[float, bool]] = deque()
         self._failed = 0
@@ -98,7 +109,10 @@ class CircuitBreaker:
         if calls < self._config.minimum_calls:
             return
         if self._failed >= self._config.failure_share * calls:
+            failures = self._failed
             self._turn(now_s)
+            if self._on_open is not None:
+                self._on_open(failures, self._config.open_s)
 
     def forget(self, ticket: Ticket) -> None:
         """Hand the ticket back without an outcome: the call told nothing about the provider."""

@@ -126,6 +126,7 @@ class ServerFault(StewardError):
 
 _BY_REASON: dict[str, type[StewardError]] = {
     "BUDGET_EXCEEDED": BudgetExceeded,
+    "LIMIT_COST_PER_MONTH": BudgetExceeded,
     "RATE_LIMITED": RateLimited,
     "ACCOUNT_LOCKED": RateLimited,
     "CIRCUIT_OPEN": CircuitOpen,

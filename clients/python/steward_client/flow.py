@@ -30,6 +30,8 @@ class Flow:
     """Resumed over this stream."""
     lost: bool = False
     """The server does not know the lease; what it owes stays in the file."""
+    giving_back: bool = False
+    """The server is being told what the lease holds of the limits."""
     retiring: bool = False
     """It is given back once everything is acknowledged."""
 

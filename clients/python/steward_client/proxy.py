@@ -20,6 +20,7 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
+from steward_client.allowance import LimitReached
 from steward_client.breaker import BreakerConfig, CircuitBreaker, CircuitOpen
 from steward_client.lent_key import LentKey
 from steward_client.listener import MAX_BODY_BYTES, Listener
@@ -32,6 +33,7 @@ from steward_client.prices import PriceTable, Tariff
 from steward_client.purse import CallBound, NotLent, NotSpending, OutOfMoney, Purse
 from steward_client.refusals import (
     Refused,
+    limit_reached,
     not_lent,
     not_metered,
     not_spending,
@@ -64,11 +66,12 @@ class MeteringProxy:
         breaker: BreakerConfig | None = None,
         on_pii: Callable[[Tally, PiiSeen], None] | None = None,
         on_unpriced: Callable[[], Awaitable[None]] | None = None,
+        on_circuit_open: Callable[[int, float], None] | None = None,
     ) -> None:
         self.prices = prices
         self._purse = purse
         self._config = config or RelayConfig()
-        self._breaker = CircuitBreaker(time.monotonic, breaker)
+        self._breaker = CircuitBreaker(time.monotonic, breaker, on_open=on_circuit_open)
         self._report_pii = on_pii
         self._on_unpriced = on_unpriced
         self._runs: dict[bytes, Tally] = {}
@@ -200,6 +203,8 @@ class MeteringProxy:
             self._breaker.forget(ticket)
             raise _refusal(error) from error
         try:
+            if request.transport is None:  # it went away while the call waited for money
+                raise Refused(499, "caller_gone", "the caller went away before the call was made")
             if pii is not None:
                 self._saw_pii(tally, replace(pii, request_id=hold.call_id))
             self._meter.prepare(body, ask, output_tokens=hold.output_tokens)
@@ -315,6 +320,8 @@ def _refusal(error: BaseException) -> BaseException:
             return out_of_money(error)
         case NotLent():
             return not_lent(error)
+        case LimitReached():
+            return limit_reached(error)
         case NotSpending():
             return not_spending(error)
         case OutboxFailed():

@@ -11,12 +11,13 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from steward.budget.v1 import budget_pb2 as pb
+from steward_client.allowance import LimitReached
 from steward_client.outbox import OpenHold, Outbox, OutboxFailed
 from steward_client.prices import Tariff, TokenUsage
 from steward_client.wallet import Refusal, Wallet
@@ -33,13 +34,25 @@ _OVER = (Refusal.EXPIRED, Refusal.DRAINING)
 
 
 class OutOfMoney(Exception):
-    """The call's worst case does not fit into the lease."""
+    """The call's worst case does not fit into the lease.
 
-    def __init__(self, refusal: Refusal, *, needed_nanousd: int, available_nanousd: int) -> None:
+    `raise_helps` says that it would fit if the agent's budget were raised: the runtime's own budget
+    has room for it.
+    """
+
+    def __init__(
+        self,
+        refusal: Refusal,
+        *,
+        needed_nanousd: int,
+        available_nanousd: int,
+        raise_helps: bool = False,
+    ) -> None:
         super().__init__(refusal.value)
         self.refusal = refusal
         self.needed_nanousd = needed_nanousd
         self.available_nanousd = available_nanousd
+        self.raise_helps = raise_helps
 
 
 class NotLent(Exception):
@@ -71,6 +84,15 @@ class Lender(Protocol):
         """Ask for a new lease in place of this one, which is over; True if there is one now."""
         ...
 
+    async def allot(self, tokens: int) -> bool:
+        """Ask for more tokens of the day's limit; True if something came of it."""
+        ...
+
+    @property
+    def limit(self) -> LimitReached | None:
+        """Why a limit had the last question refused; None if none did."""
+        ...
+
     @property
     def has_nothing_left(self) -> bool:
         """There is no new lease because there is no money for one."""
@@ -96,6 +118,8 @@ class PurseConfig:
     """How long a call waits for others to settle before its answer is shortened instead."""
     denied_pause_s: float = 1.0
     """After a denial nothing is asked for this long, unless the budget changes."""
+    wait_for_budget_s: float = 0.0
+    """How long a call waits for the agent's budget to be raised before it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +141,17 @@ class CallBound:
             choice_count=self.choice_count,
             hour_writes=self.hour_writes,
         )
+
+    def tokens(self, output_tokens: int) -> int:
+        """The most it can use with so many for each choice."""
+        return self.input_tokens + output_tokens * self.choice_count
+
+    def within(self, available_tokens: int | None) -> CallBound:
+        """The same call, its answer shortened to what a limit on tokens leaves."""
+        if available_tokens is None:
+            return self
+        left = (available_tokens - self.input_tokens) // self.choice_count
+        return self if left >= self.output_tokens else replace(self, output_tokens=left)
 
     def fitting(self, available_nanousd: int) -> int:
         """The most output tokens that are wanted and paid for; below 0 if none are."""
@@ -140,6 +175,10 @@ class Hold:
     bound_nanousd: int
     output_tokens: int
     """The limit the call is sent with."""
+    begun_s: float
+    """By the purse's clock."""
+    bound_tokens: int = 0
+    """The most it can use, input and output together."""
 
 
 class Purse:
@@ -166,7 +205,10 @@ class Purse:
         """Of leases that are over; calls under way may still settle with them."""
         self._asking: asyncio.Task[bool] | None = None
         self._denied_until_s = 0.0
+        self._denied_nanousd = 0
+        """The most that a call asked for in vain since something was granted last."""
         self._settled = asyncio.Event()
+        self._changed = asyncio.Event()
         self._prefix = secrets.token_hex(6)
         self._calls = 0
 
@@ -212,12 +254,21 @@ class Purse:
         self.stop_reason = ""
         self._denied_until_s = 0.0
         outbox.open_lease(wallet.lease_id)
-        self._stir()
+        self._wake()
 
     def allocation_changed(self) -> None:
-        """More can be had, perhaps: the pause after a denial ends."""
+        """More can be had, perhaps: what was denied before is asked for again."""
         self._denied_until_s = 0.0
-        self._stir()
+        self._wake()
+        requested_nanousd = min(self._denied_nanousd, self.left_to_ask_nanousd)
+        if requested_nanousd > 0 and self._asking is None:
+            self._start(lambda lender: self._grow(lender, requested_nanousd))
+        self.tend()
+
+    @property
+    def next_change(self) -> asyncio.Event:
+        """Set when the allocation or the lease changes, or all is stopped, from now on."""
+        return self._changed
 
     def drain(self) -> None:
         if self._wallet is not None:
@@ -229,17 +280,37 @@ class Purse:
         self.stop_reason = reason
         if self._wallet is not None:
             self._wallet.stop()
-        self._stir()
+        self._wake()
 
     async def hold(self, call: CallBound) -> Hold:
         """Set the call's worst case aside, durably; ask, wait and shorten the answer as it takes.
+
+        If only a raise of the agent's budget would help, that is waited for as configured.
 
         Raises:
             OutOfMoney: it does not fit, whatever was tried.
             NotLent: it does not fit now; the lender did not say whether there is more.
             NotSpending: nothing may be started.
+            LimitReached: a limit does not allow it now.
             OutboxFailed: the hold is not on disk, so nothing is held.
         """
+        deadline_s = self._clock() + self.config.wait_for_budget_s
+        while True:
+            # Taken before asking: what changes while it is asked must not be missed.
+            change, granted_nanousd = self.next_change, self.granted_nanousd
+            try:
+                return await self._hold(call)
+            except OutOfMoney as error:
+                if error.raise_helps and self.granted_nanousd > granted_nanousd:
+                    continue  # what it waited for with others went to them: it asks for its own
+                left_s = deadline_s - self._clock()
+                if not error.raise_helps or left_s <= 0:
+                    raise
+                if not await happens(change, left_s):
+                    raise
+
+    async def _hold(self, call: CallBound) -> Hold:
+        call = await self._within_limits(call)
         started_s = self._clock()
         asked = unanswered = False
         while True:
@@ -266,11 +337,41 @@ class Purse:
                 raise self._short(call, wallet, refusal or Refusal.IN_FLIGHT, unanswered=unanswered)
             await self._settling(min(left_s, 0.1))
 
+    async def _within_limits(self, call: CallBound) -> CallBound:
+        """The call as far as the lease's share of the limits lets it go.
+
+        Raises:
+            LimitReached: that is not far enough.
+        """
+        for _ in range(2):  # the lease may be replaced while more is asked for
+            if self.wallet.refusal_for(0, self._clock()) in _OVER:
+                await self._renew(self.wallet)
+            allowance = self.wallet.allowance
+            allowance.begin(self._clock())
+            allowance.cancel()  # it is begun when all else is settled
+            if call.within(allowance.available_tokens) is call or self._lender is None:
+                return call
+            wanted = call.tokens(call.output_tokens) - (allowance.available_tokens or 0)
+            if await self._lender.allot(wanted) and allowance is self.wallet.allowance:
+                break
+        allowance = self.wallet.allowance
+        fitting = call.within(allowance.available_tokens)
+        if fitting.output_tokens < call.least_output_tokens:
+            raise allowance.no_tokens(call.tokens(call.least_output_tokens), self._clock())
+        return fitting
+
     def _over(self, call: CallBound, refusal: Refusal) -> Exception:
         """Why a call is refused whose lease is over and was not replaced."""
+        if self._lender is not None and self._lender.limit is not None:
+            return self._lender.limit
         if self._lender is not None and self._lender.has_nothing_left:
             needed_nanousd = call.nanousd(call.least_output_tokens)
-            return OutOfMoney(Refusal.TOO_LARGE, needed_nanousd=needed_nanousd, available_nanousd=0)
+            return OutOfMoney(
+                Refusal.TOO_LARGE,
+                needed_nanousd=needed_nanousd,
+                available_nanousd=0,
+                raise_helps=needed_nanousd <= self.config.budget_nanousd - self.spent_nanousd,
+            )
         return NotSpending(refusal, "its lease is over and there is no other yet")
 
     def _short(
@@ -281,11 +382,16 @@ class Purse:
         available_nanousd = wallet.available_nanousd
         more_nanousd = self.left_to_ask_nanousd
         could_fit = more_nanousd > 0 and needed_nanousd <= wallet.unspent_nanousd + more_nanousd
+        if could_fit and self._lender is not None and self._lender.limit is not None:
+            return self._lender.limit
         out_of_reach = self._lender is not None and not self._lender.is_reachable
         if could_fit and (unanswered or out_of_reach):
             return NotLent(needed_nanousd=needed_nanousd, available_nanousd=available_nanousd)
         return OutOfMoney(
-            refusal, needed_nanousd=needed_nanousd, available_nanousd=available_nanousd
+            refusal,
+            needed_nanousd=needed_nanousd,
+            available_nanousd=available_nanousd,
+            raise_helps=could_fit and refusal is Refusal.TOO_LARGE,
         )
 
     def _waited_for_full(self, call: CallBound, wallet: Wallet, waited_s: float) -> bool:
@@ -308,10 +414,23 @@ class Purse:
             )
         if refusal is not None:
             raise NotSpending(refusal, self.stop_reason or "its lease is over")
-        outbox = self._outbox
-        if outbox is None:
-            raise OutboxFailed("there is no outbox yet")
-        hold = Hold(call_id, wallet, outbox, call.model, bound_nanousd, tokens)
+        outbox, allowance = self._outbox, wallet.allowance
+        bound_tokens = call.tokens(tokens)
+        try:
+            if outbox is None:
+                raise OutboxFailed("there is no outbox yet")
+            available_tokens = allowance.available_tokens
+            if available_tokens is not None and bound_tokens > available_tokens:
+                raise allowance.no_tokens(bound_tokens, self._clock())
+            allowance.begin(self._clock())
+        except BaseException:
+            wallet.release(call_id)
+            raise
+        allowance.hold_tokens(bound_tokens)
+        begun_s = self._clock()
+        hold = Hold(
+            call_id, wallet, outbox, call.model, bound_nanousd, tokens, begun_s, bound_tokens
+        )
         try:
             await outbox.hold(
                 lease_id=wallet.lease_id,
@@ -321,8 +440,11 @@ class Purse:
                 alone=wallet.open_calls == 1,
             )
         except BaseException:
+            allowance.cancel()
             self.release(hold)
             raise
+        # Counted from when it is sent, which is now.
+        allowance.sent(self._clock())
         self.tend()
         return hold
 
@@ -331,6 +453,9 @@ class Purse:
     ) -> None:
         """End the hold with what the call cost, and have it reported."""
         hold.wallet.settle(hold.call_id, cost_nanousd)
+        allowance = hold.wallet.allowance
+        is_unknown = certainty == ASSUMED and usage.total == 0
+        allowance.settle_tokens(hold.bound_tokens, hold.bound_tokens if is_unknown else usage.total)
         seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
         report = pb.Usage(
             request_id=hold.call_id,
@@ -344,7 +469,11 @@ class Purse:
             price_version=self.price_version,
             certainty=certainty,
             timestamp=Timestamp(seconds=seconds, nanos=nanos),
+            duration_ms=round((self._clock() - hold.begun_s) * 1_000),
         )
+        if is_unknown and allowance.told.tokens is not None:
+            # Of a limited number, what may have been used counts as used.
+            report.tokens = hold.bound_tokens
 
         def numbered(sequence: int) -> bytes:
             report.sequence = sequence
@@ -357,6 +486,7 @@ class Purse:
     def release(self, hold: Hold) -> None:
         """End the hold: nothing was charged."""
         hold.wallet.release(hold.call_id)
+        hold.wallet.allowance.settle_tokens(hold.bound_tokens, 0)
         hold.outbox.release(hold.call_id)
         self._stir()
 
@@ -388,7 +518,14 @@ class Purse:
         )
         if requested_nanousd <= 0:
             return False
-        return await self._ask(lambda lender: lender.refresh(requested_nanousd))
+        return await self._ask(lambda lender: self._grow(lender, requested_nanousd))
+
+    async def _grow(self, lender: Lender, requested_nanousd: int) -> bool:
+        """Ask for what a call lacks, and remember it if that is denied."""
+        granted = await lender.refresh(requested_nanousd)
+        denied_nanousd = max(self._denied_nanousd, requested_nanousd)
+        self._denied_nanousd = 0 if granted else denied_nanousd
+        return granted
 
     async def _renew(self, over: Wallet) -> bool | None:
         return await self._ask(lambda lender: lender.renew(over.lease_id))
@@ -435,12 +572,24 @@ class Purse:
         self._settled = asyncio.Event()
         self.on_change()
 
+    def _wake(self) -> None:
+        """Wake those that wait for a raise, a lease or the end, and the others too."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self._stir()
+
     async def _settling(self, timeout_s: float) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._settled.wait()
-        except TimeoutError:
-            return
+        await happens(self._settled, timeout_s)
+
+
+async def happens(event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait for an event; False if it does not happen in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def assumed(hold: OpenHold, sequence: int, *, price_version: str = "") -> bytes:

@@ -13,9 +13,13 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
+from steward_client.allowance import LimitReached
 from steward_client.money import usd_text
 from steward_client.purse import NotLent, NotSpending, OutOfMoney
 from steward_client.wallet import Refusal
+
+RETRY_WORTH_S = 60.0
+"""The providers' own clients wait this long at most before they try again by themselves."""
 
 
 class Dialect(Protocol):
@@ -55,11 +59,30 @@ def out_of_money(error: OutOfMoney) -> Refused:
             "calls are under way; try again when they have ended",
             retry_after_s=1.0,
         )
+    whose, remedy = (
+        ("the agent's budget", "have it raised (steward budget request)")
+        if error.raise_helps
+        else ("the runtime's own budget", "start it with a larger one")
+    )
     return Refused(
         402,
         "budget_exceeded",
-        f"too_large: the call may cost up to {needed} and {available} is left of the budget; "
-        "send less, lower the output limit, or have the budget raised",
+        f"too_large: the call may cost up to {needed} and {available} is left of {whose}; "
+        f"send less, lower the output limit, or {remedy}",
+    )
+
+
+def limit_reached(error: LimitReached) -> Refused:
+    """A limit other than the budget; one that passes soon may be tried again by itself."""
+    if error.is_money:
+        return Refused(402, "budget_exceeded", error.message)
+    wait_s = error.retry_after_s or 1.0
+    return Refused(
+        429,
+        "rate_limit_exceeded",
+        error.message,
+        retry_after_s=wait_s,
+        final=wait_s > RETRY_WORTH_S,
     )
 
 

@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from steward_client.async_runtime import AsyncRuntime
+from steward_client.client.projects import Usd
+from steward_client.client.values import BudgetRequest
 from steward_client.money import usd
 from steward_client.runs import Metrics, RunId
 
@@ -87,6 +89,14 @@ class Runtime:
     def wait(self, run_id: str, *, timeout_s: float | None = None) -> int:
         """As `AsyncRuntime.wait`."""
         return self._do(lambda: self._runtime.wait(run_id, timeout_s=timeout_s))
+
+    def request_budget(
+        self, budget: Usd, justification: str, *, expires_in_s: int | None = None
+    ) -> BudgetRequest:
+        """As `AsyncRuntime.request_budget`."""
+        return self._do(
+            lambda: self._runtime.request_budget(budget, justification, expires_in_s=expires_in_s)
+        )
 
     def close(self) -> None:
         """As `AsyncRuntime.close`; also ends the thread."""

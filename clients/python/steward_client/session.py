@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from steward.budget.v1 import budget_pb2 as pb
 from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
 from steward.events.v1 import events_pb2
+from steward_client.allotted import limit_of, told_of
+from steward_client.allowance import LimitReached
 from steward_client.errors import (
     AgentStopped,
     BudgetExceeded,
@@ -39,7 +41,7 @@ from steward_client.errors import (
 from steward_client.flow import Flow
 from steward_client.lent_key import LentKey
 from steward_client.outbox import Outbox, Report
-from steward_client.purse import Purse
+from steward_client.purse import Purse, happens
 from steward_client.seal import open_ip_token
 from steward_client.stream import Stream
 from steward_client.wallet import Wallet
@@ -47,13 +49,21 @@ from steward_client.wallet import Wallet
 log = logging.getLogger(__name__)
 
 MAX_TOLD = 1_000
+CUT_PAUSE_S = 0.01
+"""Before a question that was cut off is asked again."""
 
-Told = events_pb2.AgentStarted | events_pb2.AgentStopped | events_pb2.PiiAlert
+Told = (
+    events_pb2.AgentStarted
+    | events_pb2.AgentStopped
+    | events_pb2.PiiAlert
+    | events_pb2.CircuitOpened
+)
 
 _TELLS = {
     events_pb2.AgentStarted: "agent_started",
     events_pb2.AgentStopped: "agent_stopped",
     events_pb2.PiiAlert: "pii_alert",
+    events_pb2.CircuitOpened: "circuit_opened",
 }
 
 
@@ -71,13 +81,16 @@ class SessionConfig:
     backoff_s: float = 0.1
     """Before the first new attempt after a cut; doubled each time, up to `backoff_limit_s`."""
     backoff_limit_s: float = 5.0
+    wait_for_budget_s: float = 0.0
+    """How long the first lease is waited for if there is no money for it."""
 
 
 class Session:
     """The lender of a purse. Its methods belong to one event loop.
 
     `on_lease` is called with the key of each new lease, `on_stop` with the reason when the agent
-    is told to stop or its credential ends.
+    is told to stop or its credential ends, `on_wait` with the server's words when there is no money
+    for the first lease and that is waited for.
     """
 
     def __init__(
@@ -90,6 +103,7 @@ class Session:
         outbox_of: Callable[[str], Outbox],
         on_lease: Callable[[LentKey, pb.HandshakeResponse], None],
         on_stop: Callable[[str], None],
+        on_wait: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.agent_id = ""
@@ -100,6 +114,7 @@ class Session:
         self._outbox_of = outbox_of
         self._on_lease = on_lease
         self._on_stop = on_stop
+        self._on_wait = on_wait
         self._clock = clock
         self._flows: list[Flow] = []
         self._stream: Stream | None = None
@@ -114,7 +129,12 @@ class Session:
         self._supervisor: asyncio.Task[None] | None = None
         self._opened: asyncio.Future[None] | None = None
         self._closing = False
+        self._leaving = False
+        """What is lent is being given back: nothing more is taken."""
         self._has_nothing_left = False
+        self._limit: LimitReached | None = None
+        self._waits_until_s: float | None = None
+        """There is no money for the first lease, and somebody may yet see to it."""
         purse.on_change = self._money_moved
 
     # Opening and closing.
@@ -152,6 +172,7 @@ class Session:
         Returns:
             Whether nothing is owed any more; else the outbox keeps it for the next runtime.
         """
+        self._leaving = True
         for flow in self._flows:
             flow.retiring = True
         self._work.set()
@@ -212,6 +233,17 @@ class Session:
                 return True  # whoever asked first has it
             return await self._attempt(self._handshake)
 
+    async def allot(self, tokens: int) -> bool:
+        async def question() -> bool:
+            flow = self._current()
+            return flow is not None and await self._take_allotment(flow, tokens_wanted=tokens)
+
+        return await self._attempt(question)
+
+    @property
+    def limit(self) -> LimitReached | None:
+        return self._limit
+
     @property
     def has_nothing_left(self) -> bool:
         return self._has_nothing_left
@@ -229,8 +261,10 @@ class Session:
                     await self._up.wait()
                 return await question()
             except (Unavailable, DeadlineExceeded):
-                if self._closing:
+                if self._closing or self._clock() >= deadline_s:
                     return False
+                # A stream may be dead before its reader has noticed: asking on would spin.
+                await asyncio.sleep(CUT_PAUSE_S)
             except TimeoutError:
                 return False
             except StewardError as error:
@@ -241,7 +275,8 @@ class Session:
         if isinstance(error, AgentStopped):
             self._stop(error.message)
             return
-        if isinstance(error, BudgetExceeded):
+        self._limit = limit_of(error)
+        if isinstance(error, BudgetExceeded) and self._limit is None:
             self._has_nothing_left = True
         log.info("the server refused: %s", error.message)
 
@@ -257,6 +292,8 @@ class Session:
             )
         )
         answer = response.refresh
+        self._limit = None
+        self._obey_share(flow, answer)
         if answer.status != "approved":
             if answer.reason == "agent_stopped":
                 self._stop("the agent was asked to stop")
@@ -279,15 +316,15 @@ class Session:
                 await self._connect()
             except grpc.aio.AioRpcError as failure:
                 error = error_of(failure)
-                if self._opened is not None and not self._opened.done():
-                    self._opened.set_exception(error)
+                if not self._is_open and not self._may_wait(error):
+                    self._fail_to_open(error)
                     return
                 if isinstance(error, Unauthorized):
                     self._stop(error.message)
                     return
                 log.info("the stream to the server was cut: %s", error.message)
             except Exception:
-                if self._opened is None or not self._opened.done():
+                if not self._is_open:
                     raise
                 log.exception("the session failed; it goes on over a new stream")
             if self._clock() - began_s > 5.0:
@@ -324,22 +361,22 @@ class Session:
     async def _keep(self) -> None:
         """Take up the leases, then send reports and signs of life until the stream is cut."""
         try:
-            if self._opened is not None and not self._opened.done():
-                await self._handshake()
+            if not self._is_open:
+                await self._first_lease()
             for flow in list(self._flows):
                 if not flow.live:
                     await self._resume(flow)
         except StewardError as error:
-            if self._opened is not None and not self._opened.done():
-                self._opened.set_exception(error)
-                self._closing = True
+            if not self._is_open and not self._may_wait(error):
+                self._fail_to_open(error)
                 return
             if isinstance(error, Unavailable | DeadlineExceeded):
                 return
             log.warning("a lease was not resumed: %s", error.message)
         self._up.set()
-        if self._opened is not None and not self._opened.done():
+        if not self._is_open and self._opened is not None:
             self._opened.set_result(None)
+        self._budget_changed()  # perhaps, while there was no stream
         beats_at_s = self._next_beat_s()
         while True:
             self._send_reports()
@@ -359,6 +396,43 @@ class Session:
                     await self._ask(heartbeat=pb.SessionHeartbeat())
                 except (Unavailable, DeadlineExceeded):
                     return
+
+    async def _first_lease(self) -> None:
+        """Take the first lease; without money for it, wait for that as configured.
+
+        Raises:
+            StewardError: the server refuses.
+        """
+        while True:
+            change = self._purse.next_change
+            try:
+                await self._handshake()
+                return
+            except BudgetExceeded as error:
+                if self._waits_until_s is None:
+                    self._waits_until_s = self._clock() + self._config.wait_for_budget_s
+                left_s = self._waits_until_s - self._clock()
+                if left_s <= 0:
+                    raise
+                self._on_wait(error.message)
+            # Asked again now and then too: what was decided while a stream was cut is not told.
+            await happens(change, min(left_s, self._config.heartbeat_s))
+
+    @property
+    def _is_open(self) -> bool:
+        """The first lease was had, or refused for good."""
+        return self._opened is not None and self._opened.done()
+
+    def _may_wait(self, error: StewardError) -> bool:
+        """Whether a runtime that waits for its first lease goes on to wait after this."""
+        if not isinstance(error, Unavailable | DeadlineExceeded):
+            return False
+        return self._waits_until_s is not None and self._clock() < self._waits_until_s
+
+    def _fail_to_open(self, error: StewardError) -> None:
+        if self._opened is not None:
+            self._opened.set_exception(error)
+        self._closing = True
 
     def _next_beat_s(self) -> float:
         """Soon enough that a lease is renewed in the last third of its time."""
@@ -414,6 +488,7 @@ class Session:
             )
         )
         self._has_nothing_left = False
+        self._limit = None
         lent = response.handshake
         opener = self._ic_token if lent.seal_format == pb.SEAL_FORMAT_AES256 else private_key
         key = LentKey(lent.provider_kind, lent.base_url, open_ip_token(lent, opener))
@@ -430,7 +505,9 @@ class Session:
             flow.retiring = True
             if flow.wallet is not None:
                 flow.wallet.drain()
-        self._flows.append(Flow(outbox, lent.lease_id, wallet, live=True))
+        new_flow = Flow(outbox, lent.lease_id, wallet, live=True)
+        self._flows.append(new_flow)
+        self._obey_share(new_flow, lent)
         self._purse.provider = lent.provider
         self._purse.price_version = lent.price_version
         self._purse.open_lease(wallet, outbox)
@@ -455,6 +532,7 @@ class Session:
         if flow.wallet is None:
             self._work.set()
             return True
+        self._obey_share(flow, state)
         if state.lease_status == pb.LEASE_STATE_ACTIVE:
             flow.wallet.grow(
                 granted_nanousd=max(0, state.lease_granted_nanousd - flow.wallet.granted_nanousd),
@@ -497,6 +575,7 @@ class Session:
         request = pb.ReturnRequest(lease_id=flow.lease_id)
         if flow.wallet is not None:
             request.spent_nanousd = flow.wallet.spent_nanousd
+            request.requests_last_minute = flow.wallet.allowance.calls_in_window(self._clock())
         stream = self._stream
         try:
             await self._ask(return_lease=request)
@@ -510,6 +589,52 @@ class Session:
         if flow.wallet is None and not flow.outbox.leases():
             await flow.outbox.close()
         self._quiet.set()
+
+    # Shares of limits.
+
+    def _obey_share(self, flow: Flow, answer: Any) -> None:
+        """Keep to the share an answer tells, and say so once that is true."""
+        if flow.wallet is None or not answer.HasField("allotment"):
+            return
+        allowance, allotment = flow.wallet.allowance, answer.allotment
+        before = allowance.told
+        if not allowance.obey(told_of(allotment, self._clock())):
+            return
+        if allotment.version > before.version and not flow.giving_back:
+            flow.giving_back = True
+            self._spawn(self._give_back_share(flow))
+
+    async def _give_back_share(self, flow: Flow) -> None:
+        """Tell the server what the lease holds, until that is no more than its share."""
+        try:
+            while flow in self._flows and flow.wallet is not None:
+                allowance = flow.wallet.allowance
+                version = allowance.told.version
+                is_done = not allowance.gives_back(self._clock())
+                said = await self._attempt(partial(self._take_allotment, flow))
+                if said and is_done and version == allowance.told.version:
+                    return
+                wait_s = allowance.next_leaves_s(self._clock()) if said else 1.0
+                await asyncio.sleep(0.0 if is_done and said else max(0.05, wait_s))
+        finally:
+            flow.giving_back = False
+
+    async def _take_allotment(self, flow: Flow, *, tokens_wanted: int = 0) -> bool:
+        if flow.wallet is None:
+            return False
+        allowance = flow.wallet.allowance
+        response = await self._ask(
+            take_allotment=pb.TakeAllotment(
+                lease_id=flow.lease_id,
+                version=allowance.told.version,
+                requests_held=allowance.requests_held(self._clock()),
+                tokens_held=allowance.tokens_claimed,
+                tokens_wanted=tokens_wanted,
+            )
+        )
+        before = allowance.available_tokens or 0
+        self._obey_share(flow, response)
+        return tokens_wanted == 0 or (allowance.available_tokens or 0) > before
 
     # Reports.
 
@@ -551,6 +676,12 @@ class Session:
 
     def _obey(self, control: pb.Control) -> None:
         if control.HasField("budget_remaining_nanousd"):
+            self._limit = None
+            self._budget_changed()
+        if control.HasField("allotment"):
+            for flow in self._flows:
+                if flow.lease_id == control.allotment.lease_id:
+                    self._obey_share(flow, control)
             self._purse.allocation_changed()
         if control.lease_id:
             for flow in self._flows:
@@ -559,6 +690,15 @@ class Session:
             return
         if control.desired_state == pb.DESIRED_STATE_STOPPED:
             self._stop(control.reason or "the agent was asked to stop")
+
+    def _budget_changed(self) -> None:
+        """Ask again for what was refused before, without waiting for a call to need it."""
+        self._purse.allocation_changed()
+        if not self._has_nothing_left or self._leaving or self._purse.stop_reason:
+            return
+        flow = self._current()
+        if flow is None or flow.retiring:
+            self._spawn(self.renew(flow.lease_id if flow else ""))
 
     def _stop(self, reason: str) -> None:
         self._purse.stop(reason)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from steward_client.allowance import Allowance
+
 
 class WalletState(enum.Enum):
     ACTIVE = "active"
@@ -52,6 +54,7 @@ class Wallet:
     spent_nanousd: int = 0
     held_nanousd: int = 0
     state: WalletState = WalletState.ACTIVE
+    allowance: Allowance = field(default_factory=Allowance)
     _holds: dict[str, int] = field(default_factory=dict)
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any
 from steward.agents.v1.agents_pb2_grpc import add_AgentServiceServicer_to_server
 from steward_server.agents.config import AgentsConfig
 from steward_server.agents.directory import Directory
-from steward_server.agents.needs import People, Projects, Providers, Purse, Tokens
+from steward_server.agents.needs import People, Projects, Providers, Purse, Requests, Tokens
 from steward_server.agents.room import AgentRoom
 from steward_server.agents.service import AgentService
 from steward_server.db import Database, now_us
@@ -24,6 +24,7 @@ def register(
     providers: Providers,
     people: People,
     projects: Projects,
+    requests: Requests,
     config: AgentsConfig,
     clock: Callable[[], int] = now_us,
 ) -> None:
@@ -36,6 +37,7 @@ def register(
         providers,
         people,
         projects,
+        requests,
         config.vanished_after_us,
         clock,
     )

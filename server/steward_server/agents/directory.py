@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 from steward_server.agents import store
 from steward_server.agents.agent import Agent
+from steward_server.audit import Change
+from steward_server.belongings import Handover
 from steward_server.db import Reader, Transaction
 from steward_server.errors import NotFound
+from steward_server.events.store import NewEntry, append
 
 SEEN_INTERVAL_US = 5_000_000
 
@@ -29,7 +32,7 @@ class Directory:
         return self._owners.get(agent_id)
 
     def note_created(self, agent_id: str, owner_id: str) -> None:
-        """An agent was committed."""
+        """An agent, or its new owner, was committed."""
         self._owners[agent_id] = owner_id
 
     def note_deleted(self, agent_id: str) -> None:
@@ -44,6 +47,12 @@ class Directory:
             NotFound: no such agent.
         """
         return await store.get(reader, agent_id)
+
+    async def of_owner(
+        self, reader: Reader, owner_id: str | None, *, deleted_too: bool
+    ) -> list[Agent]:
+        """All agents of one owner, or all there are, the newest first."""
+        return await store.of_owner(reader, owner_id, deleted_too=deleted_too)
 
     async def exists(self, reader: Reader, agent_id: str) -> bool:
         """Whether there is such an agent."""
@@ -68,6 +77,25 @@ class Directory:
     async def names(self, reader: Reader, agent_ids: Sequence[str]) -> dict[str, str]:
         """The names of these agents, of deleted ones too."""
         return await store.names(reader, agent_ids)
+
+    async def on_user_deleted(
+        self, transaction: Transaction, user_id: str, heir_id: str, now_us: int
+    ) -> Handover:
+        """Give a deleted person's agents to another."""
+        agent_ids = await store.reassign(transaction, user_id, heir_id, now_us)
+        for agent_id in agent_ids:
+            entry = NewEntry("agent.reassigned", {"owner_id": heir_id}, agent_id, agent_id)
+            await append(transaction, now_us, entry)
+
+        def note() -> None:
+            for agent_id in agent_ids:
+                self.note_created(agent_id, heir_id)
+
+        changes = [
+            Change("agent.reassigned", agent_id, {"owner_id": user_id}, {"owner_id": heir_id})
+            for agent_id in agent_ids
+        ]
+        return Handover(changes, note)
 
     async def mark_seen(self, transaction: Transaction, *, agent_id: str, now_us: int) -> None:
         """Note that a runtime of the agent was heard; written every few seconds at most."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from steward_server.balance import Balance
 from steward_server.db import Reader, Transaction
+from steward_server.principals import Principal
 
 
 class Purse(Protocol):
@@ -34,9 +35,18 @@ class Purse(Protocol):
         ...
 
     async def reallocate(
-        self, transaction: Transaction, *, agent_id: str, allocated_nanousd: int, now_us: int
+        self,
+        transaction: Transaction,
+        *,
+        agent_id: str,
+        allocated_nanousd: int,
+        now_us: int,
+        by: str,
+        reason: str,
     ) -> None:
         """Set what an agent may spend in all, or in each of its periods from this one on.
+
+        Who does, and why, goes into its history.
 
         Raises:
             FailedPrecondition: BUDGET_BELOW_COMMITTED, less than is spent and leased.
@@ -51,6 +61,8 @@ class Purse(Protocol):
         period: str,
         allocated_nanousd: int | None,
         now_us: int,
+        by: str,
+        reason: str,
     ) -> None:
         """Have an agent's budget begin anew with each period; what is lent to it drains.
 
@@ -107,4 +119,14 @@ class Projects(Protocol):
 
     async def exists(self, reader: Reader, project_id: str) -> bool:
         """Whether there is a project with this id."""
+        ...
+
+
+class Requests(Protocol):
+    """The part of the requests room that ends with an agent."""
+
+    async def cancel_of(
+        self, transaction: Transaction, *, agent_id: str, caller: Principal, why: str, now_us: int
+    ) -> None:
+        """Cancel the requests about an agent that are pending."""
         ...

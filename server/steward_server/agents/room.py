@@ -9,7 +9,7 @@ from typing import Any
 from steward_server.agents import store
 from steward_server.agents.agent import Agent, DesiredState, RunState
 from steward_server.agents.directory import Directory
-from steward_server.agents.needs import People, Projects, Providers, Purse, Tokens
+from steward_server.agents.needs import People, Projects, Providers, Purse, Requests, Tokens
 from steward_server.agents.status import Status, status_of
 from steward_server.audit import Change, record
 from steward_server.balance import Balance
@@ -37,8 +37,10 @@ class Changes:
     name: str | None
     budget_nanousd: int | None
     provider: str | None
-    project_id: str | None
-    period: str | None
+    project_id: str | None = None
+    period: str | None = None
+    budget_reason: str = ""
+    """Why the budget changes, for its history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class AgentRoom:
     providers: Providers
     people: People
     projects: Projects
+    requests: Requests
     vanished_after_us: int
     clock: Callable[[], int]
 
@@ -109,7 +112,7 @@ class AgentRoom:
                 "budget_nanousd": budget_nanousd,
                 "budget_period": period,
             }
-            await _journal(transaction, now_us, "agent.created", agent.agent_id, caller, body)
+            await _journal(transaction, now_us, "agent.created", agent.agent_id, body)
             change = Change("agent.created", agent.agent_id, after=body)
             await record(transaction, now_us, caller, change)
             return await self._seen(transaction, agent, now_us)
@@ -183,15 +186,23 @@ class AgentRoom:
                 updated_at_us=now_us,
             )
             await store.save(transaction, after)
-            body: dict[str, Any] = {
+            given = {
                 "name": changes.name,
                 "provider": changes.provider,
                 "budget_nanousd": changes.budget_nanousd,
                 "project_id": changes.project_id,
                 "budget_period": changes.period,
             }
-            body = {field: value for field, value in body.items() if value is not None}
-            await _journal(transaction, now_us, "agent.updated", agent_id, caller, body)
+            body = {field: value for field, value in given.items() if value is not None}
+            await _journal(transaction, now_us, "agent.updated", agent_id, body)
+            balance = (await self.purse.balances(transaction, [agent_id], now_us))[agent_id]
+            old: dict[str, Any] = {
+                "name": before.name,
+                "provider": before.provider,
+                "budget_nanousd": balance.allocated_nanousd,
+                "project_id": before.project_id,
+                "budget_period": balance.period,
+            }
             if after.project_id != before.project_id:
                 await self._must_hold_nothing(transaction, agent_id, now_us)
                 await self.purse.move(transaction, agent_id=agent_id, project_id=after.project_id)
@@ -202,6 +213,8 @@ class AgentRoom:
                     period=changes.period,
                     allocated_nanousd=changes.budget_nanousd,
                     now_us=now_us,
+                    by=caller.subject,
+                    reason=changes.budget_reason,
                 )
             elif changes.budget_nanousd is not None:
                 await self.purse.reallocate(
@@ -209,13 +222,17 @@ class AgentRoom:
                     agent_id=agent_id,
                     allocated_nanousd=changes.budget_nanousd,
                     now_us=now_us,
+                    by=caller.subject,
+                    reason=changes.budget_reason,
                 )
+            change = Change("agent.updated", agent_id, {name: old[name] for name in body}, body)
+            await record(transaction, now_us, caller, change)
             return await self._seen(transaction, after, now_us)
 
         return await self.database.run(work)
 
     async def delete(self, caller: Principal, agent_id: str) -> None:
-        """Delete an agent and revoke its token.
+        """Delete an agent, revoke its token and cancel what was asked for it.
 
         Raises:
             NotFound: there is no such agent.
@@ -224,14 +241,36 @@ class AgentRoom:
         now_us = self.clock()
 
         async def work(transaction: Transaction) -> list[str]:
-            await self._owned(transaction, caller, agent_id)
+            agent = await self._owned(transaction, caller, agent_id)
             await self._must_hold_nothing(transaction, agent_id, now_us)
+            balance = (await self.purse.balances(transaction, [agent_id], now_us))[agent_id]
             await store.delete(transaction, agent_id, now_us)
             await self.purse.retire(transaction, scope=f"agent:{agent_id}")
             revoked = await self.tokens.revoke_of(
                 transaction, agent_id=agent_id, why="agent_deleted", now_us=now_us
             )
-            await _journal(transaction, now_us, "agent.deleted", agent_id, caller, {})
+            await self.requests.cancel_of(
+                transaction,
+                agent_id=agent_id,
+                caller=caller,
+                why="the agent was deleted",
+                now_us=now_us,
+            )
+            await _journal(transaction, now_us, "agent.deleted", agent_id, {})
+            gone = {
+                "name": agent.name,
+                "owner_id": agent.owner_id,
+                "provider": agent.provider,
+                "budget_nanousd": balance.allocated_nanousd,
+            }
+            why = "agent_deleted"
+            await record(
+                transaction,
+                now_us,
+                caller,
+                Change("agent.deleted", agent_id, before=gone),
+                *(Change("token.revoked", token_id, reason=why) for token_id in revoked),
+            )
             return revoked
 
         async def delete_and_drop() -> None:
@@ -256,7 +295,8 @@ class AgentRoom:
                 return
             await store.save(transaction, after)
             body = {"reason": reason}
-            await _journal(transaction, now_us, "agent.stopping", agent_id, caller, body)
+            await _journal(transaction, now_us, "agent.stopping", agent_id, body)
+            await record(transaction, now_us, caller, _turned(before, after, reason))
             await self.purse.drain(
                 transaction, agent_id=agent_id, why="agent_stopped", now_us=now_us
             )
@@ -276,7 +316,8 @@ class AgentRoom:
             after = before.start(now_us)
             if after is not before:
                 await store.save(transaction, after)
-                await _journal(transaction, now_us, "agent.starting", agent_id, caller, {})
+                await _journal(transaction, now_us, "agent.starting", agent_id, {})
+                await record(transaction, now_us, caller, _turned(before, after))
             return await self._seen(transaction, after, now_us)
 
         return await self.database.run(work)
@@ -329,13 +370,18 @@ class AgentRoom:
         return seen
 
 
+def _turned(before: Agent, after: Agent, reason: str = "") -> Change:
+    """An agent that is to run, or to stop."""
+    return Change(
+        "agent.stopped" if after.stop_wanted else "agent.started",
+        after.agent_id,
+        {"desired_state": before.desired_state.value},
+        {"desired_state": after.desired_state.value},
+        reason,
+    )
+
+
 async def _journal(
-    transaction: Transaction,
-    now_us: int,
-    kind: str,
-    agent_id: str,
-    caller: Principal,
-    body: dict[str, Any],
+    transaction: Transaction, now_us: int, kind: str, agent_id: str, body: dict[str, Any]
 ) -> None:
-    entry = NewEntry(kind, {**body, "by": caller.subject}, agent_id, agent_id)
-    await append(transaction, now_us, entry)
+    await append(transaction, now_us, NewEntry(kind, body, agent_id, agent_id))

@@ -7,15 +7,14 @@ from steward.agents.v1 import agents_pb2_grpc as rpc
 from steward_server.agents.agent import DesiredState
 from steward_server.agents.room import AgentRoom, Changes, Seen
 from steward_server.agents.status import Status
-from steward_server.balance import Balance
-from steward_server.budget_words import PERIODS, period_word
+from steward_server.balance import MAX_BUDGET_NANOUSD
+from steward_server.budget_status import budget_status
+from steward_server.budget_words import period_word
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
 from steward_server.errors import InvalidArgument, PermissionDenied
 from steward_server.pages import from_page_token, page_size, to_page_token
-
-MAX_BUDGET_NANOUSD = 1_000_000 * 1_000_000_000
 
 STATUSES = {
     Status.IDLE: pb.AGENT_STATUS_IDLE,
@@ -95,7 +94,7 @@ class AgentService(rpc.AgentServiceServicer):
         with Checks() as checks:
             checks.text("agent_id", request.agent_id, 1, 100)
             changes = _changes(checks, request)
-        if changes == Changes(None, None, None, None, None):
+        if changes == Changes(None, None, None):
             raise InvalidArgument(
                 "nothing to change; give `name`, `budget_usd`, `provider`, `project_id` or "
                 "`budget_period`",
@@ -122,7 +121,7 @@ class AgentService(rpc.AgentServiceServicer):
             name=agent.name,
             status=STATUSES[seen.status],
             desired_state=DESIRED_STATES[agent.desired_state],
-            budget=_budget(seen.balance),
+            budget=budget_status(seen.balance),
             last_seen_at=timestamp(agent.last_seen_at_us),
             started_at=timestamp(agent.started_at_us),
             stopped_at=timestamp(agent.stopped_at_us),
@@ -161,6 +160,7 @@ def _changes(checks: Checks, request: pb.UpdateAgentRequest) -> Changes:
         provider=request.provider if request.HasField("provider") else None,
         project_id=request.project_id if request.HasField("project_id") else None,
         period=period_word(checks, "budget_period", request.budget_period),
+        budget_reason=request.budget_reason,
     )
     if changes.name is not None:
         _check_name(checks, changes.name)
@@ -168,6 +168,9 @@ def _changes(checks: Checks, request: pb.UpdateAgentRequest) -> Changes:
         _check_budget(checks, changes.budget_nanousd)
     checks.text("provider", changes.provider or "", 0, 50)
     checks.text("project_id", changes.project_id or "", 0, 100)
+    checks.text("budget_reason", changes.budget_reason, 0, 500)
+    if changes.budget_reason and changes.budget_nanousd is None:
+        checks.add("budget_reason", "is given without a budget; give `budget_usd` too")
     return changes
 
 
@@ -194,23 +197,8 @@ def _to_proto(seen: Seen) -> pb.Agent:
         provider=agent.provider,
         status=STATUSES[seen.status],
         desired_state=DESIRED_STATES[agent.desired_state],
-        budget=_budget(seen.balance),
+        budget=budget_status(seen.balance),
         created_at=timestamp(agent.created_at_us),
         updated_at=timestamp(agent.updated_at_us),
         last_seen_at=timestamp(agent.last_seen_at_us),
-    )
-
-
-def _budget(balance: Balance) -> pb.BudgetStatus:
-    return pb.BudgetStatus(
-        limit_nanousd=balance.allocated_nanousd,
-        spent_nanousd=balance.spent_nanousd,
-        reserved_nanousd=balance.leased_nanousd,
-        available_nanousd=balance.available_nanousd,
-        overrun_nanousd=balance.overrun_nanousd,
-        percent_used=balance.percent_used,
-        state=(pb.BUDGET_STATE_EXHAUSTED if balance.is_exhausted else pb.BUDGET_STATE_ACTIVE),
-        period=PERIODS[balance.period],
-        period_start=timestamp(balance.starts_at_us),
-        period_end=timestamp(balance.ends_at_us),
     )

@@ -60,6 +60,19 @@ async def page(
     return [_agent(row) for row in rows]
 
 
+async def of_owner(reader: Reader, owner_id: str | None, *, deleted_too: bool) -> list[Agent]:
+    """All agents of one owner, or all there are, the newest first."""
+    conditions = [] if deleted_too else ["deleted_at_us IS NULL"]
+    if owner_id is not None:
+        conditions.append("owner_id = ?")
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    rows = await reader.fetch_all(
+        f"{_SELECT}{where} ORDER BY created_at_us DESC, agent_id DESC",
+        *([] if owner_id is None else [owner_id]),
+    )
+    return [_agent(row) for row in rows]
+
+
 async def owners(reader: Reader) -> dict[str, str]:
     """Who owns each agent."""
     rows = await reader.fetch_all(
@@ -153,6 +166,23 @@ async def save_seen(transaction: Transaction, agent_id: str, now_us: int) -> Non
     await transaction.execute(
         "UPDATE agent SET last_seen_at_us = ? WHERE agent_id = ?", now_us, agent_id
     )
+
+
+async def reassign(transaction: Transaction, owner_id: str, heir_id: str, now_us: int) -> list[str]:
+    """Give the agents of one person to another; their ids."""
+    rows = await transaction.fetch_all(
+        "SELECT agent_id FROM agent WHERE owner_id = ? AND deleted_at_us IS NULL"
+        " ORDER BY created_at_us, agent_id",
+        owner_id,
+    )
+    await transaction.execute(
+        "UPDATE agent SET owner_id = ?, updated_at_us = ?"
+        " WHERE owner_id = ? AND deleted_at_us IS NULL",
+        heir_id,
+        now_us,
+        owner_id,
+    )
+    return [row["agent_id"] for row in rows]
 
 
 async def delete(transaction: Transaction, agent_id: str, now_us: int) -> None:

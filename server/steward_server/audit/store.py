@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from steward.gateway.v1.options_pb2 import Role
-from steward_server.audit.trail import GENESIS, AuditEntry, Change
-from steward_server.db import Reader, Transaction
+from steward_server.audit.trail import GENESIS, AuditEntry, Change, Link
+from steward_server.db import Reader, Row, Transaction
 from steward_server.principals import Principal
 
 COLUMNS = ", ".join(AuditEntry._fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries to list; None and empty texts leave it open."""
+
+    action: str = ""
+    resource_type: str = ""
+    resource_id: str = ""
+    actor_id: str = ""
+    since_us: int | None = None
+    until_us: int | None = None
+    """The first moment that is too late."""
 
 
 async def record(
@@ -38,14 +52,67 @@ async def record(
     await transaction.execute_many(
         f"INSERT INTO audit_entry ({COLUMNS}, hash) VALUES ({marks})", rows
     )
+    await transaction.execute(
+        "INSERT INTO audit_head (only, number, hash) VALUES (1, ?, ?)"
+        " ON CONFLICT (only) DO UPDATE SET number = excluded.number, hash = excluded.hash",
+        number,
+        previous,
+    )
 
 
 async def head(reader: Reader) -> tuple[int, bytes]:
     """Number and hash of the newest entry; zero and the genesis hash of an empty log."""
-    row = await reader.fetch_one(
-        "SELECT number, hash FROM audit_entry ORDER BY number DESC LIMIT 1"
-    )
+    row = await reader.fetch_one("SELECT number, hash FROM audit_head")
     return (row["number"], row["hash"]) if row else (0, GENESIS)
+
+
+async def page(reader: Reader, wanted: Wanted, *, before: int | None, limit: int) -> list[Link]:
+    """Entries with their hashes, the newest first."""
+    conditions = {
+        "action = ?": wanted.action or None,
+        "resource_type = ?": wanted.resource_type or None,
+        "resource_id = ?": wanted.resource_id or None,
+        "actor_id = ?": wanted.actor_id or None,
+        "at_us >= ?": wanted.since_us,
+        "at_us < ?": wanted.until_us,
+        "number < ?": before,
+    }
+    given = {condition: value for condition, value in conditions.items() if value is not None}
+    where = f"WHERE {' AND '.join(given)}" if given else ""
+    rows = await reader.fetch_all(
+        f"SELECT {COLUMNS}, hash FROM audit_entry {where} ORDER BY number DESC LIMIT ?",
+        *given.values(),
+        limit,
+    )
+    return [_link(row) for row in rows]
+
+
+async def following(reader: Reader, number: int, limit: int) -> list[Link]:
+    """The entries after this one, the oldest first."""
+    rows = await reader.fetch_all(
+        f"SELECT {COLUMNS}, hash FROM audit_entry WHERE number > ? ORDER BY number LIMIT ?",
+        number,
+        limit,
+    )
+    return [_link(row) for row in rows]
+
+
+async def hash_of(reader: Reader, number: int) -> bytes | None:
+    """The hash an entry holds; None if there is no such entry."""
+    row = await reader.fetch_one("SELECT hash FROM audit_entry WHERE number = ?", number)
+    return row["hash"] if row else None
+
+
+async def ends(reader: Reader) -> tuple[int, bytes, int, int]:
+    """Number and hash of the head, the largest number and the count of entries, of one moment."""
+    row = await reader.fetch_one(
+        "SELECT max(number) AS newest, count(*) AS entry_count,"
+        " (SELECT number FROM audit_head) AS number, (SELECT hash FROM audit_head) AS hash"
+        " FROM audit_entry"
+    )
+    if row is None or row["number"] is None:
+        return 0, GENESIS, (row["newest"] if row else None) or 0, row["entry_count"] if row else 0
+    return row["number"], row["hash"], row["newest"] or 0, row["entry_count"]
 
 
 def _entry(number: int, now_us: int, caller: Principal | None, change: Change) -> AuditEntry:
@@ -72,3 +139,7 @@ def _entry(number: int, now_us: int, caller: Principal | None, change: Change) -
 
 def _text(fields: dict[str, Any] | None) -> str | None:
     return None if fields is None else orjson.dumps(fields, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _link(row: Row) -> Link:
+    return AuditEntry(*(row[name] for name in AuditEntry._fields)), row["hash"]

@@ -66,6 +66,10 @@ class AuditEntry(NamedTuple):
         return hashlib.sha256(previous + orjson.dumps(tuple(self))).digest()
 
 
+Link = tuple[AuditEntry, bytes]
+"""An entry and the hash that is stored with it."""
+
+
 class ChainBreak(NamedTuple):
     """The first entry that does not follow from the one before it."""
 
@@ -74,7 +78,7 @@ class ChainBreak(NamedTuple):
 
 
 def verify(
-    entries: Iterable[tuple[AuditEntry, bytes]], *, number: int = 0, previous: bytes = GENESIS
+    entries: Iterable[Link], *, number: int = 0, previous: bytes = GENESIS
 ) -> ChainBreak | None:
     """Find the first entry that was changed, moved, put in or taken out; None if there is none.
 
@@ -83,12 +87,18 @@ def verify(
     one kept elsewhere.
     """
     for entry, stored in entries:
+        if not isinstance(entry.number, int):
+            return ChainBreak(number + 1, f"has the number {entry.number!r}")
         if entry.number != number + 1:
             return ChainBreak(entry.number, f"follows entry {number}")
-        expected = entry.hash(previous)
+        try:
+            expected = entry.hash(previous)
+        except TypeError:  # bytes, or no UTF-8, where a text was
+            return ChainBreak(entry.number, "holds what was never written")
         if stored != expected:
+            held = stored.hex() if isinstance(stored, bytes) else repr(stored)
             return ChainBreak(
-                entry.number, f"holds hash {stored.hex()}; its content gives {expected.hex()}"
+                entry.number, f"holds hash {held}; its content gives {expected.hex()}"
             )
         number, previous = entry.number, stored
     return None

@@ -93,6 +93,24 @@ class User:
     state: UserState
     attempts: Attempts
     created_at_us: int
+    must_change_password: bool = False
+    """Whether they can do nothing else before."""
+    last_login_at_us: int | None = None
+    suspended_at_us: int | None = None
+    suspend_reason: str = ""
+
+    @property
+    def is_active_admin(self) -> bool:
+        return self.role is Role.ADMIN and self.state is UserState.ACTIVE
+
+    def with_password(self, password_hash: str, *, must_change: bool) -> User:
+        """Another password; a lock of the account is over with it."""
+        return replace(
+            self,
+            password_hash=password_hash,
+            must_change_password=must_change,
+            attempts=Attempts(),
+        )
 
 
 class WeakPassword(Exception):
@@ -110,4 +128,4 @@ def check_administrator_password(password: str, username: str) -> None:
             f"has {len(password)} characters; an administrator's needs {LEAST_PASSWORD} or more"
         )
     if password.lower() in WELL_KNOWN or password.lower() == username.lower():
-        raise WeakPassword("is one of those tried first; choose another, or none to have one made")
+        raise WeakPassword("is one of those tried first; choose another")

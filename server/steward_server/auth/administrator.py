@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-from steward_server.auth import store
+from steward_server.audit import Change, record
+from steward_server.auth import user_store as store
 from steward_server.auth.accounts import (
     Attempts,
     Role,
@@ -46,7 +47,9 @@ async def ensure_first_administrator(
         try:
             check_administrator_password(password, username)
         except WeakPassword as error:
-            raise BadSetting(f"STEWARD_ADMIN_PASSWORD {error}") from None
+            raise BadSetting(
+                f"STEWARD_ADMIN_PASSWORD {error}, or leave it out to have one made"
+            ) from None
     if await store.has_users(database):
         return None
     chosen = password or secrets.token_urlsafe(18)
@@ -68,6 +71,7 @@ async def ensure_first_administrator(
         await store.insert_user(transaction, user)
         body = {"username": username, "role": user.role.value}
         await append(transaction, now_us, NewEntry("user.created", body, subject=user.user_id))
+        await record(transaction, now_us, None, Change("user.created", user.user_id, after=body))
         return True
 
     created = await database.run(work)

@@ -6,7 +6,7 @@ import hmac
 from typing import Protocol
 
 from steward.gateway.v1.options_pb2 import ROLE_ADMIN
-from steward_server.auth import store
+from steward_server.auth import user_store as store
 from steward_server.auth.sessions import Sessions
 from steward_server.calls import Call
 from steward_server.config import BadSetting
@@ -16,6 +16,7 @@ from steward_server.peers import is_loopback, is_loopback_host, is_loopback_orig
 from steward_server.principals import Kind, Principal
 
 IC_TOKEN_PREFIX = "ic_"  # noqa: S105 - what tokens begin with, not one
+API_KEY_PREFIXES = ("agentbox_", "itk_")
 LEAST_STATIC_TOKEN = 16
 
 WELL_KNOWN_STATIC_TOKENS = frozenset(
@@ -32,11 +33,11 @@ WELL_KNOWN_STATIC_TOKENS = frozenset(
 )
 
 
-class TokenVerifier(Protocol):
-    """The part of IC tokens that authentication needs."""
+class Verifier(Protocol):
+    """The part of IC tokens, and of API keys, that authentication needs."""
 
     async def verify(self, text: str) -> Principal:
-        """The agent a token stands for.
+        """The agent or the person it stands for.
 
         Raises:
             Unauthenticated: it is malformed, unknown, expired or revoked.
@@ -51,19 +52,24 @@ class Credentials:
         self,
         *,
         sessions: Sessions,
-        tokens: TokenVerifier,
+        tokens: Verifier,
+        keys: Verifier,
         people: Reader,
         static_token: str | None,
         local_single_user: bool,
     ) -> None:
         self._sessions = sessions
         self._tokens = tokens
+        self._keys = keys
         self._people = people
         self._static_token = static_token.encode() if static_token else None
         self._local_single_user = local_single_user
 
     async def authenticate(self, call: Call, ic_token: str) -> Principal:
-        """Who is calling: `x-ic-key` first, then an IC token as Bearer or in the request's body.
+        """Who is calling.
+
+        `x-ic-key` comes first, then an IC token as Bearer or in the request's body, then
+        `x-api-key`, then whatever else the Bearer is.
 
         Raises:
             Unauthenticated: no credential, or one that is unknown, expired or revoked.
@@ -75,20 +81,31 @@ class Credentials:
             return await self._tokens.verify(bearer)
         if ic_token:
             return await self._tokens.verify(ic_token)
+        if api_key := call.metadata.get("x-api-key", "").strip():
+            # Pages of a single user send a made-up key: to them it is as good as none.
+            is_made_up = not api_key.startswith(API_KEY_PREFIXES)
+            if not (is_made_up and self._is_single_user(call)):
+                return await self._keys.verify(api_key)
         if bearer:
-            return await self._client_or_person(bearer)
-        if self._local_single_user and _is_local(call):
+            return await self._bearer_of(bearer)
+        if self._is_single_user(call):
             return await self._first_administrator()
         raise Unauthenticated(
-            "send an access token as `authorization: Bearer …`, or an IC token as `x-ic-key: ic_…`",
+            "send an access token or an API key as `authorization: Bearer …`, or an IC token as "
+            "`x-ic-key: ic_…`",
             reason="CREDENTIAL_MISSING",
         )
 
-    async def _client_or_person(self, bearer: str) -> Principal:
+    async def _bearer_of(self, bearer: str) -> Principal:
+        if bearer.startswith(API_KEY_PREFIXES):
+            return await self._keys.verify(bearer)
         static = self._static_token
         if static is not None and hmac.compare_digest(bearer.encode(), static):
             return Principal(Kind.CLIENT, "client", credential="static_token")
         return await self._sessions.verify(bearer)
+
+    def _is_single_user(self, call: Call) -> bool:
+        return self._local_single_user and _is_local(call)
 
     async def _first_administrator(self) -> Principal:
         user = await store.first_administrator(self._people)

@@ -22,7 +22,9 @@ class AuthConfig:
     refresh_grace_s: float = setting(
         10.0, "How long a spent refresh token gives its successor again, in seconds.", minimum=0
     )
-    logins_per_minute: int = setting(10, "Attempts to sign in per minute and address.", minimum=1)
+    logins_per_minute: int = setting(
+        10, "Attempts to sign in per minute and address; 0: any number.", minimum=0
+    )
     lock_after_failures: int = setting(
         10, "Wrong passwords in a row after which an account is locked.", minimum=1
     )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from steward.gateway.v1 import options_pb2 as options
 from steward_server import clock
-from steward_server.auth import store
+from steward_server.audit import Change, record
+from steward_server.auth import store, user_store
 from steward_server.auth.access_tokens import Claims, Signer
 from steward_server.auth.accounts import Role, User, UserState
 from steward_server.auth.refresh import RefreshToken, Verdict, successor_text
 from steward_server.auth.store import Session
 from steward_server.completion import complete
-from steward_server.db import Database, Transaction
+from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import Unauthenticated
 from steward_server.events.store import NewEntry, append
 from steward_server.ids import digest, new_id, new_secret
@@ -88,7 +89,7 @@ class Sessions:
         async def load() -> Principal:
             claims = self._signer.read(access_token, now_us)
             session = await store.session(self._database, claims.session_id)
-            user = await store.user_by_id(self._database, claims.user_id)
+            user = await user_store.user_by_id(self._database, claims.user_id)
             return _principal(claims, session, user)
 
         return await self._verified.find(access_token, now_us, load)
@@ -111,20 +112,52 @@ class Sessions:
         token = self._signer.sign(claims)
         return Pair(token, opened.refresh_token, session.expires_at_us, user)
 
-    async def refresh(self, refresh_token: str) -> Pair:
+    async def refresh(self, caller: Principal, refresh_token: str) -> Pair:
         """Spend a refresh token for a new pair.
 
         Raises:
             Unauthenticated: it is unknown, expired or revoked; or it was spent before, and then its
                 family has ended.
         """
-        return await complete(self._refresh(refresh_token))
+        return await complete(self._refresh(caller, refresh_token))
 
-    async def end(self, session_id: str, why: str) -> None:
-        """End a session and its family: its tokens, on open streams too."""
-        await complete(self._end(session_id, why))
+    async def end(self, caller: Principal) -> None:
+        """End the caller's session and its family: its tokens, on open streams too."""
+        await complete(self._end(caller))
 
-    async def _refresh(self, text: str) -> Pair:
+    async def end_all(
+        self, transaction: Transaction, user_id: str, *, but: str = "", why: str, now_us: int
+    ) -> list[str]:
+        """End every sign-in of a person, but the one `but` is of.
+
+        Returns:
+            Ids of the sessions that this ended, to `drop` after the commit.
+        """
+        kept = await store.session(transaction, but) if but else None
+        session_ids = await store.end_all(
+            transaction, user_id, but_family=kept.family_id if kept else "", why=why, now_us=now_us
+        )
+        if session_ids:
+            body = {"user_id": user_id, "session_ids": session_ids, "why": why}
+            await append(transaction, now_us, NewEntry("session.ended", body, subject=user_id))
+        return session_ids
+
+    def drop(self, session_ids: Sequence[str]) -> None:
+        """Refuse what these sessions' tokens open, and end the streams that they have opened."""
+        self._verified.forget(session_ids)
+        for session_id in session_ids:
+            self._streams.end(session_id)
+
+    async def family_of(self, reader: Reader, session_id: str) -> list[str]:
+        """Ids of the sessions that came of the same sign-in; none of no session."""
+        session = await store.session(reader, session_id)
+        return [] if session is None else await store.sessions_of_family(reader, session.family_id)
+
+    def forget(self, session_ids: Sequence[str]) -> None:
+        """Read anew what these sessions may do when they are used next."""
+        self._verified.forget(session_ids)
+
+    async def _refresh(self, caller: Principal, text: str) -> Pair:
         now_us = self._clock()
 
         async def work(transaction: Transaction) -> Opened | list[str]:
@@ -142,8 +175,10 @@ class Sessions:
                 )
             if verdict is Verdict.REUSED:
                 why = "refresh_token_reused"
+                change = Change("session.ended", token.session_id, reason=why)
+                await record(transaction, now_us, caller, change)
                 return await _end_family(transaction, token.family_id, token.user_id, why, now_us)
-            user = await store.user_by_id(transaction, token.user_id)
+            user = await user_store.user_by_id(transaction, token.user_id)
             if verdict is Verdict.REVOKED or user is None or user.state is not UserState.ACTIVE:
                 raise _revoked_refresh_token()
             successor = successor_text(self._successor_key, text)
@@ -156,29 +191,26 @@ class Sessions:
         outcome = await self._database.run(work)
         if isinstance(outcome, Opened):
             return self.pair(outcome)
-        self._drop(outcome)
+        self.drop(outcome)
         raise Unauthenticated(
             "the refresh token was used before; whoever has a copy is signed out with you: "
             "sign in again",
             reason="REFRESH_TOKEN_REUSED",
         )
 
-    async def _end(self, session_id: str, why: str) -> None:
+    async def _end(self, caller: Principal) -> None:
         now_us = self._clock()
 
         async def work(transaction: Transaction) -> list[str]:
-            session = await store.session(transaction, session_id)
+            session = await store.session(transaction, caller.credential)
             if session is None:
                 return []
             family_id, user_id = session.family_id, session.user_id
-            return await _end_family(transaction, family_id, user_id, why, now_us)
+            change = Change("session.ended", session.session_id, reason="logout")
+            await record(transaction, now_us, caller, change)
+            return await _end_family(transaction, family_id, user_id, "logout", now_us)
 
-        self._drop(await self._database.run(work))
-
-    def _drop(self, session_ids: list[str]) -> None:
-        self._verified.forget(session_ids)
-        for session_id in session_ids:
-            self._streams.end(session_id)
+        self.drop(await self._database.run(work))
 
     async def _issue(
         self,
@@ -239,7 +271,7 @@ async def _end_family(
 
 
 def _principal(claims: Claims, session: Session | None, user: User | None) -> Principal:
-    if session is None or user is None or session.user_id != user.user_id:
+    if session is None or session.user_id != claims.user_id:
         raise Unauthenticated(
             "the access token is not valid: its session is not known; sign in again",
             reason="INVALID_TOKEN",
@@ -249,7 +281,7 @@ def _principal(claims: Claims, session: Session | None, user: User | None) -> Pr
             f"the access token was revoked at {clock.text(session.ended_at_us)}; sign in again",
             reason="TOKEN_REVOKED",
         )
-    if user.state is not UserState.ACTIVE:
+    if user is None or user.state is not UserState.ACTIVE:
         raise Unauthenticated(
             "the access token was revoked: the account is not active", reason="TOKEN_REVOKED"
         )
@@ -259,6 +291,7 @@ def _principal(claims: Claims, session: Session | None, user: User | None) -> Pr
         role=ROLES[user.role],
         credential=session.session_id,
         expires_at_us=claims.expires_at_s * 1_000_000,
+        must_change_password=user.must_change_password,
     )
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 from steward_server import clock
-from steward_server.auth import store
+from steward_server.audit import Change, record
+from steward_server.auth import user_store as store
 from steward_server.auth.accounts import Attempts, LockPolicy, User, UserState
 from steward_server.auth.passwords import Passwords
-from steward_server.auth.sessions import Opened, Pair, Sessions
+from steward_server.auth.sessions import ROLES, Opened, Pair, Sessions
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import ResourceExhausted, Unauthenticated
 from steward_server.events.store import NewEntry, append
+from steward_server.principals import Kind, Principal
 
 MAX_STRANGERS = 10_000
 
@@ -54,7 +57,7 @@ class SignIn:
         self._clock = clock
         self._strangers = Strangers()
 
-    async def sign_in(self, *, username: str, email: str, password: str) -> Pair:
+    async def sign_in(self, caller: Principal, *, username: str, email: str, password: str) -> Pair:
         """Open a session for whoever has this name, or else this email, and this password.
 
         Raises:
@@ -64,7 +67,7 @@ class SignIn:
         now_us = self._clock()
         user = await _find(self._database, username, email)
         stranger = f"{username}\n{email.lower()}"
-        _check_lock(user.attempts if user else self._strangers.attempts(stranger), now_us)
+        check_lock(user.attempts if user else self._strangers.attempts(stranger), now_us)
         known_hash = user.password_hash if user else None
         matches = await self._passwords.matches(known_hash, password)
         if user is None:
@@ -77,27 +80,31 @@ class SignIn:
             fresh = await store.user_by_id(transaction, user_id)
             if fresh is None:
                 return None
-            _check_lock(fresh.attempts, now_us)
+            check_lock(fresh.attempts, now_us)
             if not matches or fresh.password_hash != known_hash:
-                await self._note_failure(transaction, fresh, now_us)
+                await note_failure(transaction, caller, fresh, self._policy, now_us)
                 return None
             if fresh.state is not UserState.ACTIVE:
                 return None
-            if fresh.attempts != Attempts():
-                await store.save_attempts(transaction, user_id, Attempts())
-            return await self._sessions.open(transaction, fresh, now_us)
+            entered = replace(fresh, attempts=Attempts(), last_login_at_us=now_us)
+            await store.save(transaction, entered)
+            opened = await self._sessions.open(transaction, entered, now_us)
+            session_id = opened.session.session_id
+            person = replace(
+                caller,
+                kind=Kind.PERSON,
+                subject=user_id,
+                role=ROLES[entered.role],
+                credential=session_id,
+            )
+            change = Change("session.opened", session_id, after={"user_id": user_id})
+            await record(transaction, now_us, person, change)
+            return opened
 
         opened = await self._database.run(work)
         if opened is None:
             raise _refused()
         return self._sessions.pair(opened)
-
-    async def _note_failure(self, transaction: Transaction, user: User, now_us: int) -> None:
-        after = user.attempts.after_failure(now_us, self._policy)
-        await store.save_attempts(transaction, user.user_id, after)
-        if after.is_locked(now_us):
-            body = {"failures": self._policy.failures, "locked_until_us": after.locked_until_us}
-            await append(transaction, now_us, NewEntry("user.locked", body, subject=user.user_id))
 
 
 async def _find(reader: Reader, username: str, email: str) -> User | None:
@@ -106,7 +113,24 @@ async def _find(reader: Reader, username: str, email: str) -> User | None:
     return await store.user_by_email(reader, email.lower())
 
 
-def _check_lock(attempts: Attempts, now_us: int) -> None:
+async def note_failure(
+    transaction: Transaction, caller: Principal, user: User, policy: LockPolicy, now_us: int
+) -> None:
+    """Count a wrong password; the account may be locked by it."""
+    after = user.attempts.after_failure(now_us, policy)
+    await store.save(transaction, replace(user, attempts=after))
+    if after.is_locked(now_us):
+        body = {"failures": policy.failures, "locked_until_us": after.locked_until_us}
+        await append(transaction, now_us, NewEntry("user.locked", body, subject=user.user_id))
+        await record(transaction, now_us, caller, Change("user.locked", user.user_id, after=body))
+
+
+def check_lock(attempts: Attempts, now_us: int) -> None:
+    """Refuse while the account is locked.
+
+    Raises:
+        ResourceExhausted: it is.
+    """
     if attempts.is_locked(now_us):
         raise ResourceExhausted(
             "too many wrong passwords; the account is locked until "

@@ -1,17 +1,12 @@
-"""Users, sessions, refresh tokens and signing keys as rows. No rule lives here."""
+"""Sessions, refresh tokens and signing keys as rows. No rule lives here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steward_server.auth.accounts import Attempts, Role, User, UserState
 from steward_server.auth.refresh import RefreshToken
-from steward_server.db import Reader, Row, Transaction
+from steward_server.db import Reader, Transaction
 
-_SELECT_USER = (
-    "SELECT user_id, username, email, password_hash, role, state, failed_logins, locked_until_us,"
-    " created_at_us FROM app_user"
-)
 _SELECT_REFRESH = (
     "SELECT refresh_token_id, family_id, user_id, session_id, expires_at_us, spent_at_us,"
     " successor_id, revoked_at_us FROM refresh_token"
@@ -28,61 +23,6 @@ class Session:
     created_at_us: int
     expires_at_us: int
     ended_at_us: int | None = None
-
-
-async def user_by_username(reader: Reader, username: str) -> User | None:
-    row = await reader.fetch_one(f"{_SELECT_USER} WHERE username = ?", username)
-    return _user(row) if row else None
-
-
-async def user_by_email(reader: Reader, email: str) -> User | None:
-    """`email` in lower case, as all are stored."""
-    row = await reader.fetch_one(f"{_SELECT_USER} WHERE email = ?", email)
-    return _user(row) if row else None
-
-
-async def user_by_id(reader: Reader, user_id: str) -> User | None:
-    row = await reader.fetch_one(f"{_SELECT_USER} WHERE user_id = ?", user_id)
-    return _user(row) if row else None
-
-
-async def first_administrator(reader: Reader) -> User | None:
-    """The administrator who has been there longest, and may sign in."""
-    row = await reader.fetch_one(
-        f"{_SELECT_USER} WHERE role = ? AND state = ? ORDER BY created_at_us, user_id LIMIT 1",
-        Role.ADMIN.value,
-        UserState.ACTIVE.value,
-    )
-    return _user(row) if row else None
-
-
-async def has_users(reader: Reader) -> bool:
-    return await reader.fetch_one("SELECT user_id FROM app_user LIMIT 1") is not None
-
-
-async def insert_user(transaction: Transaction, user: User) -> None:
-    await transaction.execute(
-        "INSERT INTO app_user (user_id, username, email, password_hash, role, state,"
-        " failed_logins, locked_until_us, created_at_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        user.user_id,
-        user.username,
-        user.email,
-        user.password_hash,
-        user.role.value,
-        user.state.value,
-        user.attempts.failed,
-        user.attempts.locked_until_us,
-        user.created_at_us,
-    )
-
-
-async def save_attempts(transaction: Transaction, user_id: str, attempts: Attempts) -> None:
-    await transaction.execute(
-        "UPDATE app_user SET failed_logins = ?, locked_until_us = ? WHERE user_id = ?",
-        attempts.failed,
-        attempts.locked_until_us,
-        user_id,
-    )
 
 
 async def insert_session(transaction: Transaction, session: Session) -> None:
@@ -106,6 +46,12 @@ async def session(reader: Reader, session_id: str) -> Session | None:
     return Session(*tuple(row)) if row else None  # type: ignore[arg-type]
 
 
+async def sessions_of_family(reader: Reader, family_id: str) -> list[str]:
+    """Ids of the sessions that one sign-in led to."""
+    rows = await reader.fetch_all("SELECT session_id FROM session WHERE family_id = ?", family_id)
+    return [row["session_id"] for row in rows]
+
+
 async def end_family(
     transaction: Transaction, family_id: str, *, why: str, now_us: int
 ) -> list[str]:
@@ -126,6 +72,34 @@ async def end_family(
         "UPDATE refresh_token SET revoked_at_us = ? WHERE family_id = ? AND revoked_at_us IS NULL",
         now_us,
         family_id,
+    )
+    return [row["session_id"] for row in rows]
+
+
+async def end_all(
+    transaction: Transaction, user_id: str, *, but_family: str = "", why: str, now_us: int
+) -> list[str]:
+    """End what every sign-in of a person led to, but one; ids of the sessions this ended."""
+    rows = await transaction.fetch_all(
+        "SELECT session_id FROM session WHERE user_id = ? AND family_id <> ?"
+        " AND ended_at_us IS NULL ORDER BY created_at_us",
+        user_id,
+        but_family,
+    )
+    await transaction.execute(
+        "UPDATE session SET ended_at_us = ?, ended_why = ?"
+        " WHERE user_id = ? AND family_id <> ? AND ended_at_us IS NULL",
+        now_us,
+        why,
+        user_id,
+        but_family,
+    )
+    await transaction.execute(
+        "UPDATE refresh_token SET revoked_at_us = ?"
+        " WHERE user_id = ? AND family_id <> ? AND revoked_at_us IS NULL",
+        now_us,
+        user_id,
+        but_family,
     )
     return [row["session_id"] for row in rows]
 
@@ -184,17 +158,4 @@ async def insert_signing_key(
         key_id,
         sealed,
         now_us,
-    )
-
-
-def _user(row: Row) -> User:
-    return User(
-        row["user_id"],
-        row["username"],
-        row["email"],
-        row["password_hash"],
-        Role(row["role"]),
-        UserState(row["state"]),
-        Attempts(row["failed_logins"], row["locked_until_us"]),
-        row["created_at_us"],
     )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from steward_server.budget import entries, ledger, store
 from steward_server.budget.allocation import lendable_nanousd
 from steward_server.budget.ledger_errors import LedgerError
+from steward_server.budget.needs import Listener
 from steward_server.budget.refusals import reused
 from steward_server.budget.store import Terms, Written
 from steward_server.budget.values import Account, AccountId, Lease, LeasePolicy, LeaseState
@@ -37,6 +38,8 @@ class Fact(NamedTuple):
     """When the call ended, by the runtime's clock; 0 if it did not say."""
     is_priced_here: bool = False
     """The runtime told no cost: it was computed, and might come out otherwise tomorrow."""
+    duration_ms: int = 0
+    """How long the call took; 0 if the runtime did not say."""
 
     def said(self) -> Said:
         """What makes a repetition the same report; not its number, which may be left out."""
@@ -92,7 +95,12 @@ class Answer(NamedTuple):
 
 
 async def book(
-    transaction: Transaction, batches: Sequence[Batch], *, policy: LeasePolicy, now_us: int
+    transaction: Transaction,
+    batches: Sequence[Batch],
+    *,
+    policy: LeasePolicy,
+    now_us: int,
+    listeners: Sequence[Listener] = (),
 ) -> list[Answer | NotFound]:
     """Book batches in order; NotFound is the answer to one whose agent has no such lease."""
     leases = await store.leases(transaction, [batch.lease_id for batch in batches])
@@ -123,6 +131,8 @@ async def book(
         ]
         await store.save_leases(transaction, touched)
         await store.save_accounts(transaction, [accounts[name] for name in page.changed_accounts])
+        for listener in listeners:
+            await listener.usages_booked(transaction, now_us, page.entries, last_lsn)
     else:
         last_lsn, _ = await head(transaction)
     first_lsn = last_lsn - len(page.entries) + 1
@@ -220,6 +230,8 @@ class _Page:
             written.append(NewEntry("usage", entered.body, agent_id, lease_id, fact.request_id))
             for at in limited:
                 written.extend(entries.warnings(before[at], path[at]))
+            if booking.overrun_nanousd:
+                written.append(entries.overrun(booking))
         if last_at is not None:
             if lease.state is not first_lease.state:
                 written.append(entries.draining(lease, "overrun"))
@@ -243,7 +255,7 @@ class _Page:
 
 def _usage_body(fact: Fact, booking: ledger.Booking) -> dict[str, Any]:
     path, lease = booking.path, booking.lease
-    return {
+    body = {
         "seq": booking.sequence,
         "cost": fact.cost_nanousd,
         "over": booking.overrun_nanousd,
@@ -263,6 +275,9 @@ def _usage_body(fact: Fact, booking: ledger.Booking) -> dict[str, Any]:
         "lease_left": lease.remaining_nanousd,
         "lease_state": lease.state,
     }
+    if fact.duration_ms:
+        body["ms"] = fact.duration_ms
+    return body
 
 
 def _booked(body: dict[str, Any], lsn: int) -> Booked:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from steward_server.budget import chart, entries, ledger, store
+from steward_server.budget import allocations, chart, entries, ledger, store
 from steward_server.budget.allocation import lendable_nanousd
 from steward_server.budget.ledger import Denial, Growth, Opening
 from steward_server.budget.ledger_errors import LeaseClosed
@@ -81,6 +81,7 @@ class Desk(Treasury):
         requested_nanousd: int | None,
         minimum_nanousd: int,
         terms: Terms,
+        acknowledges: bool = False,
         now_us: int,
     ) -> Lent:
         """Lend money; a repeated request id gives the lease it opened before.
@@ -89,7 +90,10 @@ class Desk(Treasury):
             AlreadyExists: the request id was used with another body.
             LeaseClosed: the lease it opened has ended; nothing is to be handed over for it.
             BudgetExceeded: too little is left.
+            ResourceExhausted: a limit leaves too little.
         """
+        # First, so that nothing of a raise is lent once its time is over.
+        await allocations.take_back(transaction, agent_id, now_us)
         before = await chart.path(transaction, scope_of_agent(agent_id), now_us)
         if terms.request_id is not None:
             repeated = await store.lease_by_request(transaction, agent_id, terms.request_id)
@@ -101,6 +105,9 @@ class Desk(Treasury):
                     raise LeaseClosed(lease.lease_id, lease.state)
                 body = (await store.written_at(transaction, first.opened_lsn)).body
                 return Lent(lease, first, body["granted"], body["available"], first.opened_lsn)
+        ceiling_nanousd = await self._limits.ceiling(
+            transaction, agent_id=agent_id, minimum_nanousd=minimum_nanousd, now_us=now_us
+        )
         opening: Opening = ledger.open_lease(
             before,
             lease_id=LeaseId(lease_id),
@@ -108,7 +115,7 @@ class Desk(Treasury):
             requested_nanousd=requested_nanousd,
             minimum_nanousd=minimum_nanousd,
             now_us=now_us,
-            policy=self.policy,
+            policy=self.policy.within(ceiling_nanousd),
         )
         lease = opening.lease
         available_nanousd = lendable_nanousd(opening.path)
@@ -129,6 +136,13 @@ class Desk(Treasury):
         terms = terms._replace(opened_lsn=lsn, requested_nanousd=opening.requested_nanousd)
         await store.insert_lease(transaction, lease, terms, now_us)
         await store.save_accounts(transaction, opening.path)
+        await self._limits.lease_opened(
+            transaction,
+            lease_id=lease_id,
+            agent_id=agent_id,
+            acknowledges=acknowledges,
+            now_us=now_us,
+        )
         return Lent(lease, terms, lease.granted_nanousd, available_nanousd, lsn)
 
     async def grow_lease(
@@ -147,6 +161,7 @@ class Desk(Treasury):
         Raises:
             NotFound: the agent has no such lease.
             AlreadyExists: the request id was used for another amount.
+            ResourceExhausted: a limit leaves nothing.
         """
         lease, _ = await store.lease(transaction, lease_id, agent_id)
         if request_id is not None:
@@ -155,13 +170,17 @@ class Desk(Treasury):
                 if known.body["asked"] != requested_nanousd:
                     raise reused(request_id, str(known.body["asked"]))
                 return _grown(known.body, known.lsn)
+        await allocations.take_back(transaction, agent_id, now_us)
         path = await store.path_of(transaction, lease)
+        ceiling_nanousd = await self._limits.ceiling(
+            transaction, agent_id=agent_id, lease_id=lease_id, now_us=now_us
+        )
         growth = ledger.grow(
             path,
             lease,
             requested_nanousd=requested_nanousd,
             now_us=now_us,
-            policy=self.policy,
+            policy=self.policy.within(ceiling_nanousd),
         )
         body = _growth_body(path, lease, growth, requested_nanousd)
         if isinstance(growth, Denial):
@@ -184,6 +203,7 @@ class Desk(Treasury):
         lease_id: str,
         agent_id: str,
         believed_spent_nanousd: int | None,
+        requests_last_minute: int | None = None,
         now_us: int,
     ) -> Returned:
         """Take a lease back on its runtime's word that nothing more will come.
@@ -202,6 +222,12 @@ class Desk(Treasury):
         lsn = await append(transaction, now_us, entry)
         await store.save_leases(transaction, [closing.lease])
         await store.save_accounts(transaction, closing.path)
+        await self._limits.lease_ended(
+            transaction,
+            lease_id=lease_id,
+            requests_last_minute=requests_last_minute,
+            now_us=now_us,
+        )
         available_nanousd = lendable_nanousd(closing.path)
         return Returned(closing.lease, closing.returned_nanousd, available_nanousd, lsn)
 
@@ -222,7 +248,10 @@ class Desk(Treasury):
     # For the clock.
 
     async def sweep(self, transaction: Transaction, now_us: int) -> int:
-        """Let leases drain and end, and periods begin, whose time has come; how many moved."""
+        """Let leases drain and end, periods begin, and raises be taken back, when it is time.
+
+        How many moved, at most `SWEEP_AT_ONCE` of each kind.
+        """
         begun_count = await chart.roll(transaction, now_us, SWEEP_AT_ONCE)
         overdue = await store.overdue_leases(transaction, now_us, SWEEP_AT_ONCE)
         for lease in overdue:
@@ -238,7 +267,11 @@ class Desk(Treasury):
             )
             await store.save_leases(transaction, [closing.lease])
             await store.save_accounts(transaction, closing.path)
-        return begun_count + len(overdue)
+            await self._limits.lease_ended(
+                transaction, lease_id=lease.lease_id, requests_last_minute=None, now_us=now_us
+            )
+        taken_count = await allocations.take_back_overdue(transaction, now_us, SWEEP_AT_ONCE)
+        return max(begun_count, len(overdue), taken_count)
 
 
 def _growth_body(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from steward_server.budget import allocation
+from steward_server.budget.ledger import Booking
 from steward_server.budget.values import Account, Lease, agent_of
 from steward_server.events.store import NewEntry
 
@@ -23,6 +24,13 @@ def warnings(before: Account, after: Account) -> list[NewEntry]:
         )
         for percent in allocation.thresholds_crossed(before, after, frozenset())
     ]
+
+
+def overrun(booking: Booking) -> NewEntry:
+    """More was used than a lease could pay."""
+    lease = booking.lease
+    body = {"over": booking.overrun_nanousd, "cost": booking.cost_nanousd}
+    return NewEntry("budget.overrun", body, lease.agent_id, lease.lease_id)
 
 
 def draining(lease: Lease, why: str) -> NewEntry:

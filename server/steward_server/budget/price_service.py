@@ -8,7 +8,7 @@ from steward.budget.v1 import prices_pb2 as pb
 from steward.budget.v1.prices_pb2_grpc import PriceServiceServicer
 from steward_client.prices import ADMINISTRATOR, Price, Rates
 from steward_server.budget.pricing import Listed, PriceBook
-from steward_server.calls import Context
+from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
 
@@ -37,7 +37,6 @@ class PriceService(PriceServiceServicer):
         return pb.ListPricesResponse(version=self._book.table.version, prices=listed)
 
     async def SetPrice(self, request: pb.SetPriceRequest, context: Context) -> pb.SetPriceResponse:
-        del context
         price = request.price
         with Checks() as checks:
             checks.one_of("price.provider", price.provider, KINDS)
@@ -52,7 +51,9 @@ class PriceService(PriceServiceServicer):
             price.cache_write_picousd,
         )
         listed = await self._book.set(
-            Price(price.provider, price.model.lower(), rates, ADMINISTRATOR), self._clock()
+            caller(context),
+            Price(price.provider, price.model.lower(), rates, ADMINISTRATOR),
+            self._clock(),
         )
         return pb.SetPriceResponse(price=_to_proto(listed), version=self._book.table.version)
 

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from steward_client.prices import ADMINISTRATOR, Price, PriceTable, Rates, TokenUsage
+from steward_server.audit import Change, record
 from steward_server.db import Database, Row, Transaction
 from steward_server.errors import InvalidArgument
 from steward_server.events.store import NewEntry, append
+from steward_server.principals import Principal
 
 COLUMNS = (
     "provider, model, effective_from_us, input_picousd, output_picousd, cache_read_picousd,"
@@ -55,22 +57,26 @@ class PriceBook:
         await self._database.run(seed)
         await self._load()
 
-    async def set(self, price: Price, now_us: int) -> Listed:
+    async def set(self, caller: Principal, price: Price, now_us: int) -> Listed:
         """Overrule a price from now on."""
 
         async def write(transaction: Transaction) -> int:
             newest = await transaction.fetch_one(
-                "SELECT max(effective_from_us) AS at_us FROM price"
-                " WHERE provider = ? AND model = ?",
+                f"SELECT {COLUMNS} FROM price WHERE provider = ? AND model = ?"
+                " ORDER BY effective_from_us DESC LIMIT 1",
                 price.provider,
                 price.model,
             )
+            before = _listed(newest) if newest else None
             # The price set last counts, although the clock may stand still or go back.
-            newest_us = (newest["at_us"] if newest else None) or 0
-            from_us = max(now_us, newest_us + 1)
+            from_us = max(now_us, before.effective_from_us + 1 if before else 0)
             await transaction.execute(_INSERT, *_row(price, from_us))
-            body = {"provider": price.provider, "model": price.model, **_rates(price.rates)}
+            rates = _rates(price.rates)
+            body = {"provider": price.provider, "model": price.model, **rates}
             await append(transaction, now_us, NewEntry("price.set", body, subject=price.model))
+            old = _rates(before.price.rates) if before else None
+            change = Change("price.set", f"{price.provider}/{price.model}", old, rates)
+            await record(transaction, now_us, caller, change)
             return from_us
 
         from_us = await self._database.run(write)

@@ -20,6 +20,7 @@ from steward_server.clock import microseconds
 from steward_server.errors import StewardError
 
 MAX_TOKENS = 10**12
+MAX_DURATION_MS = 7 * 86_400 * 1_000
 MAX_REQUEST_NANOUSD = MAX_BALANCE_NANOUSD
 MAX_TIMESTAMP_S = 253_402_300_799  # the last second of the year 9999, as protobuf has it
 
@@ -101,6 +102,7 @@ def fact_of(usage: pb.Usage | pb.ReportRequest, terms: Terms, prices: PriceBook)
     cache_read_tokens, cache_write_tokens = usage.cache_read_tokens, usage.cache_write_tokens
     cost_nanousd, price_version = usage.cost_nanousd, usage.price_version
     sequence, certainty = usage.sequence, CERTAINTIES.get(usage.certainty)
+    duration_ms = usage.duration_ms
     is_timed = usage.HasField("timestamp")
     parts = input_tokens + output_tokens + cache_read_tokens + cache_write_tokens
     # One test for what is nearly always right keeps the hot path short.
@@ -115,6 +117,7 @@ def fact_of(usage: pb.Usage | pb.ReportRequest, terms: Terms, prices: PriceBook)
         or parts > MAX_TOKENS
         or usage.tokens not in (0, parts)
         or not 0 <= cost_nanousd <= MAX_COST_NANOUSD
+        or not 0 <= duration_ms <= MAX_DURATION_MS
         or (is_timed and not _is_time(usage))
     ):
         _check_usage(usage, parts)
@@ -140,6 +143,7 @@ def fact_of(usage: pb.Usage | pb.ReportRequest, terms: Terms, prices: PriceBook)
         certainty,
         microseconds(usage.timestamp) if is_timed else 0,
         is_priced_here,
+        duration_ms,
     )
 
 
@@ -169,6 +173,7 @@ def _check_usage(usage: pb.Usage | pb.ReportRequest, parts: int) -> None:
         if usage.tokens and parts and usage.tokens != parts:
             checks.add("tokens", f"is {usage.tokens}; its parts add up to {parts}")
         checks.between("cost_usd", usage.cost_nanousd, 0, MAX_COST_NANOUSD)
+        checks.between("duration_ms", usage.duration_ms, 0, MAX_DURATION_MS)
         if usage.certainty not in CERTAINTIES:
             checks.add("certainty", f"is {usage.certainty}; there is no such value")
         if not _is_time(usage):

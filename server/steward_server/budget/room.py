@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from steward.budget.v1 import budget_pb2 as pb
-from steward.events.v1.events_pb2 import AgentStarted, AgentStopped, PiiAlert
+from steward.events.v1.events_pb2 import AgentStarted, AgentStopped, CircuitOpened, PiiAlert
+from steward_server.budget import store
+from steward_server.budget.allotments import allotment_of
 from steward_server.budget.bookings import Batch
 from steward_server.budget.desk import Desk, Grown, Lent, Returned
 from steward_server.budget.ledger_errors import LedgerError
+from steward_server.budget.needs import Alarm, Allotments, Allotted
 from steward_server.budget.pricing import PriceBook
 from steward_server.budget.refusals import refused
 from steward_server.budget.requests import (
@@ -32,11 +35,16 @@ from steward_server.calls import Call
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
 from steward_server.db import Database, Reader, T, Transaction
-from steward_server.errors import FailedPrecondition, NotFound
+from steward_server.errors import FailedPrecondition, NotFound, ResourceExhausted
 from steward_server.events.hub import Hub
 from steward_server.ids import new_id
 
-Told = AgentStarted | AgentStopped | PiiAlert
+Told = AgentStarted | AgentStopped | PiiAlert | CircuitOpened
+
+MAX_COUNT = 2**53
+INSUFFICIENT = "insufficient_budget"
+MONEY_REASONS = frozenset({"BUDGET_EXCEEDED", "LIMIT_COST_PER_MONTH"})
+"""Of loans that were refused for lack of money."""
 
 
 class LentKey(Protocol):
@@ -116,16 +124,25 @@ class BudgetRoom:
     publisher: Publisher
     hub: Hub
     clock: Callable[[], int]
+    limits: Allotments
+    alarm: Alarm
 
-    async def handshake(self, call: Call, request: pb.HandshakeRequest) -> pb.HandshakeResponse:
-        """Open a lease for the caller and seal the provider's key to it."""
+    async def handshake(
+        self, call: Call, request: pb.HandshakeRequest, *, in_session: bool = False
+    ) -> pb.HandshakeResponse:
+        """Open a lease for the caller and seal the provider's key to it.
+
+        `in_session` if the caller will be told of changes to its shares, and obey.
+        """
         check_handshake(request)
         agent_id = call.principal.subject
         ic_token = call.ic_token or request.ic_token
         lease_id = new_id("lease")
         now_us = self.clock()
 
-        async def lend(transaction: Transaction) -> tuple[LentKey, Lent, Sealed]:
+        async def lend(
+            transaction: Transaction,
+        ) -> tuple[LentKey, Lent, Sealed, Allotted | None]:
             # All in one transaction: reads of their own would each be handed to another thread.
             agent = await self.agents.record(transaction, agent_id)
             if agent.stop_wanted:
@@ -148,6 +165,7 @@ class BudgetRoom:
                 requested_nanousd=_optional(request),
                 minimum_nanousd=request.minimum_budget_nanousd,
                 terms=terms,
+                acknowledges=in_session,
                 now_us=now_us,
             )
             if lent.lease.lease_id != lease_id:
@@ -156,15 +174,17 @@ class BudgetRoom:
             # A key that cannot be sealed to costs no money: what was lent is undone with this.
             sealer = Sealer(key.api_key, request.public_key, ic_token)
             sealed = sealer.seal(lent.lease.lease_id, agent_id, lent.lease.expires_at_us)
-            return key, lent, sealed
+            allotted = await self.limits.allotted(transaction, lent.lease.lease_id, now_us)
+            return key, lent, sealed, allotted
 
-        return self._granted(*await self.run(lend), now_us)
+        return self._granted(*await self.lend(agent_id, lend), now_us)
 
     def _granted(
         self,
         key: LentKey,
         lent: Lent,
         sealed: Sealed,
+        allotted: Allotted | None,
         now_us: int,
     ) -> pb.HandshakeResponse:
         lease = lent.lease
@@ -188,6 +208,7 @@ class BudgetRoom:
             agent_id=lease.agent_id,
             price_version=self.prices.table.version,
             commit_number=lent.lsn,
+            allotment=allotment_of(allotted),
         )
 
     async def report(self, call: Call, request: pb.ReportRequest) -> pb.ReportResponse:
@@ -226,10 +247,10 @@ class BudgetRoom:
         agent_id = call.principal.subject
         now_us = self.clock()
 
-        async def write(transaction: Transaction) -> Grown:
+        async def write(transaction: Transaction) -> tuple[Grown, Allotted | None]:
             record = await self.agents.record(transaction, agent_id)
             await self.agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
-            return await self.desk.grow_lease(
+            grown = await self.desk.grow_lease(
                 transaction,
                 lease_id=request.lease_id,
                 agent_id=agent_id,
@@ -238,8 +259,12 @@ class BudgetRoom:
                 stop_wanted=record.stop_wanted,
                 now_us=now_us,
             )
+            return grown, await self.limits.allotted(transaction, request.lease_id, now_us)
 
-        grown = await self.run(write)
+        grown, allotted = await self.lend(agent_id, write)
+        if grown.denied_because == INSUFFICIENT:
+            facts = {"available_nanousd": str(grown.available_nanousd)}
+            await self.alarm.refused(agent_id, reason="BUDGET_EXCEEDED", facts=facts)
         return pb.RefreshResponse(
             status="denied" if grown.denied_because else "approved",
             reason=grown.denied_because,
@@ -252,15 +277,19 @@ class BudgetRoom:
             expires_at=timestamp(grown.expires_at_us),
             lease_duration_ms=max(0, (grown.expires_at_us - now_us) // 1_000),
             commit_number=grown.lsn,
+            allotment=allotment_of(allotted),
         )
 
     async def give_back(self, call: Call, request: pb.ReturnRequest) -> pb.ReturnResponse:
         """Close a lease."""
         believed = request.spent_nanousd if request.HasField("spent_nanousd") else None
+        made = request.requests_last_minute if request.HasField("requests_last_minute") else None
         with Checks() as checks:
             checks.text("lease_id", request.lease_id, 1, 100)
             if believed is not None:
                 checks.between("spent_usd", believed, 0, MAX_BALANCE_NANOUSD)
+            if made is not None:
+                checks.between("requests_last_minute", made, 0, MAX_COUNT)
         now_us = self.clock()
 
         async def write(transaction: Transaction) -> Returned:
@@ -269,6 +298,7 @@ class BudgetRoom:
                 lease_id=request.lease_id,
                 agent_id=call.principal.subject,
                 believed_spent_nanousd=believed,
+                requests_last_minute=made,
                 now_us=now_us,
             )
 
@@ -281,6 +311,43 @@ class BudgetRoom:
             budget_remaining_nanousd=returned.available_nanousd,
             commit_number=returned.lsn,
         )
+
+    async def allotment(self, lease_id: str) -> pb.Allotment | None:
+        """What a lease is told of its limits now."""
+        return allotment_of(await self.limits.allotted(self.database, lease_id, self.clock()))
+
+    async def take_allotment(self, call: Call, request: pb.TakeAllotment) -> pb.Allotment:
+        """Note that a runtime obeys its allotment, or allot more tokens to it."""
+        with Checks() as checks:
+            checks.text("lease_id", request.lease_id, 1, 100)
+            for field in ("version", "requests_held", "tokens_held", "tokens_wanted"):
+                checks.between(field, getattr(request, field), 0, MAX_COUNT)
+        now_us = self.clock()
+
+        async def write(transaction: Transaction) -> Allotted | None:
+            lease, _ = await store.lease(transaction, request.lease_id, call.principal.subject)
+            may_start = lease.state is LeaseState.ACTIVE and not lease.is_expiry_due(now_us)
+            return await self.limits.take(
+                transaction,
+                lease_id=request.lease_id,
+                agent_id=call.principal.subject,
+                version=request.version,
+                requests_held=request.requests_held,
+                tokens_held=request.tokens_held,
+                tokens_wanted=request.tokens_wanted if may_start else 0,
+                now_us=now_us,
+            )
+
+        return allotment_of(await self.run(write)) or pb.Allotment(lease_id=request.lease_id)
+
+    async def lend(self, agent_id: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """As `run`; that money was refused is told to whoever listens for that."""
+        try:
+            return await self.run(work)
+        except ResourceExhausted as refusal:
+            if refusal.reason in MONEY_REASONS:
+                await self.alarm.refused(agent_id, reason=refusal.reason, facts=refusal.facts)
+            raise
 
     async def run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in a transaction, with the ledger's refusals as callers are told them."""

@@ -41,7 +41,10 @@ MAX_UNREAD = 32
 """Answers the runtime has not taken; beyond that nothing more is done for it."""
 
 CONTROL_KINDS = frozenset(
-    {"agent.stopping", "agent.starting", "lease.draining", "lease.ended", "account.reallocated"}
+    {
+        *("agent.stopping", "agent.starting", "lease.draining", "lease.ended"),
+        *("account.reallocated", "limits.allotted", "limits.changed"),
+    }
 )
 
 
@@ -142,7 +145,7 @@ class _Session:
         room, call = self._room, self._call
         match request.WhichOneof("message"):
             case "handshake":
-                granted = await room.handshake(call, request.handshake)
+                granted = await room.handshake(call, request.handshake, in_session=True)
                 self._leases.add(granted.lease_id)
                 response.handshake.CopyFrom(granted)
             case "refresh":
@@ -154,10 +157,13 @@ class _Session:
             case "heartbeat":
                 await self._touch()
                 response.heartbeat.SetInParent()
+            case "take_allotment":
+                taken = await room.take_allotment(call, request.take_allotment)
+                response.allotment.CopyFrom(taken)
             case "resume_lease":
                 resumed = await self._resume(request.resume_lease.lease_id)
                 response.lease_resumed.CopyFrom(resumed)
-            case "agent_started" | "pii_alert" | "agent_stopped" as told:
+            case "agent_started" | "pii_alert" | "agent_stopped" | "circuit_opened" as told:
                 lsn = await room.publisher.publish(self._agent_id, getattr(request, told))
                 response.event_accepted.sequence = lsn
             case "report_batch":
@@ -209,6 +215,7 @@ class _Session:
             lease_spent_nanousd=lease.spent_nanousd,
             lease_duration_ms=max(0, (lease.expires_at_us - now_us) // 1_000),
             desired_state=desired(lease.state, stop_wanted=stop_wanted),
+            allotment=await self._room.allotment(lease_id),
         )
 
     # Reports.
@@ -277,8 +284,14 @@ class _Session:
                     lease_id=entry.subject,
                     lease_status=LEASE_STATES[LeaseState(body["state"])],
                 )
+            case "limits.allotted":
+                return pb.Control(
+                    reason="the lease's share of the limits has changed",
+                    allotment=await self._room.allotment(entry.subject),
+                )
+        what = "limits were" if entry.kind == "limits.changed" else "budget was"
         return pb.Control(
-            reason="the agent's budget was changed",
+            reason=f"the agent's {what} changed",
             budget_remaining_nanousd=await self._available_nanousd(),
         )
 
@@ -297,6 +310,8 @@ class _Session:
         ]
         for lease_id in sorted(self._leases):
             lease, _ = await store.lease(database, lease_id, self._agent_id)
+            if allotment := await self._room.allotment(lease_id):
+                controls.append(pb.Control(reason=reason, allotment=allotment))
             if lease.state is not LeaseState.ACTIVE:
                 status = LEASE_STATES[lease.state]
                 control = pb.Control(reason=reason, lease_id=lease_id, lease_status=status)

@@ -197,6 +197,15 @@ async def open_leases_on(reader: Reader, account_id: str) -> list[Lease]:
     return [lease_of(row) for row in rows]
 
 
+async def leased_by_agent(reader: Reader) -> dict[str, int]:
+    """The money that open leases hold, by agent; those that hold none are left out."""
+    rows = await reader.fetch_all(
+        "SELECT agent_id, sum(granted_nanousd - spent_nanousd) AS leased_nanousd FROM lease"
+        f" WHERE {IS_OPEN} GROUP BY agent_id"
+    )
+    return {row["agent_id"]: row["leased_nanousd"] for row in rows}
+
+
 async def overdue_leases(reader: Reader, now_us: int, limit: int) -> list[Lease]:
     """Leases whose time, or whose settle grace, is over."""
     rows = await reader.fetch_all(

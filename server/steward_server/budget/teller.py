@@ -13,6 +13,7 @@ from functools import partial
 from typing import Protocol
 
 from steward_server.budget.bookings import Answer, Batch, book
+from steward_server.budget.needs import Listener
 from steward_server.budget.values import LeasePolicy
 from steward_server.db import Database, Transaction
 from steward_server.errors import NotFound, StewardError
@@ -36,8 +37,14 @@ class Teller:
     """Books usages. Its methods belong to one event loop."""
 
     def __init__(
-        self, database: Database, agents: Agents, policy: LeasePolicy, clock: Callable[[], int]
+        self,
+        database: Database,
+        agents: Agents,
+        policy: LeasePolicy,
+        clock: Callable[[], int],
+        listeners: Sequence[Listener] = (),
     ) -> None:
+        self._listeners = listeners
         self._database = database
         self._agents = agents
         self._policy = policy
@@ -115,7 +122,13 @@ class Teller:
 
     async def _book(self, transaction: Transaction, batches: Sequence[Batch]) -> Answers:
         now_us = self._clock()
-        answers = await book(transaction, batches, policy=self._policy, now_us=now_us)
+        answers = await book(
+            transaction,
+            batches,
+            policy=self._policy,
+            now_us=now_us,
+            listeners=self._listeners,
+        )
         for agent_id in {batch.agent_id for batch in batches}:
             await self._agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
         return answers

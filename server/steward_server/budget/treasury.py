@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from steward_server.balance import Balance, BudgetTerms, ScopeBalance
-from steward_server.budget import chart, entries, ledger, store
-from steward_server.budget.allocation import lendable_nanousd, reallocate
+from steward_server.budget import allocations, chart, entries, ledger, store
+from steward_server.budget.allocation import lendable_nanousd
 from steward_server.budget.chart import Found
-from steward_server.budget.ledger_errors import LedgerError
+from steward_server.budget.needs import Limits, NoLimits
 from steward_server.budget.period import Period
-from steward_server.budget.refusals import refused
 from steward_server.budget.scopes import Scope, current, start_and_end
 from steward_server.budget.values import (
     ORGANISATION,
@@ -23,19 +22,20 @@ from steward_server.budget.values import (
     LeasePolicy,
     Mode,
     ScopeId,
-    agent_of,
     scope_of_agent,
     scope_of_project,
 )
+from steward_server.budget_change import Cause, Why
 from steward_server.db import Reader, Transaction
-from steward_server.events.store import NewEntry, append
+from steward_server.events.store import append
 
 
 class Treasury:
     """Keeps the budgets of the organisation, of projects and of agents."""
 
-    def __init__(self, policy: LeasePolicy) -> None:
+    def __init__(self, policy: LeasePolicy, limits: Limits | None = None) -> None:
         self.policy = policy
+        self._limits: Limits = limits or NoLimits()
 
     # What there is.
 
@@ -91,15 +91,24 @@ class Treasury:
     # What it may spend.
 
     async def reallocate(
-        self, transaction: Transaction, *, agent_id: str, allocated_nanousd: int, now_us: int
+        self,
+        transaction: Transaction,
+        *,
+        agent_id: str,
+        allocated_nanousd: int,
+        now_us: int,
+        by: str = "",
+        reason: str = "",
     ) -> None:
         """Set what an agent may spend in all, or in each of its periods from this one on.
+
+        That is for good: raises that were to end are over with it.
 
         Raises:
             FailedPrecondition: BUDGET_BELOW_COMMITTED, less than is spent and leased already.
         """
-        scope, _ = await chart.load(transaction, scope_of_agent(agent_id))
-        await self._set(transaction, scope._replace(budget_nanousd=allocated_nanousd), now_us)
+        why = Why(Cause.SET, by, reason)
+        await allocations.set_to(transaction, agent_id, allocated_nanousd, why, now_us)
 
     async def set_period(
         self,
@@ -109,12 +118,15 @@ class Treasury:
         period: str,
         allocated_nanousd: int | None,
         now_us: int,
+        by: str = "",
+        reason: str = "",
     ) -> None:
         """Have an agent's budget begin anew with each period, as `set_budget`; None leaves it."""
         scope, _ = await chart.load(transaction, scope_of_agent(agent_id))
         budget_nanousd = scope.budget_nanousd if allocated_nanousd is None else allocated_nanousd
         wanted = scope._replace(period=Period(period), budget_nanousd=budget_nanousd)
-        await self._set(transaction, wanted, now_us)
+        await self._set(transaction, wanted, Why(Cause.SET, by, reason), now_us)
+        await allocations.end_raises(transaction, agent_id)
 
     async def set_budget(
         self, transaction: Transaction, *, scope: str, terms: BudgetTerms, now_us: int
@@ -131,9 +143,9 @@ class Treasury:
         wanted = before._replace(
             budget_nanousd=terms.budget_nanousd, mode=Mode(terms.mode), period=Period(terms.period)
         )
-        await self._set(transaction, wanted, now_us)
+        await self._set(transaction, wanted, Why(Cause.SET), now_us)
 
-    async def _set(self, transaction: Transaction, wanted: Scope, now_us: int) -> None:
+    async def _set(self, transaction: Transaction, wanted: Scope, why: Why, now_us: int) -> None:
         before, account = await chart.load(transaction, wanted.scope_id)
         if account is None or account.is_over(now_us):
             account = await chart.open_next(transaction, before, account, now_us)
@@ -144,25 +156,7 @@ class Treasury:
             since_us = (await chart.load(transaction, wanted.scope_id))[0].since_us
             wanted = wanted._replace(since_us=since_us)
             account = await chart.open_next(transaction, wanted, None, now_us)
-        try:
-            after = reallocate(account, wanted.budget_nanousd, wanted.mode)
-        except LedgerError as error:
-            raise refused(error) from error
-        if after == account:
-            return
-        await store.save_allocation(transaction, after)
-        body = {
-            "allocated": after.allocated_nanousd,
-            "previous": account.allocated_nanousd,
-            "mode": after.mode,
-        }
-        agent_id = agent_of(wanted.scope_id)
-        await append(
-            transaction,
-            now_us,
-            NewEntry("account.reallocated", body, agent_id, after.account_id),
-            *entries.warnings(account, after),
-        )
+        await allocations.apply(transaction, account, wanted, why, now_us)
 
     async def _cut_short(self, transaction: Transaction, account: Account, now_us: int) -> None:
         for lease in await store.open_leases_on(transaction, account.account_id):

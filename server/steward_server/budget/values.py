@@ -1,6 +1,8 @@
 """What the ledger's rules are about: accounts, leases, and how much is lent. Pure."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, NewType
 
@@ -172,6 +174,16 @@ class LeasePolicy:
     """Without a sign of life for this long a lease expires."""
     settle_grace_ms: int = 60 * 1_000
     """How long calls under way may still be settled after the end of a lease."""
+
+    def within(self, most_nanousd: int | None) -> LeasePolicy:
+        """The same policy where no more than this may be lent at once; None: no such bound."""
+        if most_nanousd is None or most_nanousd >= self.maximum_tranche_nanousd:
+            return self
+        return replace(
+            self,
+            default_tranche_nanousd=min(self.default_tranche_nanousd, most_nanousd),
+            maximum_tranche_nanousd=most_nanousd,
+        )
 
     def __post_init__(self) -> None:
         if not 0 < self.default_tranche_nanousd <= self.maximum_tranche_nanousd:

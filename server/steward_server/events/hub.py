@@ -47,7 +47,12 @@ class Subscription:
     """What one reader asked for and has not taken; bounded: the oldest give way to a `Missed`."""
 
     def __init__(
-        self, kinds: frozenset[str], wants: Callable[[str], bool], capacity: int, lsn: int
+        self,
+        kinds: frozenset[str],
+        wants: Callable[[str], bool],
+        capacity: int,
+        lsn: int,
+        arrived: asyncio.Event | None = None,
     ) -> None:
         self.kinds = kinds
         self.start_lsn = lsn
@@ -57,7 +62,7 @@ class Subscription:
         self._capacity = capacity
         self._waiting: deque[Entry] = deque()
         self._missed: Missed | None = None
-        self._arrived = asyncio.Event()
+        self._arrived = arrived or asyncio.Event()
 
     def offer(self, entry: Entry) -> None:
         if entry.lsn <= self.start_lsn or entry.kind not in self.kinds:
@@ -71,20 +76,21 @@ class Subscription:
         self._waiting.append(entry)
         self._arrived.set()
 
-    @property
-    def has_waiting(self) -> bool:
-        """Whether `next` would answer at once."""
-        return bool(self._waiting)
-
-    async def next(self) -> Entry | Missed:
-        """The next entry, or what was missed before it."""
-        while not self._waiting:
-            self._arrived.clear()
-            await self._arrived.wait()
+    def take(self) -> Entry | Missed | None:
+        """The next entry, or what was missed before it; None if nothing waits."""
+        if not self._waiting:
+            return None
         if self._missed is not None:
             missed, self._missed = self._missed, None
             return missed
         return self._waiting.popleft()
+
+    async def next(self) -> Entry | Missed:
+        """As `take`, waiting for it."""
+        while (taken := self.take()) is None:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return taken
 
 
 class Hub:
@@ -121,9 +127,17 @@ class Hub:
                 await asyncio.sleep(0.1)
 
     async def subscribe(
-        self, kinds: frozenset[str], wants: Callable[[str], bool], *, capacity: int = 1_000
+        self,
+        kinds: frozenset[str],
+        wants: Callable[[str], bool],
+        *,
+        capacity: int = 1_000,
+        arrived: asyncio.Event | None = None,
     ) -> Subscription:
-        """Ask for entries of these kinds whose agent id `wants` says yes to, from now on."""
+        """Ask for entries of these kinds whose agent id `wants` says yes to, from now on.
+
+        `arrived` is set whenever one comes.
+        """
         if not self._subscriptions:
             newest = await self._newest()
             # Somebody else may listen by now, and must not lose what was not handed out yet.
@@ -131,7 +145,7 @@ class Hub:
                 self.lsn = max(self.lsn, newest)
         # Rows now being handed out were read without these kinds: they count as the past.
         start_lsn = max(self.lsn, self._handing_out_to)
-        subscription = Subscription(kinds, wants, capacity, start_lsn)
+        subscription = Subscription(kinds, wants, capacity, start_lsn, arrived)
         self._subscriptions.add(subscription)
         self._committed.set()  # what was committed since `newest` was read went unnoticed
         return subscription

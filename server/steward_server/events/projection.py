@@ -10,18 +10,24 @@ from steward_server.clock import timestamp
 from steward_server.errors import InvalidArgument
 from steward_server.events.hub import Entry
 
-KINDS = {
-    "AgentStarted": "agent.started",
-    "CostUpdate": "usage",
-    "PiiAlert": "pii.detected",
-    "BudgetWarning": "budget.warning",
-    "AgentStopped": "agent.stopped",
+KINDS: dict[str, tuple[str, ...]] = {
+    "AgentStarted": ("agent.started",),
+    "CostUpdate": ("usage",),
+    "PiiAlert": ("pii.detected",),
+    "BudgetWarning": ("budget.warning",),
+    "AgentStopped": ("agent.stopped",),
+    "BudgetRequested": ("budget.requested",),
+    "BudgetReviewed": ("budget.approved", "budget.rejected", "budget.cancelled"),
+    "BudgetChanged": ("account.reallocated",),
+    "CircuitOpened": ("circuit.opened",),
 }
-"""Event types, by the name callers filter by, and the journal's kind of each."""
+"""Event types, by the name callers filter by, and the journal's kinds that are seen as them."""
 
 STOP_REASONS = ("exited", "stopped", "killed", "lost")
 
-Told = pb.AgentStarted | pb.AgentStopped | pb.PiiAlert
+MAX_RETRY_AFTER_MS = 24 * 60 * 60 * 1_000
+
+Told = pb.AgentStarted | pb.AgentStopped | pb.PiiAlert | pb.CircuitOpened
 
 
 def kinds_of(types: list[str]) -> frozenset[str]:
@@ -34,7 +40,7 @@ def kinds_of(types: list[str]) -> frozenset[str]:
         raise InvalidArgument.of(
             {"type": f"is {unknown[0]!r}; it must be one of {', '.join(KINDS)}"}
         )
-    return frozenset(KINDS[name] for name in types or KINDS)
+    return frozenset(kind for name in types or KINDS for kind in KINDS[name])
 
 
 def event_of(entry: Entry) -> pb.Event:
@@ -62,8 +68,16 @@ def event_of(entry: Entry) -> pb.Event:
             event.agent_started.CopyFrom(pb.AgentStarted(**body))
         case "agent.stopped":
             event.agent_stopped.CopyFrom(pb.AgentStopped(**body))
+        case "circuit.opened":
+            event.circuit_opened.CopyFrom(pb.CircuitOpened(**body))
         case "pii.detected":
             event.pii_alert.CopyFrom(_pii_alert(body))
+        case "budget.requested":
+            event.budget_requested.CopyFrom(_budget_requested(entry.subject, body))
+        case "budget.approved" | "budget.rejected" | "budget.cancelled" as kind:
+            event.budget_reviewed.CopyFrom(_budget_reviewed(kind, entry.subject, body))
+        case "account.reallocated":
+            event.budget_changed.CopyFrom(_budget_changed(body))
         case other:
             raise ValueError(f"{other} is not seen as an event")
     return event
@@ -96,6 +110,15 @@ def body_of(told: Told) -> tuple[str, dict[str, Any]]:
                     "exit_code": told.exit_code if told.HasField("exit_code") else None,
                     "reason": told.reason,
                 }
+            case pb.CircuitOpened():
+                checks.text("provider", told.provider, 0, 50)
+                checks.between("failures", told.failures, 0, 1_000_000)
+                checks.between("retry_after_ms", told.retry_after_ms, 0, MAX_RETRY_AFTER_MS)
+                return "circuit.opened", {
+                    "provider": told.provider,
+                    "failures": told.failures,
+                    "retry_after_ms": told.retry_after_ms,
+                }
             case pb.PiiAlert():
                 return "pii.detected", _pii_body(told, checks)
     raise TypeError(f"{type(told).__name__} is not an event of a runtime")
@@ -113,6 +136,40 @@ def _cost_update(entry: Entry, body: dict[str, Any]) -> pb.CostUpdate:
         spent_nanousd=body["spent"],
         remaining_nanousd=body["available"],
         lease_remaining_nanousd=body["lease_left"],
+    )
+
+
+def _budget_requested(request_id: str, body: dict[str, Any]) -> pb.BudgetRequested:
+    return pb.BudgetRequested(
+        budget_request_id=request_id,
+        requester_id=body["requester"],
+        current_budget_nanousd=body["current_nanousd"],
+        requested_budget_nanousd=body["requested_nanousd"],
+        expires_in_s=body["expires_in_s"],
+    )
+
+
+def _budget_reviewed(kind: str, request_id: str, body: dict[str, Any]) -> pb.BudgetReviewed:
+    return pb.BudgetReviewed(
+        budget_request_id=request_id,
+        status=kind.removeprefix("budget."),
+        requester_id=body["requester"],
+        reviewer_id=body["reviewer"],
+        requested_budget_nanousd=body["requested_nanousd"],
+        previous_budget_nanousd=body.get("previous_nanousd"),
+        approved_budget_nanousd=body.get("approved_nanousd"),
+        expires_at=timestamp(body.get("ends_at_us")),
+    )
+
+
+def _budget_changed(body: dict[str, Any]) -> pb.BudgetChanged:
+    return pb.BudgetChanged(
+        old_budget_nanousd=body["previous"],
+        new_budget_nanousd=body["allocated"],
+        # Entries from before budget requests do not say what led to them.
+        cause=body.get("cause", ""),
+        changed_by=body.get("by", ""),
+        budget_request_id=body.get("request", ""),
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from steward.events.v1 import events_pb2 as pb
@@ -14,7 +14,8 @@ from steward_server.calls import Call, Context, call_of
 from steward_server.db import Database, Transaction
 from steward_server.errors import InvalidArgument, NotFound, PermissionDenied
 from steward_server.events.config import EventsConfig
-from steward_server.events.hub import READ_AT_ONCE, Entry, Hub, Missed, Subscription
+from steward_server.events.hub import Entry, Hub, Missed
+from steward_server.events.outlet import Item, Outlet, Quiet, Refusal, Selection
 from steward_server.events.projection import Told, body_of, event_of, kinds_of
 from steward_server.events.store import NewEntry, append
 from steward_server.interceptors.errors import refusal
@@ -51,8 +52,7 @@ EXCHANGE = "/steward.events.v1.EventService/Exchange"
 OPENING_GRACE_S = 0.1
 """How long the first message of an exchange is waited for; its sender may wait to be let in."""
 
-Outbox = asyncio.Queue[pb.ExchangeResponse | Exception | None]
-"""What goes out next on an exchange; an error or None ends it."""
+MAX_SHOWN = 256
 
 Report = Callable[[Call, pb.CostUpdate], Awaitable[object]]
 """Books a usage that came as an event instead of over a budget call."""
@@ -98,16 +98,24 @@ class Publisher:
         return await self._database.run(write)
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """What one reader asked for, and may see."""
+class Shown:
+    """The responses of newest events by number: one object for all readers.
 
-    kinds: frozenset[str]
-    wants: Callable[[str], bool]
-    """Whether events of the agent with this id are among it."""
-    agent_id: str
-    """The only agent that can be among it; empty if there are several."""
-    since: int | None
+    Who writes it to many of them may know it again, and frame it once.
+    """
+
+    def __init__(self) -> None:
+        self._responses: dict[int, pb.ExchangeResponse] = {}
+
+    def of(self, entry: Entry) -> pb.ExchangeResponse:
+        """What is sent for an entry; not to be changed."""
+        response = self._responses.get(entry.lsn)
+        if response is None:
+            if len(self._responses) >= MAX_SHOWN:
+                del self._responses[next(iter(self._responses))]
+            response = pb.ExchangeResponse(event=event_of(entry))
+            self._responses[entry.lsn] = response
+        return response
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,81 +128,65 @@ class EventService(EventServiceServicer):
     report: Report
     config: EventsConfig
     clock: Callable[[], int]
+    shown: Shown = field(default_factory=Shown)
 
     async def Subscribe(
         self, request: pb.SubscribeRequest, context: Context
     ) -> AsyncIterator[pb.SubscribeResponse]:
         selection = self._select(request, call_of(context).principal)
-        async with self._subscribed(selection) as events:
+        with closing(self._outlet()) as outlet:
+            await outlet.select(selection)
             # Let in only now: what happens from here on will not be missed.
             await context.send_initial_metadata(())
-            async for event in events:
-                yield pb.SubscribeResponse(event=event)
+            while (item := await outlet.next()) is not None:
+                yield pb.SubscribeResponse(event=self._response(item).event)
 
     async def Exchange(
         self, request_iterator: AsyncIterator[pb.ExchangeRequest], context: Context
     ) -> AsyncIterator[pb.ExchangeResponse]:
-        outbox: Outbox = asyncio.Queue(1)
-        opened = asyncio.Event()
-        taking_in = self._take_in(request_iterator, call_of(context), outbox, opened)
-        reading = asyncio.create_task(taking_in)
-        try:
-            # Whoever subscribes first thing is let in when the subscription stands.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(OPENING_GRACE_S):
-                    await opened.wait()
-            await context.send_initial_metadata(())
-            while (response := await outbox.get()) is not None:
-                if isinstance(response, Exception):
-                    raise response
-                yield response
-        finally:
-            reading.cancel()
-            await asyncio.wait({reading})
+        with closing(self._outlet()) as outlet:
+            opened = asyncio.Event()
+            taking_in = self._take_in(request_iterator, call_of(context), outlet, opened)
+            reading = asyncio.create_task(taking_in)
+            try:
+                # Whoever subscribes first thing is let in when the subscription stands.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(OPENING_GRACE_S):
+                        await opened.wait()
+                await context.send_initial_metadata(())
+                while (item := await outlet.next()) is not None:
+                    yield self._response(item)
+            finally:
+                reading.cancel()
+                await asyncio.wait({reading})
+
+    def _outlet(self) -> Outlet:
+        config = self.config
+        return Outlet(self.hub, capacity=config.queue_events, heartbeat_s=config.heartbeat_s)
 
     async def _take_in(
         self,
         requests: AsyncIterator[pb.ExchangeRequest],
         call: Call,
-        outbox: Outbox,
+        outlet: Outlet,
         opened: asyncio.Event,
     ) -> None:
-        handing_out: asyncio.Task[None] | None = None
         try:
             async for request in requests:
                 try:
                     if request.WhichOneof("data") == "subscribe":
-                        selection = self._select(request.subscribe, call.principal)
-                        await _end(handing_out)
-                        stands = asyncio.Event()
-                        handing_out = asyncio.create_task(self._hand_out(selection, outbox, stands))
-                        await stands.wait()
+                        await outlet.select(self._select(request.subscribe, call.principal))
                     else:
                         await self._tell(request, call)
                 except Exception as error:  # noqa: BLE001 - told to the caller, or logged as a fault
-                    status = refusal(error, call, EXCHANGE).status
-                    await outbox.put(pb.ExchangeResponse(refusal=status))
+                    await outlet.refuse(refusal(error, call, EXCHANGE).status)
                 opened.set()
             # The caller has no more to say, and may go on listening.
-            if handing_out is not None:
-                await handing_out
-            await outbox.put(None)
+            outlet.finish()
         except Exception as error:  # noqa: BLE001 - ends the stream with it
-            await outbox.put(error)
+            outlet.fail(error)
         finally:
             opened.set()
-            await _end(handing_out)
-
-    async def _hand_out(self, selection: Selection, outbox: Outbox, stands: asyncio.Event) -> None:
-        try:
-            async with self._subscribed(selection) as events:
-                stands.set()
-                async for event in events:
-                    await outbox.put(pb.ExchangeResponse(event=event))
-        except Exception as error:  # noqa: BLE001 - ends the stream with it
-            await outbox.put(error)
-        finally:
-            stands.set()
 
     async def _tell(self, request: pb.ExchangeRequest, call: Call) -> None:
         principal = call.principal
@@ -215,6 +207,8 @@ class EventService(EventServiceServicer):
                 await self.publisher.publish(principal.subject, request.agent_stopped)
             case "pii_alert":
                 await self.publisher.publish(principal.subject, request.pii_alert)
+            case "circuit_opened":
+                await self.publisher.publish(principal.subject, request.circuit_opened)
             case "cost_update":
                 if BUDGET_SCOPE not in principal.scopes:
                     raise PermissionDenied(
@@ -252,60 +246,19 @@ class EventService(EventServiceServicer):
         owned = principal.subject
         return Selection(kinds, lambda name: self.agents.owner_of(name) == owned, "", since)
 
-    @asynccontextmanager
-    async def _subscribed(self, selection: Selection) -> AsyncIterator[AsyncGenerator[pb.Event]]:
-        subscription = await self.hub.subscribe(
-            selection.kinds, selection.wants, capacity=self.config.queue_events
-        )
-        try:
-            async with aclosing(self._events(selection, subscription)) as events:
-                yield events
-        finally:
-            self.hub.unsubscribe(subscription)
+    def _response(self, item: Item) -> pb.ExchangeResponse:
+        match item:
+            case Entry():
+                return self.shown.of(item)
+            case Missed():
+                gap = pb.Gap(from_sequence=item.from_lsn, to_sequence=item.to_lsn)
+                return self._own(pb.Event(gap=gap), item.to_lsn)
+            case Quiet():
+                return self._own(pb.Event(heartbeat=pb.Heartbeat()), item.lsn)
+            case Refusal():
+                return pb.ExchangeResponse(refusal=item.status)
 
-    async def _events(
-        self, selection: Selection, subscription: Subscription
-    ) -> AsyncGenerator[pb.Event]:
-        if selection.since is not None:
-            async for entry in self._past(selection, subscription.start_lsn):
-                yield event_of(entry)
-        while True:
-            try:
-                async with asyncio.timeout(self.config.heartbeat_s):
-                    entry_or_missed = await subscription.next()
-            except TimeoutError:
-                # One may have come with the alarm; a heartbeat would say that it was passed.
-                if not subscription.has_waiting:
-                    passed_lsn = max(self.hub.lsn, subscription.start_lsn)
-                    yield self._own(pb.Event(heartbeat=pb.Heartbeat()), passed_lsn)
-                continue
-            if isinstance(entry_or_missed, Missed):
-                gap = pb.Gap(
-                    from_sequence=entry_or_missed.from_lsn,
-                    to_sequence=entry_or_missed.to_lsn,
-                )
-                yield self._own(pb.Event(gap=gap), entry_or_missed.to_lsn)
-            else:
-                yield event_of(entry_or_missed)
-
-    async def _past(self, selection: Selection, up_to_lsn: int) -> AsyncIterator[Entry]:
-        after_lsn = selection.since or 0
-        while after_lsn < up_to_lsn:
-            entries = await self.hub.read(selection.kinds, after_lsn, up_to_lsn, selection.agent_id)
-            for entry in entries:
-                if selection.wants(entry.agent_id):
-                    yield entry
-            if len(entries) < READ_AT_ONCE:
-                return
-            after_lsn = entries[-1].lsn
-
-    def _own(self, event: pb.Event, lsn: int) -> pb.Event:
+    def _own(self, event: pb.Event, lsn: int) -> pb.ExchangeResponse:
         event.sequence = lsn
         event.timestamp.FromMicroseconds(self.clock())
-        return event
-
-
-async def _end(handing_out: asyncio.Task[None] | None) -> None:
-    if handing_out is not None:
-        handing_out.cancel()
-        await asyncio.wait({handing_out})
+        return pb.ExchangeResponse(event=event)

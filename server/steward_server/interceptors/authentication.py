@@ -15,6 +15,7 @@ from steward_server.calls import Call
 from steward_server.db import now_us
 from steward_server.dispatch import Signature
 from steward_server.errors import StewardError, Unauthenticated, Unavailable
+from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.interceptors.request_id import ACCEPTED
 from steward_server.principals import Kind, Principal
 
@@ -54,6 +55,8 @@ class _Guarded:
         self.waiting: asyncio.Task[Any] | None = None
 
     def end(self, why: StewardError) -> None:
+        if self.ended_by is not None:  # by another thing it depends on; cancel once
+            return
         self.ended_by = why
         if self.waiting is not None:
             self.waiting.cancel()
@@ -131,10 +134,14 @@ def _arm(guarded: _Guarded, principal: Principal) -> asyncio.TimerHandle | None:
 
 
 class Authentication(AsyncServerInterceptor):
-    """Sets the call's principal, or refuses it."""
+    """Sets the call's principal, or refuses it; refusals are counted by address."""
 
     def __init__(
-        self, signature: Signature, authenticator: Authenticator, streams: LiveStreams
+        self,
+        signature: Signature,
+        authenticator: Authenticator,
+        streams: LiveStreams,
+        rate_limit: RateLimit,
     ) -> None:
         self._public = signature.rule.access == ACCESS_PUBLIC
         self._takes_token = "ic_token" in signature.request_fields
@@ -142,6 +149,7 @@ class Authentication(AsyncServerInterceptor):
         self._streams_responses = signature.streams_responses
         self._authenticator = authenticator
         self._streams = streams
+        self._rate_limit = rate_limit
 
     async def intercept(
         self,
@@ -154,7 +162,11 @@ class Authentication(AsyncServerInterceptor):
         if self._public:
             return await method(request_or_iterator, context)
         ic_token = request_or_iterator.ic_token if self._takes_token else ""
-        principal = await self._authenticator.authenticate(call, ic_token)
+        try:
+            principal = await self._authenticator.authenticate(call, ic_token)
+        except Unauthenticated:
+            self._rate_limit.count(call)
+            raise
         call.principal = principal
         call.agent_id = self._agent_of(principal, request_or_iterator)
         response = await method(request_or_iterator, context)

@@ -12,6 +12,9 @@ from steward_server.errors import PermissionDenied
 from steward_server.principals import Kind, Principal
 
 PEOPLE = {options.ACCESS_PEOPLE, options.ACCESS_PEOPLE_AND_AGENT}
+_POINTER = (
+    "; a runtime is lent money, and its provider's key, by a handshake: POST /api/budget/handshake"
+)
 AGENTS = {options.ACCESS_AGENT, options.ACCESS_PEOPLE_AND_AGENT}
 
 
@@ -19,7 +22,9 @@ def allows(rule: options.MethodRule, principal: Principal) -> bool:
     """Whether the rule lets this caller in; ownership is looked at where the thing is loaded."""
     if rule.access == options.ACCESS_PUBLIC:
         return True
-    if principal.kind is Kind.PERSON:
+    if principal.kind is Kind.KEY and rule.no_keys:
+        return False
+    if principal.is_person:
         return rule.access in PEOPLE and (not rule.roles or principal.role in rule.roles)
     if principal.kind is Kind.AGENT:
         return rule.access in AGENTS and (not rule.scope or rule.scope in principal.scopes)
@@ -30,6 +35,8 @@ def wanted(rule: options.MethodRule) -> str:
     """Who may call, in words."""
     roles = [options.Role.Name(role).removeprefix("ROLE_").lower() for role in rule.roles]
     people = f"people with the role {' or '.join(roles)}" if roles else "people"
+    if rule.no_keys:
+        people += ", not their API keys"
     agents = f"agents with the scope {rule.scope!r}" if rule.scope else "agents"
     parts = []
     if rule.access in PEOPLE:
@@ -44,7 +51,7 @@ class Authorization(AsyncServerInterceptor):
 
     def __init__(self, rule: options.MethodRule) -> None:
         self._rule = rule
-        self._allowed: set[tuple[Kind, int, frozenset[str]]] = set()
+        self._allowed: set[tuple[Kind, int, frozenset[str], bool]] = set()
         """What callers that were let in are; there are few kinds of them."""
         self._wanted = wanted(rule)
 
@@ -53,7 +60,8 @@ class Authorization(AsyncServerInterceptor):
     ) -> Any:
         call: Call = context
         principal = call.principal
-        shape = (principal.kind, principal.role, principal.scopes)
+        must_change = principal.must_change_password
+        shape = (principal.kind, principal.role, principal.scopes, must_change)
         if shape not in self._allowed:
             self._look_up(principal, method_name)
             self._allowed.add(shape)
@@ -61,17 +69,28 @@ class Authorization(AsyncServerInterceptor):
 
     def _look_up(self, principal: Principal, method_name: str) -> None:
         if not allows(self._rule, principal):
+            is_agent = principal.kind is Kind.AGENT
             raise PermissionDenied(
                 f"{method_name} is for {self._wanted}; the credential belongs to "
-                f"{_described(principal)}",
-                reason="ROLE_NOT_ALLOWED",
+                f"{_described(principal)}{_POINTER if is_agent else ''}",
+                reason=(
+                    "KEYS_NOT_ALLOWED"
+                    if principal.kind is Kind.KEY and self._rule.no_keys
+                    else "ROLE_NOT_ALLOWED"
+                ),
+            )
+        if principal.must_change_password and not self._rule.before_password_change:
+            raise PermissionDenied(
+                "your password must be changed first, with POST /api/v1/auth/password",
+                reason="PASSWORD_CHANGE_REQUIRED",
             )
 
 
 def _described(principal: Principal) -> str:
-    if principal.kind is Kind.PERSON:
+    if principal.is_person:
         role = options.Role.Name(principal.role).removeprefix("ROLE_").lower()
-        return f"a person with the role {role}"
+        who = "an API key" if principal.kind is Kind.KEY else "a person"
+        return f"{who} with the role {role}"
     if principal.kind is Kind.AGENT:
         scopes = " and ".join(sorted(principal.scopes)) or "nothing"
         return f"an agent with the scope {scopes}"

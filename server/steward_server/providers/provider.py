@@ -43,6 +43,8 @@ class Provider:
     masked_key: str
     created_at_us: int
     last_used_at_us: int | None = None
+    allow_plaintext_key: bool = False
+    """A runtime that holds a lease may have the key without a seal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class ProviderKey:
     kind: str
     base_url: str
     api_key: str = field(repr=False)
+    allow_plaintext_key: bool = False
 
 
 class BadAddress(ValueError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
+from steward_server.audit import Change, record
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import (
     AlreadyExists,
@@ -63,7 +64,14 @@ class Providers:
         self.last_use = LastUse(database, store.save_last_use)
 
     async def create(
-        self, caller: Principal, *, name: str, kind: ProviderKind, base_url: str, api_key: str
+        self,
+        caller: Principal,
+        *,
+        name: str,
+        kind: ProviderKind,
+        base_url: str,
+        api_key: str,
+        allow_plaintext_key: bool = False,
     ) -> Shown:
         """Store a provider, its key encrypted.
 
@@ -73,7 +81,16 @@ class Providers:
         now_us = self._clock()
         provider_id = new_id("ip")
         sealed_key = self._vault.seal(api_key.encode(), _context(provider_id))
-        provider = Provider(provider_id, name, kind, base_url, sealed_key, masked(api_key), now_us)
+        provider = Provider(
+            provider_id,
+            name,
+            kind,
+            base_url,
+            sealed_key,
+            masked(api_key),
+            now_us,
+            allow_plaintext_key=allow_plaintext_key,
+        )
 
         async def work(transaction: Transaction) -> None:
             if await store.by_name(transaction, name) is not None:
@@ -83,14 +100,11 @@ class Providers:
                     facts={"provider": name},
                 )
             await store.insert(transaction, provider)
-            body = {
-                "name": name,
-                "kind": kind.value,
-                "base_url": base_url,
-                "by": caller.subject,
-            }
+            body = _shown(provider)
             entry = NewEntry("provider.created", body, subject=provider_id)
             await append(transaction, now_us, entry)
+            change = Change("provider.created", provider_id, after=body)
+            await record(transaction, now_us, caller, change)
 
         await self._database.run(work)
         return Shown(provider, is_usable=True)
@@ -102,6 +116,33 @@ class Providers:
             Shown(self._with_last_use(provider), self._is_usable(provider))
             for provider in providers
         ]
+
+    async def allow_plaintext(self, caller: Principal, provider_id: str, *, allow: bool) -> Shown:
+        """Say whether runtimes may have the key without a seal.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        now_us = self._clock()
+
+        async def work(transaction: Transaction) -> Provider:
+            before = await store.get(transaction, provider_id)
+            await store.save_plaintext(transaction, provider_id, allow=allow)
+            change = Change(
+                "provider.updated",
+                provider_id,
+                before={"allow_plaintext_key": before.allow_plaintext_key},
+                after={"allow_plaintext_key": allow},
+            )
+            await record(transaction, now_us, caller, change)
+            body = {"allow_plaintext_key": allow, "by": caller.subject}
+            await append(
+                transaction, now_us, NewEntry("provider.updated", body, subject=provider_id)
+            )
+            return replace(before, allow_plaintext_key=allow)
+
+        provider = await self._database.run(work)
+        return Shown(self._with_last_use(provider), self._is_usable(provider))
 
     async def delete(self, caller: Principal, provider_id: str) -> None:
         """Delete a provider and its key.
@@ -123,15 +164,20 @@ class Providers:
                     facts={"provider": provider.name, "agent_count": str(agent_count)},
                 )
             await store.delete(transaction, provider_id)
-            body = {"name": provider.name, "by": caller.subject}
-            entry = NewEntry("provider.deleted", body, subject=provider_id)
+            entry = NewEntry("provider.deleted", {"name": provider.name}, subject=provider_id)
             await append(transaction, now_us, entry)
+            change = Change("provider.deleted", provider_id, before=_shown(provider))
+            await record(transaction, now_us, caller, change)
 
         await self._database.run(work)
 
     async def exists(self, reader: Reader, name: str) -> bool:
         """Whether there is a provider of this name."""
         return await store.by_name(reader, name) is not None
+
+    async def names(self, reader: Reader) -> dict[str, str]:
+        """The name of each provider, by its id."""
+        return await store.names(reader)
 
     async def find(self, reader: Reader, wanted: str) -> Provider:
         """The provider of this name; of an empty name, the only one there is.
@@ -181,7 +227,13 @@ class Providers:
                 facts={"provider": provider.name},
             ) from error
         self.last_use.note(provider.provider_id, self._clock())
-        return ProviderKey(provider.name, provider.kind.value, provider.base_url, api_key)
+        return ProviderKey(
+            provider.name,
+            provider.kind.value,
+            provider.base_url,
+            api_key,
+            provider.allow_plaintext_key,
+        )
 
     async def unusable_names(self) -> list[str]:
         """Providers whose keys cannot be decrypted: for a notice at the start and in the health."""
@@ -205,6 +257,15 @@ class Providers:
     def _with_last_use(self, provider: Provider) -> Provider:
         newest_us = self.last_use.newest_us(provider.provider_id, provider.last_used_at_us)
         return replace(provider, last_used_at_us=newest_us)
+
+
+def _shown(provider: Provider) -> dict[str, Any]:
+    return {
+        "name": provider.name,
+        "kind": provider.kind.value,
+        "base_url": provider.base_url,
+        "allow_plaintext_key": provider.allow_plaintext_key,
+    }
 
 
 def _context(provider_id: str) -> str:

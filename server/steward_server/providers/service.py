@@ -7,6 +7,7 @@ from steward.providers.v1 import providers_pb2_grpc as rpc
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
+from steward_server.errors import InvalidArgument
 from steward_server.pages import from_page_token, page_size, to_page_token
 from steward_server.providers.provider import (
     BASE_URLS,
@@ -49,6 +50,7 @@ class ProviderService(rpc.ProviderServiceServicer):
             kind=kind,
             base_url=base_url,
             api_key=request.api_key,
+            allow_plaintext_key=request.allow_plaintext_key,
         )
         return pb.CreateProviderResponse(provider=_to_proto(shown))
 
@@ -64,6 +66,20 @@ class ProviderService(rpc.ProviderServiceServicer):
             last = shown[size - 1].provider
             response.next_page_token = to_page_token(last.created_at_us, last.provider_id)
         return response
+
+    async def UpdateProvider(
+        self, request: pb.UpdateProviderRequest, context: Context
+    ) -> pb.UpdateProviderResponse:
+        with Checks() as checks:
+            checks.text("provider_id", request.provider_id, 1, 100)
+        if not request.HasField("allow_plaintext_key"):
+            raise InvalidArgument(
+                "nothing to change; give `allow_plaintext_key`", reason="NO_FIELDS_PROVIDED"
+            )
+        shown = await self._providers.allow_plaintext(
+            caller(context), request.provider_id, allow=request.allow_plaintext_key
+        )
+        return pb.UpdateProviderResponse(provider=_to_proto(shown))
 
     async def DeleteProvider(
         self, request: pb.DeleteProviderRequest, context: Context
@@ -106,4 +122,5 @@ def _to_proto(shown: Shown) -> pb.Provider:
         created_at=timestamp(provider.created_at_us),
         last_used_at=timestamp(provider.last_used_at_us),
         usable=shown.is_usable,
+        allow_plaintext_key=provider.allow_plaintext_key,
     )

@@ -10,7 +10,7 @@ from steward_server.providers.provider import Provider, ProviderKind
 
 _SELECT = (
     "SELECT provider_id, name, kind, base_url, sealed_key, masked_key, created_at_us,"
-    " last_used_at_us FROM provider"
+    " last_used_at_us, allow_plaintext_key FROM provider"
 )
 
 
@@ -29,6 +29,12 @@ async def get(reader: Reader, provider_id: str) -> Provider:
 async def by_name(reader: Reader, name: str) -> Provider | None:
     row = await reader.fetch_one(f"{_SELECT} WHERE name = ?", name)
     return _provider(row) if row else None
+
+
+async def names(reader: Reader) -> dict[str, str]:
+    """The name of each provider, by its id."""
+    rows = await reader.fetch_all("SELECT provider_id, name FROM provider")
+    return {row["provider_id"]: row["name"] for row in rows}
 
 
 async def first(reader: Reader, limit: int) -> list[Provider]:
@@ -51,7 +57,7 @@ async def page(reader: Reader, *, before: tuple[int, str] | None, limit: int) ->
 async def insert(transaction: Transaction, provider: Provider) -> None:
     await transaction.execute(
         "INSERT INTO provider (provider_id, name, kind, base_url, sealed_key, masked_key,"
-        " created_at_us) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        " created_at_us, allow_plaintext_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         provider.provider_id,
         provider.name,
         provider.kind.value,
@@ -59,6 +65,15 @@ async def insert(transaction: Transaction, provider: Provider) -> None:
         provider.sealed_key,
         provider.masked_key,
         provider.created_at_us,
+        int(provider.allow_plaintext_key),
+    )
+
+
+async def save_plaintext(transaction: Transaction, provider_id: str, *, allow: bool) -> None:
+    await transaction.execute(
+        "UPDATE provider SET allow_plaintext_key = ? WHERE provider_id = ?",
+        int(allow),
+        provider_id,
     )
 
 
@@ -83,4 +98,5 @@ def _provider(row: Row) -> Provider:
         row["masked_key"],
         row["created_at_us"],
         row["last_used_at_us"],
+        bool(row["allow_plaintext_key"]),
     )

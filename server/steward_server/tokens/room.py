@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from steward_server import clock
+from steward_server.audit import Change, record
 from steward_server.completion import complete
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import (
@@ -138,7 +139,10 @@ class Tokens:
                 await store.replace(transaction, current.token_id, now_us)
             await store.insert(transaction, token)
             body = {"name": name, "scopes": list(scopes), "expires_at_us": token.expires_at_us}
-            await _journal(transaction, now_us, "token.created", token, caller.subject, body)
+            await _journal(transaction, now_us, "token.created", token, body)
+            after = {"agent_id": agent_id, "prefix": token.prefix, **body}
+            change = Change("token.created", token.token_id, after=after)
+            await record(transaction, now_us, caller, change)
 
         await self._database.run(work)
         return token, text
@@ -188,7 +192,10 @@ class Tokens:
                 )
             after = before.rotate(text, now_us)
             await store.save_text(transaction, after)
-            await _journal(transaction, now_us, "token.rotated", after, caller.subject, {})
+            await _journal(transaction, now_us, "token.rotated", after, {})
+            old, new = {"prefix": before.prefix}, {"prefix": after.prefix}
+            change = Change("token.rotated", token_id, old, new)
+            await record(transaction, now_us, caller, change)
             return after
 
         async def rotate_and_drop() -> Token:
@@ -212,8 +219,10 @@ class Tokens:
             if token.status(now_us) is TokenStatus.REVOKED:
                 raise _revoked_already(token)
             await store.revoke(transaction, token_id, now_us)
-            body = {"why": "revoked"}
-            await _journal(transaction, now_us, "token.revoked", token, caller.subject, body)
+            await _journal(transaction, now_us, "token.revoked", token, {"why": "revoked"})
+            before = {"agent_id": token.agent_id, "prefix": token.prefix}
+            change = Change("token.revoked", token_id, before=before)
+            await record(transaction, now_us, caller, change)
             # A token that was replaced has no lease left: those of now are its successor's.
             if await store.current_of(transaction, token.agent_id) is None:
                 await self._purse.drain(
@@ -234,7 +243,7 @@ class Tokens:
         if token is None:
             return []
         await store.revoke(transaction, token.token_id, now_us)
-        await _journal(transaction, now_us, "token.revoked", token, "", {"why": why})
+        await _journal(transaction, now_us, "token.revoked", token, {"why": why})
         return [token.token_id]
 
     def drop(self, token_ids: Sequence[str]) -> None:
@@ -273,14 +282,7 @@ def _revoked_already(token: Token) -> FailedPrecondition:
 
 
 async def _journal(
-    transaction: Transaction,
-    now_us: int,
-    kind: str,
-    token: Token,
-    by: str,
-    body: dict[str, Any],
+    transaction: Transaction, now_us: int, kind: str, token: Token, body: dict[str, Any]
 ) -> None:
-    entry = NewEntry(
-        kind, {**body, "prefix": token.prefix, "by": by}, token.agent_id, token.token_id
-    )
+    entry = NewEntry(kind, {**body, "prefix": token.prefix}, token.agent_id, token.token_id)
     await append(transaction, now_us, entry)

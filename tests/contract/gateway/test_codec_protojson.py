@@ -15,7 +15,9 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from steward.budget.v1.budget_pb2 import ReportRequest
 from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style, Unencodable
+from steward_gateway.filling import FAULTS
 
 CODECS = Codecs(Style.PROTOJSON)
 THOROUGH = settings(
@@ -161,6 +163,41 @@ def test_canonical_json_is_read_as_json_format_reads_it(
     canonical = json_format.MessageToJson(message, preserving_proto_field_name=own_names)
     expected = json_format.Parse(canonical, every_kind.EveryKind())
     assert wire(CODECS.of(message.DESCRIPTOR).from_json(canonical)) == wire(expected)
+
+
+@pytest.mark.parametrize("style", Style)
+@THOROUGH
+@given(data=st.data())
+def test_what_is_read_quickly_is_read_as_slowly(
+    every_kind: Any, data: st.DataObject, style: Style
+) -> None:
+    codec = Codecs(style).of(every_kind.EveryKind.DESCRIPTOR)
+    message = data.draw(messages(every_kind.EveryKind.DESCRIPTOR))
+    value = orjson.loads(orjson.dumps(codec.encode(message)))
+    value = {name: each for name, each in value.items() if each is not None}
+    quick = codec.message()
+    try:
+        codec._fill(quick, value)
+    except FAULTS:
+        return
+    assert wire(quick) == wire(codec._decode_any(value))
+
+
+def test_a_plain_object_takes_the_quick_way() -> None:
+    report = {
+        "lease_id": "lease_1",
+        "request_id": "call-17",
+        "model": "gpt-4o",
+        "input_tokens": 900,
+        "cost_usd": 0.25,
+        "certainty": "measured",
+        "timestamp": "2026-11-21T09:30:00Z",
+    }
+    codec = Codecs(Style.HOUSE).of(ReportRequest.DESCRIPTOR)
+    quick = ReportRequest()
+    codec._fill(quick, report)
+    assert quick == codec.decode(report)
+    assert (quick.cost_nanousd, quick.timestamp.seconds) == (250_000_000, 1_795_253_400)
 
 
 @pytest.mark.parametrize("number", [3.4028234663852886e38, 1.401298464324817e-45, 0.1])

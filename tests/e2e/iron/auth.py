@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.e2e.curl import error, invalid
+from tests.e2e.curl import TIME, error, invalid
 from tests.e2e.iron.shapes import (
     BAD_CREDENTIAL,
     LOGIN,
@@ -117,4 +117,50 @@ ROWS: list[Row] = [
         error("UNAUTHORIZED", "TOKEN_REVOKED"),
     ),
     ("logout of a runtime", "-X POST $url/api/auth/logout $as_runtime", 403, NOT_ALLOWED),
+    (
+        "who is signed in",
+        "$url/api/v1/auth/me $as_admin",
+        200,
+        {
+            "id": str,
+            "username": "admin",
+            "email": "",
+            "role": "admin",
+            "must_change_password": False,
+            "created_at": TIME,
+            "last_login_at": TIME,
+        },
+    ),
+    (
+        "who is nobody",
+        "$url/api/v1/auth/me",
+        401,
+        {"error": "Unauthorized", "message": str, "code": 401},
+    ),
+    (
+        "who is a runtime",
+        "$url/api/v1/auth/me $as_runtime",
+        403,
+        {"error": "Forbidden", "message": str, "code": 403},
+    ),
+    (
+        "change one's password",
+        """-X POST $url/api/v1/auth/password $as_new_person $json \
+           -d '{"current_password":"new person","new_password":"older person"}'""",
+        204,
+        NO_BODY,
+    ),
+    (
+        "change one's password without knowing it",
+        """-X POST $url/api/v1/auth/password $as_admin $json \
+           -d '{"current_password":"a guess","new_password":"older person"}'""",
+        400,
+        error("VALIDATION_ERROR", "WRONG_PASSWORD", fields={"current_password": str}),
+    ),
+    (
+        "change one's password to a short one",
+        """-X POST $url/api/v1/auth/password $as_admin $json -d '{"new_password":"short"}'""",
+        400,
+        invalid("current_password", "new_password"),
+    ),
 ]

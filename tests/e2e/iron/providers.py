@@ -48,6 +48,19 @@ ROWS: list[Row] = [
     ),
     ("list providers as a runtime", "$url/api/v1/providers $as_runtime", 403, NOT_ALLOWED),
     (
+        "allow a provider's key in clear",
+        """-X PATCH $url/api/v1/providers/$new_provider_id $as_admin $json \
+           -d '{"allow_plaintext_key":true}'""",
+        200,
+        PROVIDER | {"allow_plaintext_key": True},
+    ),
+    (
+        "change nothing of a provider",
+        "-X PATCH $url/api/v1/providers/$new_provider_id $as_admin $json -d '{}'",
+        400,
+        error("VALIDATION_ERROR", "NO_FIELDS_PROVIDED"),
+    ),
+    (
         "delete a provider",
         "-X DELETE $url/api/v1/providers/$new_provider_id $as_admin",
         204,

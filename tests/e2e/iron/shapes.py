@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tests.e2e.curl import MONEY, TIME, error
@@ -107,6 +108,38 @@ PROVIDER = {
     "created_at": TIME,
     "last_used_at": MAYBE_TIME,
     "usable": True,
+    "allow_plaintext_key": bool,
+}
+USER = {
+    "id": str,
+    "username": str,
+    "email": str,
+    "role": str,
+    "state": "active",
+    "must_change_password": bool,
+    "created_at": TIME,
+    "last_login_at": MAYBE_TIME,
+    "suspended_at": None,
+    "suspend_reason": "",
+}
+AUDIT_ENTRY = {
+    "number": int,
+    "at": TIME,
+    "action": str,
+    "resource_type": str,
+    "resource_id": str,
+    "actor_kind": str,
+    "actor_id": str,
+    "actor_role": str,
+    "credential": str,
+    "address": str,
+    "user_agent": str,
+    "request_id": str,
+    "method": str,
+    "before": (dict, None),
+    "after": (dict, None),
+    "reason": str,
+    "hash": re.compile("[0-9a-f]{64}"),
 }
 GRANT = {
     "lease_id": str,
@@ -128,6 +161,7 @@ GRANT = {
     "agent_id": str,
     "price_version": str,
     "commit_number": int,
+    "allotment": None,
 }
 REPORT = {
     "success": True,
@@ -161,6 +195,7 @@ REFRESH = {
     "expires_at": TIME,
     "lease_duration_ms": int,
     "commit_number": int,
+    "allotment": None,
 }
 HEALTH = {
     "status": "healthy",
@@ -177,13 +212,68 @@ HEALTH = {
     "notices": [str],
 }
 
+LIMIT = {
+    "scope": str,
+    "max_requests_per_minute": (int, None),
+    "max_tokens_per_day": (int, None),
+    "max_cost_per_month_usd": (int, float, None),
+    "requests_last_minute": int,
+    "requests_shared": int,
+    "tokens_today": int,
+    "tokens_allotted": int,
+    "cost_this_month_usd": MONEY,
+    "leased_usd": MONEY,
+    "tokens_reset_at": TIME,
+    "cost_reset_at": TIME,
+    "created_at": TIME,
+    "updated_at": TIME,
+}
+WEBHOOK = {
+    "id": str,
+    "url": str,
+    "events": [str],
+    "description": str,
+    "enabled": bool,
+    "disabled_reason": str,
+    "created_at": TIME,
+    "updated_at": TIME,
+    "pending_count": int,
+}
+NEW_WEBHOOK = WEBHOOK | {"secret": str}
+DELIVERY = {
+    "id": str,
+    "event_type": str,
+    "sequence": int,
+    "status": str,
+    "attempts": int,
+    "created_at": TIME,
+    "next_attempt_at": MAYBE_TIME,
+    "delivered_at": MAYBE_TIME,
+    "last_status_code": int,
+    "last_error": str,
+}
+PROVIDER_KEY = {
+    "lease_id": str,
+    "provider": "openai",
+    "provider_kind": "openai",
+    "base_url": "http://127.0.0.1:9",
+    "ip_token": str,
+    "seal_format": "aes256",
+    "seal_salt": str,
+    "seal_info": str,
+    "provider_key": "",
+    "expires_at": TIME,
+}
+
 NO_CREDENTIAL = error("UNAUTHORIZED", "CREDENTIAL_MISSING")
 BAD_CREDENTIAL = error("UNAUTHORIZED", "INVALID_TOKEN")
 NOT_ALLOWED = error("FORBIDDEN", "ROLE_NOT_ALLOWED")
 NO_METHOD = error("METHOD_NOT_ALLOWED")
+NO_USER = error("NOT_FOUND", "USER_NOT_FOUND", details={"user": str})
 NO_AGENT = error("NOT_FOUND", "AGENT_NOT_FOUND", details={"agent": str})
 NO_PROJECT = error("NOT_FOUND", "PROJECT_NOT_FOUND", details={"project": str})
 NO_TOKEN = error("NOT_FOUND", "TOKEN_NOT_FOUND", details={"token": str})
+NO_WEBHOOK = error("NOT_FOUND", "WEBHOOK_NOT_FOUND", details={"webhook": str})
 NO_LEASE = error("NOT_FOUND", "LEASE_NOT_FOUND", details={"lease": str})
 MALFORMED = error("VALIDATION_ERROR")
 NO_BODY = None

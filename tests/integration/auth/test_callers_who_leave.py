@@ -11,6 +11,9 @@ import pytest
 from steward.agents.v1 import agents_pb2
 from steward.auth.v1 import auth_pb2
 from steward.tokens.v1 import tokens_pb2
+from steward.users.v1 import users_pb2
+from steward.users.v1.users_pb2_grpc import UserServiceStub
+from steward_server.auth.accounts import Role
 from tests.integration.conftest import Server, bearer, ic_key, refusal
 
 
@@ -78,6 +81,22 @@ async def test_a_session_is_over_though_whoever_ended_it_left(
     await leave(server.auth.Logout(auth_pb2.LogoutRequest(), metadata=metadata), commits)
     request = agents_pb2.ListAgentsRequest()
     attempt = lambda: server.agents.ListAgents(request, metadata=metadata)  # noqa: E731
+    assert await becomes_refused(attempt) == "TOKEN_REVOKED"
+
+
+async def test_a_suspended_person_is_out_though_whoever_suspended_them_left(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_id, metadata = await server.enter("ann", Role.USER)
+
+    async def attempt() -> Any:
+        return await server.agents.ListAgents(agents_pb2.ListAgentsRequest(), metadata=metadata)
+
+    await attempt()
+    commits = SlowCommits(server, monkeypatch)
+    suspend = users_pb2.SuspendUserRequest(user_id=user_id)
+    users: Any = UserServiceStub(server.channel)
+    await leave(users.SuspendUser(suspend, metadata=server.admin), commits)
     assert await becomes_refused(attempt) == "TOKEN_REVOKED"
 
 

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest_asyncio
 
+from steward_server.analytics.rollups import Rollups
 from steward_server.balance import BudgetTerms
+from steward_server.budget import allocations
 from steward_server.budget.bookings import Batch, Fact, book
 from steward_server.budget.desk import Desk
+from steward_server.budget.receipts import Receipts
 from steward_server.budget.store import Terms
 from steward_server.budget.values import LeasePolicy
+from steward_server.budget_change import Cause, Why
 from steward_server.db import Row, Transaction
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
@@ -54,7 +58,7 @@ class Explained:
 @pytest_asyncio.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Sqlite]:
     opened = await Sqlite.open(tmp_path / "steward.db")
-    await migrate(opened, ["steward_server.events", "steward_server.budget"])
+    await migrate(opened, [f"steward_server.{room}" for room in ("events", "budget", "analytics")])
     yield opened
     await opened.close()
 
@@ -84,7 +88,8 @@ async def everything(transaction: Transaction) -> None:
     facts = [Fact("call", 0, "openai", "m", 1, 1, 0, 0, 5, "1", "measured", 0)]
     for _ in range(2):
         batch = Batch("lease", "agent", 1, lambda _: facts)
-        await book(transaction, [batch], policy=POLICY, now_us=2)
+        await book(transaction, [batch], policy=POLICY, now_us=2, listeners=[Rollups()])
+    assert await Receipts().booked(transaction, "agent", [("call", 2)]) == {"call"}
     for _ in range(2):
         await desk.grow_lease(transaction, requested_nanousd=5, request_id="grow", **who)
     await desk.touch_lease(transaction, **who)
@@ -96,6 +101,11 @@ async def everything(transaction: Transaction) -> None:
     await desk.set_period(
         transaction, agent_id="agent", period="none", allocated_nanousd=None, now_us=3
     )
+    why = Why(Cause.RAISED, request_id="breq")
+    await allocations.raise_to(transaction, "agent", 3 * 10**9, why, ends_at_us=5, now_us=2)
+    await allocations.take_back(transaction, "agent", 6)
+    await allocations.changes(transaction, "agent", before_lsn=10**9, limit=10)
+    await allocations.summary(transaction, "agent")
     await desk.drain(transaction, agent_id="agent", why="test", now_us=3)
     await desk.sweep(transaction, 10**9)
     again = {**who, "lease_id": "again"}

@@ -84,7 +84,11 @@ async def test_books_from_before_there_were_scopes_go_on(tmp_path: Path) -> None
     await migrate(database, ["steward_server.events"])
     await database.run(begin)
     applied = await migrate(database, ["steward_server.events", "steward_server.budget"])
-    assert applied == ["budget/0002_create_scopes.sql"]
+    assert applied == [
+        "budget/0002_create_scopes.sql",
+        "budget/0003_create_budget_change.sql",
+        "budget/0004_find_leases_of_agents.sql",
+    ]
     migrated = read_books(path)
     assert wrong_in(migrated) == []
     assert migrated.lease("lease_1").account_ids == ("agent_1",)

@@ -98,6 +98,62 @@ async def test_an_agent_is_created_shown_changed_and_deleted(shell: Shell) -> No
     assert agent_id in gone.err
 
 
+WHY = "The crawl has grown to twice its size."
+
+
+async def test_a_budget_is_asked_for_granted_and_looked_back_on(shell: Shell) -> None:
+    await shell("agents", "create", "scout-b", "--budget", "5")
+    ask = ("budget", "request", "scout-b", "$8", "-m", WHY)
+    made = await shell(*ask, "--for", "2h", "--json")
+    granted = await shell("budget", "approve", made.json["id"], "--budget", "7", "--for", "1h")
+    again = await shell("budget", "approve", made.json["id"])
+    listed = await shell("budget", "requests", "--agent", "scout-b")
+    history = await shell("budget", "history", "scout-b")
+    told = await shell("budget", "history", "scout-b", "--json")
+
+    assert (made.json["status"], made.json["expires_in_s"]) == ("pending", 7_200)
+    assert (granted.code, granted.err) == (0, "")
+    assert "$7.00, until" in granted.out
+    assert again.code == 6
+    assert "was approved by" in again.err
+    assert listed.out.splitlines()[-1].split()[1:6] == [
+        "scout-b",
+        "approved",
+        "$5.00",
+        "$8.00",
+        "$7.00",
+    ]
+    assert "raised" in history.out
+    assert told.json["summary"]["current_budget_usd"] == 7
+    assert [each["change_usd"] for each in told.json["changes"]] == [2]
+
+
+async def test_a_request_is_rejected_or_cancelled(shell: Shell) -> None:
+    await shell("agents", "create", "scout-c", "--budget", "5")
+    ask = ("budget", "request", "scout-c", "8", "-m", WHY, "--json")
+    one, two = (await shell(*ask)).json["id"], (await shell(*ask)).json["id"]
+    rejected = await shell("budget", "reject", one, "--reason", "There is none left to give.")
+    cancelled = await shell("budget", "cancel", two)
+    pending = await shell(
+        "budget", "requests", "--agent", "scout-c", "--status", "pending", "--json"
+    )
+
+    assert "There is none left to give." in rejected.out
+    assert (cancelled.code, cancelled.out) == (0, "")
+    assert two in cancelled.err
+    assert pending.json == []
+
+
+async def test_a_request_that_asks_for_nothing_new_ends_with_2(shell: Shell) -> None:
+    await shell("agents", "create", "scout-d", "--budget", "5")
+    same = await shell("budget", "request", "scout-d", "5", "-m", WHY)
+    vague = await shell("budget", "request", "scout-d", "8", "-m", WHY, "--for", "soon")
+
+    assert (same.code, vague.code) == (2, 2)
+    assert "ask for more" in same.err
+    assert "say 90s, 45m, 2h or 7d" in vague.err
+
+
 async def test_quiet_prints_what_a_script_needs_and_nothing_else(shell: Shell) -> None:
     agent = await shell("agents", "create", "scout-2", "--budget", "1", "-q")
     token = await shell("tokens", "create", agent.out.strip(), "-q")
@@ -331,3 +387,48 @@ async def test_a_reader_that_goes_away_is_no_error(shell: Shell) -> None:
         told = await asyncio.to_thread(listing.stderr.read)
 
     assert told == ""
+
+
+async def test_a_key_is_shown_once_and_calls_as_its_owner(shell: Shell, stranger: Shell) -> None:
+    made = await shell(
+        *("keys", "create", "the nightly build", "--role", "readonly", "--expires-in-days", "30"),
+        *("--permission", "env-1=write", "--json"),
+    )
+    key = made.json["key"]
+    listed = await shell("keys", "list")
+    as_json = await shell("keys", "list", "--json")
+    nobody = stranger.home.with_name("nobody")
+    by_key = await shell("agents", "list", STEWARD_API_KEY=key, STEWARD_HOME=str(nobody))
+    too_much = await shell("keys", "create", STEWARD_API_KEY=key)
+    revoked = await shell("keys", "revoke", made.json["id"])
+    gone = await shell("agents", "list", STEWARD_API_KEY=key)
+
+    assert made.code == listed.code == by_key.code == revoked.code == 0, (made, by_key)
+    assert key not in listed.out + as_json.out
+    assert "the nightly build" in listed.out
+    assert "env-1=write" in listed.out
+    assert [each["id"] for each in as_json.json if each["key"]] == []
+    assert (too_much.code, gone.code) == (4, 3)
+    assert key not in too_much.err + gone.err
+
+
+async def test_a_new_key_alone_is_printed_for_a_variable(shell: Shell) -> None:
+    quiet = await shell("keys", "create", "--quiet")
+    shown = await shell("keys", "create", "laptop", "--kind", "itk")
+
+    assert quiet.out.startswith("agentbox_")
+    assert (len(quiet.out.split()), quiet.err) == (1, "")
+    assert "itk_" in shown.out
+    assert "shown this once" in shown.err
+
+
+async def test_a_key_of_the_wrong_shape_is_not_asked_for(shell: Shell) -> None:
+    for arguments in (
+        ("--permission", "env-1"),
+        ("--permission", "env-1=root"),
+        ("--permission", "=read"),
+        ("--role", "owner"),
+        ("--kind", "ak_live"),
+        ("--expires-in-days", "0"),
+    ):
+        assert (await shell("keys", "create", *arguments)).code == 2, arguments

@@ -19,6 +19,7 @@ import orjson
 import pytest
 
 from steward.budget.v1 import budget_pb2 as pb
+from steward_client.allowance import LimitReached
 from steward_client.breaker import BreakerConfig
 from steward_client.lent_key import LentKey
 from steward_client.outbox import Outbox
@@ -61,6 +62,13 @@ class Till:
 
     async def renew(self, lease_id: str) -> bool:
         return False
+
+    async def allot(self, tokens: int) -> bool:
+        return False
+
+    @property
+    def limit(self) -> LimitReached | None:
+        return None
 
     @property
     def has_nothing_left(self) -> bool:

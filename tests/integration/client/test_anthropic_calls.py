@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from steward.budget.v1 import budget_pb2 as pb
+from steward_client.allowance import Told
 from steward_client.standin import Fault, StandInConfig
 from tests.integration.client.conftest import StallOf
 
@@ -113,3 +114,17 @@ async def test_what_cannot_be_bounded_is_refused_and_named(
         assert error["type"] == "not_metered"
         assert named in error["message"]
         assert stall.standin.bodies == []
+
+
+async def test_a_call_beyond_a_limit_is_refused_as_the_package_expects(stall_of: StallOf) -> None:
+    async with stall_of(kind="anthropic") as stall:
+        told = Told(1, requests=1, requests_scope="everyone", requests_limit=1)
+        stall.purse.wallet.allowance.obey(told)
+        await stall.anthropic.messages.create(model=MODEL, messages=QUESTION, max_tokens=10)
+        with pytest.raises(anthropic.RateLimitError) as refused:
+            await stall.anthropic.messages.create(model=MODEL, messages=QUESTION, max_tokens=10)
+
+        assert refused.value.response.headers["retry-after"] == "60"
+        body = refused.value.response.json()
+        assert (body["type"], body["error"]["type"]) == ("error", "rate_limit_exceeded")
+        assert len(stall.standin.bodies) == 1

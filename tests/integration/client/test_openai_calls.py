@@ -40,6 +40,14 @@ async def test_a_whole_answer_costs_what_the_provider_bills(stall_of: StallOf) -
         assert report.input_tokens == answer.usage.prompt_tokens - report.cache_read_tokens
 
 
+async def test_a_report_says_how_long_its_call_took(stall_of: StallOf) -> None:
+    async with stall_of(standin=StandInConfig(chunk_count=5, chunk_delay_s=0.02)) as stall:
+        await read_all(stall, stream=True)
+        [report] = await stall.reports()
+
+        assert 80 <= report.duration_ms < 10_000
+
+
 async def test_a_stream_costs_what_the_provider_bills(stall_of: StallOf) -> None:
     async with stall_of() as stall:
         stream = await stall.openai.chat.completions.create(

@@ -141,16 +141,12 @@ async def test_a_full_disk_undoes_the_whole_group_and_the_next_one_works(
 
 
 async def test_migrations_are_applied_once(database: Sqlite) -> None:
-    rooms = ["steward_server.events", "steward_server.budget"]
+    rooms = ["steward_server.events", "steward_server.tokens"]
 
     first = await migrate(database, rooms)
     second = await migrate(database, rooms)
 
-    assert first == [
-        "events/0001_create_journal.sql",
-        "budget/0001_create_ledger.sql",
-        "budget/0002_create_scopes.sql",
-    ]
+    assert first == ["events/0001_create_journal.sql", "tokens/0001_create_tokens.sql"]
     assert second == []
 
 

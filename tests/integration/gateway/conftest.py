@@ -5,8 +5,11 @@ A door is how the gateway reaches the core. Whatever is in `DOORS` runs the whol
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
+import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -143,3 +146,41 @@ async def gateway(
 async def http(gateway: RunningGateway) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{gateway.port}") as session:
         yield session
+
+
+@pytest.fixture
+async def core_server(workshop: Any, core: Any) -> AsyncIterator[tuple[grpc.aio.Server, int]]:
+    server = grpc.aio.server()
+    workshop.rpc.add_WorkshopServiceServicer_to_server(core, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield server, port
+    await server.stop(grace=0)
+
+
+@pytest.fixture
+async def process(
+    workshop: Any, core_server: tuple[grpc.aio.Server, int]
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    arguments = [
+        *("-m", "steward_gateway", "--port", "0", "--core", f"127.0.0.1:{core_server[1]}"),
+        *("--descriptors", str(workshop.out / "descriptors.binpb")),
+    ]
+    path = os.pathsep.join([str(workshop.out), *sys.path])
+    running = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert running.stdout is not None
+    async with asyncio.timeout(20):
+        line = (await running.stdout.readline()).decode()
+    found = re.search(r"gateway\.listening.*port=([0-9]+)", line)
+    assert found is not None, line
+    reading = asyncio.create_task(running.stdout.read())  # else its log would hold it up
+    yield running, int(found[1])
+    if running.returncode is None:
+        running.kill()
+    await reading
+    await running.wait()

@@ -3,52 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
+import json
 import signal
-import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import grpc
-import pytest
-
-
-@pytest.fixture
-async def core_server(workshop: Any, core: Any) -> AsyncIterator[tuple[grpc.aio.Server, int]]:
-    server = grpc.aio.server()
-    workshop.rpc.add_WorkshopServiceServicer_to_server(core, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield server, port
-    await server.stop(grace=0)
-
-
-@pytest.fixture
-async def process(
-    workshop: Any, core_server: tuple[grpc.aio.Server, int]
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    arguments = [
-        *("-m", "steward_gateway", "--port", "0", "--core", f"127.0.0.1:{core_server[1]}"),
-        *("--descriptors", str(workshop.out / "descriptors.binpb")),
-    ]
-    path = os.pathsep.join([str(workshop.out), *sys.path])
-    running = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert running.stdout is not None
-    async with asyncio.timeout(20):
-        line = (await running.stdout.readline()).decode()
-    found = re.search(r"gateway\.listening.*port=([0-9]+)", line)
-    assert found is not None, line
-    yield running, int(found[1])
-    if running.returncode is None:
-        running.kill()
-    await running.communicate()
 
 
 async def test_it_serves_until_it_is_told_to_stop(
@@ -65,3 +25,27 @@ async def test_it_serves_until_it_is_told_to_stop(
     running.send_signal(signal.SIGTERM)
     async with asyncio.timeout(10):
         assert await running.wait() == 0
+
+
+async def test_told_to_stop_it_ends_what_is_under_way_and_says_so(
+    process: tuple[asyncio.subprocess.Process, int], core: Any
+) -> None:
+    running, port = process
+    events = {"Accept": "text/event-stream"}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+        call = asyncio.create_task(http.get("/v1/wait?name=call"))
+        lines = await http.get("/v1/count?count=1&hold=true")
+        told = await http.get("/v1/count?count=1&hold=true", headers=events)
+        socket = await http.ws_connect("/ws/count/1?hold=true")
+        for _ in range(4):
+            await asyncio.wait_for(core.started.get(), 5)
+        assert (await socket.receive_json(timeout=5))["number"] == 1
+        running.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            *_, last = (await lines.text()).splitlines()
+            assert json.loads(last)["error"]["code"] == "UNAVAILABLE"
+            assert "event: error\ndata: " in await told.text()
+            assert (await socket.receive()).data == 1001
+            core.release.set()
+            assert (await call).status == 200
+            assert await running.wait() == 0

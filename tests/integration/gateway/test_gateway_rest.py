@@ -14,6 +14,7 @@ from steward_gateway.app import RunningGateway
 from steward_gateway.config import GatewayConfig
 
 Http = aiohttp.ClientSession
+JSON = {"Content-Type": "application/json"}
 
 
 async def test_a_body_becomes_the_request_and_the_answer_is_complete(http: Http, core: Any) -> None:
@@ -223,7 +224,7 @@ async def test_head_is_get_without_a_body(http: Http) -> None:
 async def test_options_lists_what_is_allowed(http: Http) -> None:
     async with http.options("/v1/tools/t1") as response:
         assert response.status == 204
-        assert response.headers["Allow"] == "DELETE, GET, LOCK, HEAD, OPTIONS"
+        assert response.headers["Allow"] == "DELETE, GET, LOCK, PATCH, HEAD, OPTIONS"
 
 
 async def test_a_known_path_with_another_method_is_405(http: Http) -> None:
@@ -418,3 +419,24 @@ async def raw(gateway: RunningGateway, request: str) -> tuple[bytes, bytes]:
     await writer.wait_closed()
     head, _, body = answer.partition(b"\r\n\r\n")
     return head, body
+
+
+async def test_what_the_path_says_cannot_be_said_otherwise_in_the_body(http: Http) -> None:
+    others: list[Any] = ["low shelf", 7, {}]
+    for shelf in others:
+        async with http.post("/old/tools/top%20shelf", json={"shelf": shelf}) as response:
+            assert response.status == 400
+            assert list((await response.json())["error"]["fields"]) == ["shelf"]
+    async with http.post("/old/tools/top%20shelf", json={"shelf": "top shelf"}) as response:
+        assert response.status == 201
+
+
+async def test_a_body_that_is_a_field_is_not_null(http: Http) -> None:
+    async with http.post("/old/tools/top", data=b"null", headers=JSON) as response:
+        assert response.status == 400
+
+
+async def test_a_body_that_is_not_compressed_as_it_says_is_400(http: Http) -> None:
+    sent = JSON | {"Content-Encoding": "gzip"}
+    async with http.post("/v1/tools", data=b"no gzip at all", headers=sent) as response:
+        assert response.status == 400

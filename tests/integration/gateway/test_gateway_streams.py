@@ -105,10 +105,59 @@ async def test_events_are_sent_to_who_accepts_them(http: Http) -> None:
         assert response.headers["Content-Type"] == "text/event-stream"
         text = await response.text()
     first, second, failure, end = text.split("\n\n")
-    assert json.loads(first.removeprefix("data: "))["number"] == 1
-    assert json.loads(second.removeprefix("data: "))["number"] == 2
+    assert json.loads(first.removeprefix("id: 1\ndata: "))["number"] == 1
+    assert json.loads(second.removeprefix("id: 2\ndata: "))["number"] == 2
     assert failure.startswith("event: error\ndata: ")
     assert end == ""
+
+
+async def test_a_browser_that_connects_again_goes_on_where_it_was(http: Http) -> None:
+    again = {**EVENTS, "Last-Event-ID": "2"}
+    async with http.get("/v1/count?count=3&after=0", headers=again) as response:
+        assert (await response.text()).startswith("id: 3\ndata: ")
+
+
+@pytest.mark.parametrize("left_at", ["two", "2147483648", "-2147483649", "1.0", "0x1"])
+async def test_a_place_where_no_stream_was_left_is_refused(http: Http, left_at: str) -> None:
+    again = {**EVENTS, "Last-Event-ID": left_at}
+    async with http.get("/v1/count?count=3", headers=again) as response:
+        assert response.status == 400
+        assert list((await response.json())["error"]["fields"]) == ["Last-Event-ID"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("text/event-stream", "text/event-stream"),
+        ("Text/Event-Stream", "text/event-stream"),
+        ("text/event-stream, */*;q=0.1", "text/event-stream"),
+        ("text/event-stream;q=0, */*", "application/x-ndjson"),
+        ("*/*", "application/x-ndjson"),
+        ("application/json", "application/x-ndjson"),
+    ],
+)
+async def test_the_form_of_a_stream_is_chosen_by_accept(
+    http: Http, accept: str, content_type: str
+) -> None:
+    async with http.get("/v1/count?count=1", headers={"Accept": accept}) as response:
+        assert response.headers["Content-Type"] == content_type
+
+
+async def test_a_stream_in_a_form_that_nobody_makes_is_406(http: Http, core: Any) -> None:
+    async with http.get("/v1/count?count=1", headers={"Accept": "text/html"}) as response:
+        assert response.status == 406
+    assert core.counted == 0
+
+
+async def test_the_gateway_stops_events_with_a_last_event(
+    http: Http, gateway: RunningGateway, core: Any
+) -> None:
+    async with http.get("/v1/count?count=1&hold=true", headers=EVENTS) as response:
+        assert await asyncio.wait_for(core.started.get(), 5) == "holding"
+        await gateway.stop()
+        last = (await response.text()).split("\n\n")[-2]
+    assert last.startswith("event: error\ndata: ")
+    assert json.loads(last.removeprefix("event: error\ndata: "))["error"]["code"] == "UNAVAILABLE"
 
 
 async def test_credentials_may_come_in_the_query_of_a_stream(http: Http) -> None:

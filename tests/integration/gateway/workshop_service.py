@@ -26,6 +26,8 @@ class WorkshopCore:
         self.said: asyncio.Queue[str] = asyncio.Queue()
         self.release = asyncio.Event()
         self.counted = 0
+        self.part_version = 7
+        self.content_type = "text/plain; version=0.0.4"
 
     async def CreateTool(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
@@ -36,6 +38,24 @@ class WorkshopCore:
 
     async def GetTool(self, request: Any, context: Any) -> Any:
         return self._pb.GetToolResponse(tool=self._pb.Tool(id=request.tool_id))
+
+    async def Echo(self, request: Any, context: Any) -> Any:
+        return request
+
+    async def GetPart(self, request: Any, context: Any) -> Any:
+        part = self._pb.Part(name=request.part_id, version=self.part_version, notes="n" * 2_000)
+        return self._pb.GetPartResponse(part=part)
+
+    async def UpdatePart(self, request: Any, context: Any) -> Any:
+        if request.version and request.version != self.part_version:
+            await context.abort(grpc.StatusCode.ABORTED, f"it has version {self.part_version}")
+        self.part_version += 1
+        return self._pb.UpdatePartResponse(
+            part=self._pb.Part(name=request.part.name, version=self.part_version)
+        )
+
+    async def UpdateTool(self, request: Any, context: Any) -> Any:
+        return self._pb.UpdateToolResponse(asked=request)
 
     async def DeleteTool(self, request: Any, context: Any) -> Any:
         self.requests.append(request)
@@ -91,7 +111,7 @@ class WorkshopCore:
         return self._pb.WaitResponse()
 
     async def Download(self, request: Any, context: Any) -> Any:
-        return httpbody_pb2.HttpBody(content_type="text/plain; version=0.0.4", data=b"up 1\n")
+        return httpbody_pb2.HttpBody(content_type=self.content_type, data=b"up 1\n")
 
     async def Upload(self, request: Any, context: Any) -> Any:
         return self._pb.UploadResponse(
@@ -105,7 +125,7 @@ class WorkshopCore:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
         await context.send_initial_metadata((("x-accepted", "yes"),))
         try:
-            for number in range(1, request.count + 1):
+            for number in range(request.after + 1, request.count + 1):
                 tick = self._pb.Tick(number=number, padding="x" * request.padding_bytes)
                 yield self._pb.CountResponse(tick=tick)
                 self.counted = number
@@ -117,6 +137,15 @@ class WorkshopCore:
         except asyncio.CancelledError:
             self.cancelled.put_nowait("count")
             raise
+
+    async def Weigh(self, request: Any, context: Any) -> Any:
+        self.requests.append(request)
+        return self._pb.WeighResponse(
+            name=request.name, weight_nanousd=request.weight_nanousd, kind=self._pb.KIND_HAND_SAW
+        )
+
+    async def Sum(self, requests: AsyncIterator[Any], context: Any) -> Any:
+        return self._pb.SumResponse(sum=sum([request.number async for request in requests]))
 
     async def Chat(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         metadata = dict(context.invocation_metadata())

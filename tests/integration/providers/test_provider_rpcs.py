@@ -219,4 +219,4 @@ async def test_the_journal_tells_of_providers_without_their_keys(server: Server)
     rows = await server.journal("provider.")
     assert [row["kind"] for row in rows] == ["provider.created", "provider.deleted"]
     assert {row["subject"] for row in rows} == {made.id}
-    assert json.loads(rows[0]["body"]).keys() == {"name", "kind", "base_url", "by"}
+    assert json.loads(rows[0]["body"]).keys() == {"name", "kind", "base_url", "allow_plaintext_key"}

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from steward_client import AsyncClient
 from steward_client.client.values import (
     Agent,
     AgentReport,
+    ApiKey,
+    BudgetHistory,
     BudgetPath,
+    BudgetRequest,
     BudgetTree,
+    EnvironmentPermission,
     Organisation,
     Project,
     Token,
 )
 from steward_client.errors import (
     Conflict,
+    Forbidden,
     InvalidRequest,
     NotFound,
     RateLimited,
     Unauthorized,
 )
+from steward_server.rates import RatesConfig
 from tests.integration.sdk.conftest import Call
+from tests.live import ADMIN_PASSWORD, Live, live_server, live_settings
 
 KEY = "sk-live-canary-0123456789abcdef"
 
@@ -55,6 +64,43 @@ async def test_a_creation_repeated_by_its_id_gives_the_same_agent(call: Call) ->
 
     assert again.id == first.id
     assert len(await call("agents.list")) == 1
+
+
+async def test_a_budget_is_asked_for_decided_about_and_looked_back_on(call: Call) -> None:
+    why = "The crawl has grown to twice its size."
+    agent = await call("agents.create", "scout", budget_usd=5)
+    made: BudgetRequest = await call(
+        "budget_requests.create", agent.id, "8.000000001", why, expires_in_s=60
+    )
+    others = [await call("budget_requests.create", agent.id, 8, why) for _ in range(2)]
+    seen = await call("budget_requests.get", made.id)
+    approved = await call("budget_requests.approve", made.id, budget_usd=7, notes="go on")
+    rejected = await call("budget_requests.reject", others[0].id, "There is none left to give.")
+    await call("budget_requests.cancel", others[1].id)
+    listed = await call("budget_requests.list", agent_id=agent.id)
+    history: BudgetHistory = await call("budget_requests.history", agent.id)
+
+    assert seen == made
+    assert (made.status, made.reviewer_id, made.approved_budget_usd) == ("pending", None, None)
+    assert made.requested_budget_usd == Decimal("8.000000001")
+    assert made.agent_budget is not None
+    assert made.agent_budget.limit_usd == 5
+    assert (approved.previous_budget_usd, approved.approved_budget_usd) == (5, 7)
+    assert approved.expires_at - approved.reviewed_at == timedelta(seconds=60)
+    assert approved.review_notes == "go on"
+    assert rejected.rejection_reason == "There is none left to give."
+    assert sorted(each.status for each in listed) == ["approved", "cancelled", "rejected"]
+    (change,) = history.changes
+    assert (change.cause, change.budget_request_id) == ("raised", made.id)
+    assert change.change_usd == 2
+    assert history.summary.current_budget_usd == 7
+    assert history.summary.temporary_usd == 2
+    pending = await call("budget_requests.list", status="pending", requester_id=made.requester_id)
+    assert pending == ()
+    with pytest.raises(Conflict) as decided:
+        await call("budget_requests.approve", made.id)
+    assert decided.value.reason == "REQUEST_ALREADY_REVIEWED"
+    assert decided.value.facts["status"] == "approved"
 
 
 async def test_an_agent_stops_and_starts(call: Call) -> None:
@@ -232,3 +278,51 @@ async def test_health_says_that_the_books_balance(call: Call) -> None:
     assert health.ledger.balanced
     assert health.version
     assert health.ledger.overrun_usd == 0
+
+
+async def test_a_key_is_created_listed_used_and_revoked(call: Call, live: Live) -> None:
+    made: ApiKey = await call(
+        "api_keys.create",
+        description="CI",
+        expires_in_days=1,
+        role="readonly",
+        permissions={"env-1": "write"},
+        kind="itk",
+    )
+    async with AsyncClient(live.running.grpc_address, token=made.key) as program:
+        assert await program.agents.list() == ()
+        with pytest.raises(Forbidden) as refused:
+            await program.agents.create("scout", budget_usd=1)
+    (shown,) = await call("api_keys.list")
+    await call("api_keys.revoke", made.id)
+
+    assert made.key.startswith(f"{made.prefix}_")
+    assert made.key not in repr(made)
+    assert (made.kind, made.role, made.last_used_at) == ("itk", "readonly", None)
+    assert made.permissions == (EnvironmentPermission("env-1", "write"),)
+    assert made.expires_at is not None
+    assert made.created_at is not None
+    assert made.expires_at - made.created_at == timedelta(days=1)
+    assert refused.value.reason == "ROLE_NOT_ALLOWED"
+    assert (shown.id, shown.key) == (made.id, "")
+    assert shown.last_used_at is not None
+    with pytest.raises(NotFound):
+        await call("api_keys.revoke", made.id)
+    async with AsyncClient(live.running.grpc_address, token=made.key) as program:
+        with pytest.raises(Unauthorized):
+            await program.agents.list()
+
+
+async def test_who_calls_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
+    settings = live_settings(tmp_path / "data", rates=RatesConfig(default_per_minute=2))
+    async with live_server(settings) as live, AsyncClient(live.running.grpc_address) as client:
+        await client.login("admin", ADMIN_PASSWORD)
+        for _ in range(2):
+            await client.agents.list()
+        with pytest.raises(RateLimited) as limited:
+            await client.agents.list()
+
+    assert limited.value.reason == "RATE_LIMITED"
+    assert limited.value.facts == {"limit": "2"}
+    assert limited.value.retry_after_s is not None
+    assert 50 <= limited.value.retry_after_s <= 61

@@ -16,19 +16,10 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from steward_gateway.contracts import load_contracts
 from tests.live import ADMIN_PASSWORD, Live, live_server, live_settings
 
-OURS = {
-    "steward.agents.v1.AgentService",
-    "steward.auth.v1.AuthService",
-    "steward.budget.v1.BudgetService",
-    "steward.budget.v1.PriceService",
-    "steward.events.v1.EventService",
-    "steward.projects.v1.ProjectService",
-    "steward.providers.v1.ProviderService",
-    "steward.system.v1.SystemService",
-    "steward.tokens.v1.TokenService",
-}
+OURS = {service.full_name for service in load_contracts().services}
 ALWAYS = OURS | {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
 CHANNELZ = "grpc.channelz.v1.Channelz"
 

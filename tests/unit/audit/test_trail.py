@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from steward_server.audit.trail import GENESIS, AuditEntry, Change, verify
@@ -45,7 +47,7 @@ def test_an_untouched_chain_is_sound() -> None:
 def test_a_changed_field_is_found_at_its_entry(field: str) -> None:
     rows = chain(5)
     old = getattr(rows[2][0], field)
-    new = old + 1 if isinstance(old, int) else f"{old or ''}x"
+    new: Any = old + 1 if isinstance(old, int) else f"{old or ''}x"
     rows[2] = (rows[2][0]._replace(**{field: new}), rows[2][1])
     found = verify(rows)
     assert found is not None

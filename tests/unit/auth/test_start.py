@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from steward_server.auth import store
+from steward_server.auth import store, user_store
 from steward_server.auth.access_tokens import Claims
 from steward_server.auth.accounts import Role
 from steward_server.auth.administrator import ensure_first_administrator
@@ -30,7 +30,7 @@ NOW_US = 2_000_000_000
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Sqlite]:
     opened = await Sqlite.open(tmp_path / "steward.db")
-    await migrate(opened, ["steward_server.events", "steward_server.auth"])
+    await migrate(opened, [f"steward_server.{room}" for room in ("events", "audit", "auth")])
     yield opened
     await opened.close()
 
@@ -67,7 +67,7 @@ async def test_the_first_start_makes_an_administrator_and_shows_the_password_onc
     assert shown is not None
     assert len(shown) >= 20
     assert await ensure(database, passwords) is None
-    user = await store.first_administrator(database)
+    user = await user_store.first_administrator(database)
     assert user is not None
     assert (user.username, user.role) == ("admin", Role.ADMIN)
     assert await passwords.matches(user.password_hash, shown)
@@ -77,7 +77,7 @@ async def test_a_password_that_was_given_is_not_shown(
     database: Sqlite, passwords: Passwords
 ) -> None:
     assert await ensure(database, passwords, password="a long enough one") is None
-    user = await store.first_administrator(database)
+    user = await user_store.first_administrator(database)
     assert user is not None
     assert await passwords.matches(user.password_hash, "a long enough one")
 
@@ -89,9 +89,9 @@ async def test_a_weak_password_is_refused_outside_the_development_profile(
         with pytest.raises(BadSetting, match="STEWARD_ADMIN_PASSWORD") as caught:
             await ensure(database, passwords, password=weak)
         assert weak not in str(caught.value).removeprefix("STEWARD_ADMIN_PASSWORD")
-    assert not await store.has_users(database)
+    assert not await user_store.has_users(database)
     await ensure(database, passwords, password="admin", development=True)
-    assert await store.has_users(database)
+    assert await user_store.has_users(database)
 
 
 @pytest.mark.parametrize("username", ["", "a" * 256, "a\nb"])
@@ -120,7 +120,10 @@ async def test_a_lost_signing_key_is_told_of_and_replaced(database: Sqlite) -> N
 
 
 async def test_expired_sessions_are_forgotten_a_day_later(database: Sqlite) -> None:
-    user_sql = "INSERT INTO app_user VALUES ('user_1', 'a', NULL, 'x', 'user', 'active', 0, 0, 0)"
+    user_sql = (
+        "INSERT INTO app_user (user_id, username, password_hash, role, state, failed_logins,"
+        " locked_until_us, created_at_us) VALUES ('user_1', 'a', 'x', 'user', 'active', 0, 0, 0)"
+    )
     session_sql = (
         "INSERT INTO session (session_id, family_id, user_id, created_at_us, expires_at_us)"
         " VALUES (?, 'family_1', 'user_1', 1, ?)"

@@ -106,3 +106,16 @@ def test_a_probe_that_told_nothing_makes_room_for_another(
     breaker.forget(breaker.admit())
 
     assert breaker.admit().probe
+
+
+def test_an_opening_is_told_once_and_not_for_a_probe_that_fails(clock: Clock) -> None:
+    told: list[tuple[int, float]] = []
+    config = BreakerConfig(window_s=30, minimum_calls=4, failure_share=0.5, open_s=10)
+    breaker = CircuitBreaker(clock, config, on_open=lambda *each: told.append(each))
+    call(breaker, True, False, False, False)
+    clock.now_s = 10
+    call(breaker, False)
+    assert told == [(3, 10)]
+    clock.now_s = 20
+    call(breaker, True, False, False, False, False)
+    assert told == [(3, 10), (4, 10)]

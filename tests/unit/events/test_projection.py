@@ -20,7 +20,7 @@ def entry(kind: str, body: dict[str, Any], key: str | None = None) -> Entry:
 
 
 def test_no_types_are_all_types() -> None:
-    assert kinds_of([]) == frozenset(KINDS.values())
+    assert kinds_of([]) == frozenset(kind for kinds in KINDS.values() for kind in kinds)
     assert kinds_of(["CostUpdate"]) == {"usage"}
 
 
@@ -71,6 +71,63 @@ def test_a_usage_is_seen_as_a_cost_with_all_its_input_together() -> None:
         remaining_nanousd=11,
         lease_remaining_nanousd=12,
     )
+
+
+ASKED = {
+    "requester": "user_ann",
+    "reviewer": None,
+    "agent_id": "agent_1",
+    "current_nanousd": 5,
+    "requested_nanousd": 8,
+    "expires_in_s": 60,
+}
+
+
+def test_a_request_is_seen_with_what_is_asked() -> None:
+    assert event_of(entry("budget.requested", ASKED)).budget_requested == pb.BudgetRequested(
+        budget_request_id="lease_1",
+        requester_id="user_ann",
+        current_budget_nanousd=5,
+        requested_budget_nanousd=8,
+        expires_in_s=60,
+    )
+
+
+def test_an_approval_is_seen_with_what_it_granted_and_for_how_long() -> None:
+    granted = {"previous_nanousd": 5, "approved_nanousd": 7, "ends_at_us": 1_000_000}
+    body = ASKED | granted | {"reviewer": "user_bob"}
+    assert event_of(entry("budget.approved", body)).budget_reviewed == pb.BudgetReviewed(
+        budget_request_id="lease_1",
+        status="approved",
+        requester_id="user_ann",
+        reviewer_id="user_bob",
+        requested_budget_nanousd=8,
+        previous_budget_nanousd=5,
+        approved_budget_nanousd=7,
+        expires_at=Timestamp(seconds=1),
+    )
+
+
+@pytest.mark.parametrize("status", ["rejected", "cancelled"])
+def test_what_was_not_approved_is_seen_without_money(status: str) -> None:
+    body = ASKED | {"reviewer": "user_bob"}
+    seen = event_of(entry(f"budget.{status}", body)).budget_reviewed
+    assert (seen.status, seen.reviewer_id) == (status, "user_bob")
+    assert not seen.HasField("approved_budget_nanousd")
+    assert not seen.HasField("expires_at")
+
+
+def test_a_change_of_a_budget_is_seen_with_who_and_why() -> None:
+    body = {"previous": 5, "allocated": 8, "cause": "raised", "by": "user_bob", "request": "breq"}
+    assert event_of(entry("account.reallocated", body)).budget_changed == pb.BudgetChanged(
+        old_budget_nanousd=5,
+        new_budget_nanousd=8,
+        cause="raised",
+        changed_by="user_bob",
+        budget_request_id="breq",
+    )
+    old = event_of(entry("account.reallocated", {"previous": 5, "allocated": 8})).budget_changed
+    assert (old.new_budget_nanousd, old.cause) == (8, "")
 
 
 def test_what_is_no_event_has_no_form_as_one() -> None:

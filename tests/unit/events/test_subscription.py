@@ -23,7 +23,7 @@ async def test_entries_come_in_order_and_only_those_asked_for() -> None:
     reader.offer(entry(13))
     reader.offer(entry(14))
     assert [await reader.next(), await reader.next()] == [entry(13), entry(14)]
-    assert not reader.has_waiting
+    assert reader.take() is None
 
 
 async def test_the_oldest_give_way_to_one_gap() -> None:

@@ -30,6 +30,7 @@ message Ask {{
   string id = 1; Inner inner = 2; repeated string tags = 3; int32 count = 4;
   map<string, string> m = 5;
   oneof choice {{ Inner one = 6; Other two = 7; }}
+  double real = 8;
 }}
 message Other {{ string type = 1; string id = 2; }}
 message Twins {{ oneof choice {{ Inner one = 1; Inner two = 2; }} }}
@@ -59,6 +60,12 @@ def rpc(rule: str, name: str = "Do", *, types: str = "(Ask) returns (Ask)") -> s
 
 def socket(rule: str, *, types: str = "(stream Ask) returns (stream Ask)") -> str:
     return f"rpc Do{types} {{ option (steward.gateway.v1.method) = {{websocket: {{{rule}}}}}; }}\n"
+
+
+def stream(rule: str, *, shown: str = "") -> str:
+    http = f'option (google.api.http) = {{get: "/a" response_body: "{shown}"}};'
+    ours = f"option (steward.gateway.v1.method) = {{resume: {{{rule}}}}};"
+    return f"rpc Do(Ask) returns (stream Ask) {{ {http} {ours} }}"
 
 
 def option(rule: str) -> str:
@@ -116,6 +123,17 @@ def test_options_of_the_method_reach_the_route(tmp_path: Path) -> None:
         (option("success_status: 404"), "success_status 404 is no success"),
         (option('request_id_field: "count"'), "request_id_field 'count' is no string"),
         (option('request_id_field: "nope"'), "request_id_field names 'nope'"),
+        (option('etag_field: "nope"'), "names 'nope', which case"),
+        (option('etag_field: "inner"'), "names 'inner', which is a message"),
+        (option('etag_field: "inner.ids"'), "but 'ids' is repeated"),
+        (option('etag_field: "real"'), "etag_field 'real' is no text or whole number"),
+        (option('if_match_field: "nope"'), "if_match_field names 'nope'"),
+        (option('if_match_field: "tags"'), "if_match_field 'tags' is no text or whole number"),
+        (option('resume: {id_field: "id"}'), "`resume` on a method without a stream"),
+        (stream('id_field: "nope"'), "resume.id_field names 'nope'"),
+        (stream('id_field: "inner"'), "resume.id_field 'inner' is no text or whole number"),
+        (stream('after_field: "tags"'), "resume.after_field 'tags' is no text or whole number"),
+        (stream('id_field: "id"', shown="tags"), "resume.id_field where no message is shown"),
         (socket('path: "/w"', types="(Ask) returns (Ask)"), "method without streams"),
         (socket('path: "/w/{id}"'), "variables in the path need an `opening`"),
         (socket('path: "/w" opening: "nope"'), "opening names 'nope'"),

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from steward.gateway.v1 import options_pb2 as options
 from steward_server.calls import Call
 from steward_server.errors import ResourceExhausted
-from steward_server.interceptors.rate_limit import RateLimit, SlidingWindow
+from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.principals import Kind, Principal
+from steward_server.rates import Rates, RatesConfig, Windows
+from steward_server.windows import SlidingWindow
 
 
 async def let_in(_: Any, __: Any) -> str:
@@ -17,7 +20,8 @@ async def let_in(_: Any, __: Any) -> str:
 
 
 def limited() -> RateLimit:
-    return RateLimit(SlidingWindow(limit=1, window_us=60_000_000), clock=lambda: 5_500_000)
+    window = SlidingWindow(limit=1, window_us=60_000_000)
+    return RateLimit(Windows(window, window, window), clock=lambda: 5_500_000)
 
 
 async def attempt(link: RateLimit, peer: str, subject: str = "") -> Any:
@@ -68,3 +72,56 @@ async def test_the_headers_tell_the_limit_and_when_it_is_over() -> None:
         "x-ratelimit-remaining": "0",
         "x-ratelimit-reset": "66",
     }
+
+
+def limits(category: options.RateCategory.ValueType) -> tuple[int | None, ...]:
+    """What people, agents and strangers may a minute; None: not limited."""
+    rates = Rates(RatesConfig(agent_per_minute=5), logins_per_minute=10)
+    return tuple(window.limit if window else None for window in rates.of(category))
+
+
+@pytest.mark.parametrize(
+    ("category", "allowed"),
+    [
+        (options.RATE_CATEGORY_UNSPECIFIED, (200, 5, 200)),
+        (options.RATE_CATEGORY_DEFAULT, (200, 5, 200)),
+        (options.RATE_CATEGORY_LOGIN, (10, 10, 10)),
+        (options.RATE_CATEGORY_ENVIRONMENT_CREATION, (20, 5, 200)),
+        (options.RATE_CATEGORY_COMMAND_EXECUTION, (100, 5, 200)),
+        (options.RATE_CATEGORY_AGENT, (5, 5, 200)),
+        (options.RATE_CATEGORY_NONE, (None, None, None)),
+    ],
+)
+def test_each_category_has_its_limits(
+    category: options.RateCategory.ValueType, allowed: tuple[int | None, ...]
+) -> None:
+    assert limits(category) == allowed
+
+
+def test_methods_of_one_category_share_and_those_of_two_do_not() -> None:
+    rates = Rates(RatesConfig(), logins_per_minute=10)
+    default = rates.of(options.RATE_CATEGORY_DEFAULT)
+    assert rates.of(options.RATE_CATEGORY_UNSPECIFIED).people is default.people
+    assert rates.of(options.RATE_CATEGORY_COMMAND_EXECUTION).people is not default.people
+    assert default.people is not default.strangers
+
+
+async def test_agents_are_not_limited_and_not_told_of_a_limit_by_default() -> None:
+    link = RateLimit(
+        Rates(RatesConfig(), logins_per_minute=10).of(options.RATE_CATEGORY_UNSPECIFIED),
+        clock=lambda: 0,
+    )
+    call = Call((), peer="ipv4:10.0.0.1:1")
+    call.principal = Principal(Kind.AGENT, "agent_1")
+    for _ in range(100_000):
+        link.count(call)
+    assert call.trailing == []
+
+
+def test_where_nobody_is_limited_there_is_nothing_to_do() -> None:
+    off = Rates(RatesConfig(0, 0, 0, 0, 0), logins_per_minute=0)
+    needed = {
+        category: RateLimit(off.of(category), lambda: 0).is_needed
+        for category in options.RateCategory.values()
+    }
+    assert not any(needed.values())

@@ -10,10 +10,13 @@ import pytest
 
 from steward.gateway.v1 import options_pb2 as options
 from steward_server.calls import Call
+from steward_server.db import now_us
 from steward_server.dispatch import Signature
 from steward_server.errors import Unauthenticated
 from steward_server.interceptors.authentication import Authentication, LiveStreams
+from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.principals import Kind, Principal
+from steward_server.rates import Windows
 
 PRINCIPAL = Principal(Kind.PERSON, "user_1", credential="session_1")
 
@@ -55,7 +58,8 @@ async def open_stream(door: Door, streams: LiveStreams, method: Any) -> Any:
     signature = Signature(
         "/a/B", rule, streams_requests=False, streams_responses=True, request_fields=frozenset()
     )
-    link = Authentication(signature, door, streams)
+    unlimited = RateLimit(Windows(None, None, None), now_us)
+    link = Authentication(signature, door, streams, unlimited)
     return await link.intercept(method, None, Call((), peer="ipv4:127.0.0.1:1"), "/a/B")
 
 
@@ -94,6 +98,24 @@ async def test_a_credential_revoked_later_ends_the_stream(door: Door, streams: L
         while not streams._open:
             await asyncio.sleep(0)
     door.revoke()
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(reading, 5)
+    assert streams._open == {}
+
+
+async def test_a_stream_that_loses_two_things_it_depends_on_ends_once(
+    door: Door, streams: LiveStreams
+) -> None:
+    async def method(_: Any, __: Any) -> Any:
+        return silence()
+
+    reading = asyncio.ensure_future(anext(await open_stream(door, streams, method)))
+    async with asyncio.timeout(5):
+        while not streams._open:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    door.revoke()
+    streams.end("user_1")
     with pytest.raises(Unauthenticated):
         await asyncio.wait_for(reading, 5)
     assert streams._open == {}

@@ -14,11 +14,17 @@ from steward_server.verified import MAX_TRIES, Verified
 class Store:
     """Loads principals and counts how often."""
 
-    def __init__(self, credential: str = "token_1", expires_at_us: int | None = None) -> None:
+    def __init__(
+        self,
+        credential: str = "token_1",
+        expires_at_us: int | None = None,
+        *,
+        subject: str = "agent_1",
+    ) -> None:
         self.loads = 0
         self.is_live = True
         self._principal = Principal(
-            Kind.AGENT, "agent_1", credential=credential, expires_at_us=expires_at_us
+            Kind.AGENT, subject, credential=credential, expires_at_us=expires_at_us
         )
 
     async def load(self) -> Principal:
@@ -104,10 +110,38 @@ async def test_memory_is_bounded_and_the_longest_unused_goes_first() -> None:
     await verified.find("b", 0, stores["b"].load)
     assert stores["b"].loads == 2
     assert len(verified._kept) == 2
-    assert sum(len(hashes) for hashes in verified._hashes.values()) == 2
+    assert sum(len(hashes) for hashes in verified._hashes.values()) == 4  # by id and by owner
 
 
 async def test_no_text_is_kept() -> None:
     verified = Verified()
     await verified.find("ic_a_very_secret_text", 0, Store().load)
     assert "very_secret" not in repr(vars(verified))
+
+
+async def test_all_that_stand_for_someone_are_forgotten_by_whom_they_stand_for() -> None:
+    verified, one, two, other = (
+        Verified(),
+        Store("key_1"),
+        Store("key_2"),
+        Store("key_3", subject="agent_2"),
+    )
+    stores = {"one": one, "two": two, "other": other}
+    for text, store in stores.items():
+        await verified.find(text, 0, store.load)
+    verified.forget(["agent_1"])
+    for text, store in stores.items():
+        await verified.find(text, 0, store.load)
+
+    assert (one.loads, two.loads, other.loads) == (2, 2, 1)
+
+
+async def test_forgetting_by_either_name_leaves_nothing_behind() -> None:
+    verified, store = Verified(), Store("key_1")
+    for name in ("key_1", "agent_1", "nobody"):
+        await verified.find("text", 0, store.load)
+        verified.forget([name, name])
+    verified.forget(["key_1"])
+
+    assert not verified._kept
+    assert not verified._hashes

@@ -15,15 +15,23 @@ import click
 
 from steward_client.cli import (
     agents,
+    analytics,
+    audit,
     budget,
+    budget_requests,
     events,
     health,
+    keys,
+    limits,
     prices,
     projects,
     providers,
     run,
     signing_in,
     tokens,
+    traces,
+    users,
+    webhooks,
 )
 from steward_client.cli.endings import INTERRUPTED, describe, exit_code
 from steward_client.errors import StewardError
@@ -35,12 +43,21 @@ COMMANDS = [
     projects.projects,
     projects.organisation,
     tokens.tokens,
+    keys.keys,
     providers.providers,
     budget.budget,
+    analytics.usage,
+    analytics.analytics,
+    traces.traces,
     run.run,
     events.events,
     prices.prices,
+    limits.limits,
+    webhooks.webhooks,
     health.health,
+    users.users,
+    users.password,
+    audit.audit,
 ]
 
 
@@ -70,9 +87,13 @@ def steward() -> None:
     """Lend money to AI agents, watch what they spend, and take the rest back.
 
     Commands call the server named by --server, else by STEWARD_SERVER, else the one signed in to
-    last, else 127.0.0.1:50051. Each takes --json for output that programs can read.
+    last, else 127.0.0.1:50051; as the owner of the key in STEWARD_API_KEY, else as whoever signed
+    in. Each takes --json for output that programs can read.
     """
 
+
+for part in budget_requests.COMMANDS:
+    budget.budget.add_command(part)
 
 for command in COMMANDS:
     steward.add_command(command)

@@ -47,6 +47,8 @@ def describe(error: StewardError) -> str:
     match error:
         case Unauthorized(reason="INVALID_CREDENTIALS"):
             return error.message
+        case Forbidden(reason="PASSWORD_CHANGE_REQUIRED"):
+            return "your password must be changed first, with: steward password"
         case Unauthorized():
             return f"{error.message}; sign in with: steward login"
         case Unavailable():

@@ -12,7 +12,11 @@ from steward_client.cli.steward import Steward, calls_server
 from steward_client.client.events import (
     AgentStarted,
     AgentStopped,
+    BudgetChanged,
+    BudgetRequested,
+    BudgetReviewed,
     BudgetWarning,
+    CircuitOpened,
     CostUpdate,
     Event,
     EventData,
@@ -82,7 +86,7 @@ def _json(event: Event) -> str:
 def _sentence(event: Event) -> str:
     return (
         f"{moment(event.timestamp)}  {event.sequence:>6}  {event.agent_id}  "
-        f"{event.type:<13}  {_told(event.data)}"
+        f"{event.type:<15}  {_told(event.data)}"
     )
 
 
@@ -105,6 +109,24 @@ def _told(data: EventData) -> str:
             return (
                 f"{data.threshold_percent} % of {dollars(data.limit_usd)} is spent "
                 f"({dollars(data.spent_usd)})"
+            )
+        case CircuitOpened():
+            return (
+                f"{data.provider} failed {data.failures} times and is not asked for "
+                f"{data.retry_after_ms / 1_000:g} s"
+            )
+        case BudgetRequested():
+            return (
+                f"{data.budget_request_id}: {dollars(data.requested_budget_usd)} instead of "
+                f"{dollars(data.current_budget_usd)}, by {data.requester_id}"
+            )
+        case BudgetReviewed():
+            return f"{data.budget_request_id}: {data.status} by {data.reviewer_id}"
+        case BudgetChanged():
+            by = f" by {data.changed_by}" if data.changed_by else ""
+            return (
+                f"{dollars(data.old_budget_usd)} to {dollars(data.new_budget_usd)}, "
+                f"{data.cause.replace('_', ' ')}{by}"
             )
         case Gap():
             return f"events {data.from_sequence} to {data.to_sequence} were not sent"

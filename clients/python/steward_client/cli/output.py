@@ -24,12 +24,20 @@ _COLOURS = {
     "active": "green",
     "running": "green",
     "healthy": "green",
+    "approved": "green",
     "stopping": "yellow",
+    "pending": "yellow",
+    "rejected": "red",
     "exhausted": "red",
     "failed": "red",
+    "completed": "green",
+    "critical": "red",
+    "high": "yellow",
     "revoked": "red",
     "expired": "red",
     "degraded": "red",
+    "delivered": "green",
+    "dead": "red",
 }
 
 

@@ -26,6 +26,9 @@ def providers() -> None:
 )
 @click.option("--base-url", default="", help="Where its API is; its public address if left out.")
 @click.option("--key-stdin", is_flag=True, help="Read its key from standard input.")
+@click.option(
+    "--allow-plaintext-key", is_flag=True, help="Runtimes may have the key without a seal."
+)
 @click.option("--key-env", metavar="VARIABLE", help="Take its key from this variable.")
 @calls_server
 def add(
@@ -36,6 +39,7 @@ def add(
     base_url: str,
     key_stdin: bool,
     key_env: str | None,
+    allow_plaintext_key: bool,
 ) -> None:
     """Add a provider. Its key is asked for, and stored encrypted."""
     if key_stdin and key_env:
@@ -43,7 +47,13 @@ def add(
     api_key = secret(
         "API key", from_stdin=key_stdin, variable=key_env, option="--key-stdin or --key-env"
     )
-    added = steward.client.providers.create(name, api_key=api_key, kind=kind, base_url=base_url)
+    added = steward.client.providers.create(
+        name,
+        api_key=api_key,
+        kind=kind,
+        base_url=base_url,
+        allow_plaintext_key=allow_plaintext_key,
+    )
     steward.show(added, _provider_card)
 
 
@@ -52,6 +62,21 @@ def add(
 def list_providers(steward: Steward) -> None:
     """List providers, newest first."""
     steward.show(steward.client.providers.list(), _provider_table)
+
+
+@providers.command("update")
+@click.argument("provider_id")
+@click.option(
+    "--allow-plaintext-key/--seal-key",
+    "allow_plaintext_key",
+    required=True,
+    help="Whether runtimes may have the key without a seal.",
+)
+@calls_server
+def update(steward: Steward, provider_id: str, *, allow_plaintext_key: bool) -> None:
+    """Change a provider."""
+    changed = steward.client.providers.update(provider_id, allow_plaintext_key=allow_plaintext_key)
+    steward.show(changed, _provider_card)
 
 
 @providers.command("delete")
@@ -71,6 +96,7 @@ def _provider_card(provider: Provider) -> Table:
             ("kind", provider.kind),
             ("address", provider.base_url),
             ("key", provider.masked_key),
+            ("in clear", "allowed" if provider.allow_plaintext_key else "no"),
         ]
     )
 

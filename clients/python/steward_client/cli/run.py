@@ -36,6 +36,14 @@ TOKEN_NAME = "steward run"  # noqa: S105 - what tokens made here are called
     show_default=True,
     help="What is done about personal data in calls.",
 )
+@click.option(
+    "--wait-for-budget",
+    "wait_for_budget_s",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    help="How long to wait for a larger budget when it is used up, instead of refusing calls.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Tell what happens on standard error.")
 @calls_server
 def run(
@@ -47,6 +55,7 @@ def run(
     agent: str | None,
     provider: str | None,
     pii: Literal["alert", "redact", "block"],
+    wait_for_budget_s: float,
     verbose: bool,
 ) -> None:
     """Run a Python script as an agent, on lent money.
@@ -69,6 +78,7 @@ def run(
                 token=token,
                 provider=provider,
                 pii_action=pii,
+                wait_for_budget_s=wait_for_budget_s,
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None

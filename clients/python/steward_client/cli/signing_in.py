@@ -26,6 +26,8 @@ def login(steward: Steward, user: str | None, *, password_stdin: bool) -> None:
     )
     signed_in = steward.client.login(user, password)
     steward.show(_public(steward, signed_in), lambda shown: card(shown.items()))
+    if signed_in.must_change_password:
+        say("Your password must be changed before anything else, with: steward password")
 
 
 def _public(steward: Steward, signed_in: SignIn) -> dict[str, str]:

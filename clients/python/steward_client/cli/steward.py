@@ -35,7 +35,8 @@ class Steward:
     @cached_property
     def client(self) -> Client:
         store = SessionFile(home(), self.server)
-        return Client(self.server, patience_s=PATIENCE_S, store=store)
+        key = os.environ.get("STEWARD_API_KEY") or None
+        return Client(self.server, token=key, patience_s=PATIENCE_S, store=store)
 
     def show(self, value: T, rendered: Callable[[T], RenderableType]) -> None:
         """Print a value: as JSON if that was asked for, else as `rendered` makes it."""

@@ -31,7 +31,7 @@ class Client(Server[Blocking]):
     Args:
         address: `host:port`, or `https://host:port` for TLS; else `STEWARD_SERVER`, else
             127.0.0.1:50051.
-        token: an access token to show, for callers that do not sign in.
+        token: an access token or an API key to show, for callers that do not sign in.
         ca_file: PEM certificates the server's must be signed by; TLS is used if it is given.
         timeout_s: how long the server may take to answer one request.
         patience_s: how long a call that is safe to repeat is tried again while the server is away.

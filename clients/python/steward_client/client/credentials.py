@@ -21,6 +21,8 @@ class SignIn:
     expires_at_s: float
     """When the access token ends, in seconds since 1970 by this machine's clock."""
     user: User
+    must_change_password: bool = False
+    """Whether nothing else can be done before; known of a login only."""
 
     def is_ending(self, now_s: float) -> bool:
         return now_s >= self.expires_at_s - RENEW_BEFORE_S
@@ -83,6 +85,7 @@ class Credentials:
             refresh_token=answer.refresh_token,
             expires_at_s=self._clock() + answer.expires_in,
             user=value_of(User, answer.user),
+            must_change_password=getattr(answer, "must_change_password", False),
         )
         self._token = None
         self._store.save(sign_in)

@@ -15,7 +15,17 @@ from steward_client.client.conversation import Conversation, Manners, Read, Wait
 from steward_client.client.values import value_of
 from steward_client.errors import RateLimited, StewardError, Unauthorized, Unavailable
 
-EventType = Literal["AgentStarted", "AgentStopped", "CostUpdate", "PiiAlert", "BudgetWarning"]
+EventType = Literal[
+    "AgentStarted",
+    "AgentStopped",
+    "CostUpdate",
+    "PiiAlert",
+    "BudgetWarning",
+    "BudgetRequested",
+    "BudgetReviewed",
+    "BudgetChanged",
+    "CircuitOpened",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,54 @@ class BudgetWarning:
 
 
 @dataclass(frozen=True, slots=True)
+class CircuitOpened:
+    """A runtime asks its provider no more for a while, because it keeps failing."""
+
+    provider: str
+    failures: int
+    retry_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRequested:
+    """A larger budget was asked for."""
+
+    budget_request_id: str
+    requester_id: str
+    current_budget_usd: Decimal
+    requested_budget_usd: Decimal
+    expires_in_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReviewed:
+    """A request for a larger budget was decided."""
+
+    budget_request_id: str
+    status: str
+    """"approved", "rejected" or "cancelled"."""
+    requester_id: str
+    reviewer_id: str
+    requested_budget_usd: Decimal
+    previous_budget_usd: Decimal | None
+    approved_budget_usd: Decimal | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    """An agent's budget changed."""
+
+    old_budget_usd: Decimal
+    new_budget_usd: Decimal
+    cause: str
+    """"set", "raised" or "raise_ended"."""
+    changed_by: str
+    """Empty for the server itself."""
+    budget_request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """The reader was too slow: the events between are not sent. Both ends included."""
 
@@ -93,7 +151,18 @@ class Gap:
     to_sequence: int
 
 
-EventData = AgentStarted | AgentStopped | CostUpdate | PiiAlert | BudgetWarning | Gap
+EventData = (
+    AgentStarted
+    | AgentStopped
+    | CostUpdate
+    | PiiAlert
+    | BudgetWarning
+    | BudgetRequested
+    | BudgetReviewed
+    | BudgetChanged
+    | CircuitOpened
+    | Gap
+)
 
 _KINDS: dict[str, type[Any]] = {
     "agent_started": AgentStarted,
@@ -101,6 +170,10 @@ _KINDS: dict[str, type[Any]] = {
     "cost_update": CostUpdate,
     "pii_alert": PiiAlert,
     "budget_warning": BudgetWarning,
+    "circuit_opened": CircuitOpened,
+    "budget_requested": BudgetRequested,
+    "budget_reviewed": BudgetReviewed,
+    "budget_changed": BudgetChanged,
     "gap": Gap,
 }
 

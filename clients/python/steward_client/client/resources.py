@@ -305,6 +305,7 @@ class Providers(Resource[Manner]):
         api_key: str,
         kind: ProviderKind | None = None,
         base_url: str = "",
+        allow_plaintext_key: bool = False,
     ) -> Call[Provider]:
         """Store a provider and its key.
 
@@ -321,6 +322,7 @@ class Providers(Resource[Manner]):
                 name=name,
                 api_key=api_key,
                 base_url=base_url,
+                allow_plaintext_key=allow_plaintext_key,
                 kind=providers_pb2.ProviderKind.Value(f"PROVIDER_KIND_{kind.upper()}")
                 if kind
                 else providers_pb2.PROVIDER_KIND_UNSPECIFIED,
@@ -343,6 +345,19 @@ class Providers(Resource[Manner]):
             next_page=lambda answer: (
                 page(answer.next_page_token) if answer.next_page_token else None
             ),
+            repeatable=True,
+        )
+
+    @rpc
+    def update(self, provider_id: str, *, allow_plaintext_key: bool) -> Call[Provider]:
+        """Say whether runtimes that hold a lease may have the key without a seal."""
+        return Call(
+            ProviderServiceStub,
+            "UpdateProvider",
+            providers_pb2.UpdateProviderRequest(
+                provider_id=provider_id, allow_plaintext_key=allow_plaintext_key
+            ),
+            read=first(lambda answer: value_of(Provider, answer.provider)),
             repeatable=True,
         )
 

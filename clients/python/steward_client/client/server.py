@@ -10,12 +10,25 @@ from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
 from steward.system.v1 import system_pb2
 from steward.system.v1.system_pb2_grpc import SystemServiceStub
 from steward_client.channels import Address, server_address
-from steward_client.client.calls import Call, Manner, Performer, Resource, first, rpc
+from steward_client.client.analytics import Analytics, Traces, Usages
+from steward_client.client.api_keys import ApiKeys
+from steward_client.client.calls import (
+    Call,
+    Manner,
+    Performer,
+    Resource,
+    first,
+    nothing,
+    rpc,
+)
 from steward_client.client.conversation import Manners, growing_delays_s, renewal
 from steward_client.client.credentials import Credentials, SignIn
+from steward_client.client.guards import Limits, Webhooks
+from steward_client.client.people import Audit, Users
 from steward_client.client.projects import Organisations, Projects
+from steward_client.client.requests import BudgetRequests
 from steward_client.client.resources import Agents, Budgets, Prices, Providers, Tokens
-from steward_client.client.values import Health, value_of
+from steward_client.client.values import Health, Me, value_of
 
 
 class Server(Resource[Manner], Generic[Manner]):
@@ -29,11 +42,20 @@ class Server(Resource[Manner], Generic[Manner]):
         self.manners = Manners(credentials, patience_s, growing_delays_s)
         self.agents: Agents[Manner] = Agents(performer)
         self.tokens: Tokens[Manner] = Tokens(performer)
+        self.api_keys: ApiKeys[Manner] = ApiKeys(performer)
         self.providers: Providers[Manner] = Providers(performer)
         self.projects: Projects[Manner] = Projects(performer)
         self.organisation: Organisations[Manner] = Organisations(performer)
         self.budget: Budgets[Manner] = Budgets(performer)
+        self.budget_requests: BudgetRequests[Manner] = BudgetRequests(performer)
         self.prices: Prices[Manner] = Prices(performer)
+        self.users: Users[Manner] = Users(performer)
+        self.audit: Audit[Manner] = Audit(performer)
+        self.limits: Limits[Manner] = Limits(performer)
+        self.webhooks: Webhooks[Manner] = Webhooks(performer)
+        self.analytics: Analytics[Manner] = Analytics(performer)
+        self.usage: Usages[Manner] = Usages(performer)
+        self.traces: Traces[Manner] = Traces(performer)
 
     @rpc
     def login(self, user: str, password: str) -> Call[SignIn]:
@@ -65,6 +87,28 @@ class Server(Resource[Manner], Generic[Manner]):
             self._credentials.forget()
 
         return Call(AuthServiceStub, "Logout", auth_pb2.LogoutRequest(), read=forget)
+
+    @rpc
+    def me(self) -> Call[Me]:
+        """Who is signed in."""
+        return Call(
+            AuthServiceStub,
+            "GetMe",
+            auth_pb2.GetMeRequest(),
+            read=first(lambda answer: value_of(Me, answer)),
+            repeatable=True,
+        )
+
+    @rpc
+    def change_password(self, current: str, new: str) -> Call[None]:
+        """Change one's own password; every other sign-in of the same person ends.
+
+        Raises:
+            InvalidRequest: `current` is not the password, or `new` is too weak.
+            RateLimited: too many attempts.
+        """
+        request = auth_pb2.ChangePasswordRequest(current_password=current, new_password=new)
+        return Call(AuthServiceStub, "ChangePassword", request, read=nothing)
 
     @rpc
     def health(self) -> Call[Health]:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from steward_client.money import usd
@@ -26,8 +27,16 @@ BudgetState = Literal["unspecified", "active", "exhausted"]
 BudgetMode = Literal["unspecified", "restrictive", "informative"]
 BudgetPeriod = Literal["unspecified", "none", "day", "week", "month"]
 TokenStatus = Literal["unspecified", "active", "expired", "revoked"]
+BudgetRequestStatus = Literal["unspecified", "pending", "approved", "rejected", "cancelled"]
+BudgetChangeCause = Literal["unspecified", "set", "raised", "raise_ended"]
 ProviderKind = Literal["unspecified", "openai", "anthropic"]
+DeliveryStatus = Literal["unspecified", "pending", "delivered", "dead"]
+AlertType = Literal["BudgetWarning", "BudgetExhausted", "Overrun", "PiiAlert", "CircuitOpen"]
 Role = Literal["unspecified", "admin", "user", "viewer"]
+KeyKind = Literal["unspecified", "agentbox", "itk"]
+KeyRole = Literal["unspecified", "admin", "user", "readonly", "executor"]
+PermissionWord = Literal["unspecified", "read", "write", "admin"]
+PersonState = Literal["unspecified", "active", "suspended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,75 @@ class User:
     username: str
     email: str
     role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """Who is signed in."""
+
+    id: str
+    username: str
+    email: str
+    role: Role
+    must_change_password: bool
+    """Whether nothing else can be done before."""
+    created_at: datetime | None
+    last_login_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who may sign in, as administrators see them."""
+
+    id: str
+    username: str
+    email: str
+    role: Role
+    state: PersonState
+    must_change_password: bool
+    created_at: datetime | None
+    last_login_at: datetime | None
+    suspended_at: datetime | None
+    suspend_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Something that somebody changed."""
+
+    number: int
+    at: datetime | None
+    action: str
+    """What happened, as "agent.created"."""
+    resource_type: str
+    resource_id: str
+    actor_kind: str
+    actor_id: str
+    actor_role: str
+    credential: str
+    address: str
+    user_agent: str
+    request_id: str
+    method: str
+    before: dict[str, Any] | None
+    """The fields that changed, as they were."""
+    after: dict[str, Any] | None
+    reason: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditVerdict:
+    """What came of reading the whole audit log."""
+
+    verified: bool
+    entries: int
+    head_number: int
+    head_hash: str
+    """Kept elsewhere, it shows later that the log is still the same up to here."""
+    broken_at: int
+    what: str
+    """What is wrong with the entry of that number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +238,80 @@ class AgentReport:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetRequest:
+    """A request for a larger budget. Amounts are what the budget is to be."""
+
+    id: str
+    agent_id: str
+    agent_name: str
+    requester_id: str
+    requester_name: str
+    requester_kind: str
+    """"person" or "agent"."""
+    current_budget_usd: Decimal
+    """When it was asked."""
+    requested_budget_usd: Decimal
+    justification: str
+    expires_in_s: int | None
+    """How long the raise is to hold from its approval; None: for good."""
+    status: BudgetRequestStatus
+    reviewer_id: str | None
+    """Who approved, rejected or cancelled it; this and the following are None until then."""
+    reviewed_at: datetime | None
+    review_notes: str | None
+    rejection_reason: str | None
+    previous_budget_usd: Decimal | None
+    """Just before the approval."""
+    approved_budget_usd: Decimal | None
+    expires_at: datetime | None
+    """When what the approval added is taken back; None: never."""
+    created_at: datetime | None
+    updated_at: datetime | None
+    agent_budget: Budget | None
+    """The agent's money now; None once the agent is deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChange:
+    """One change of an agent's budget."""
+
+    sequence: int
+    agent_id: str
+    old_budget_usd: Decimal
+    new_budget_usd: Decimal
+    change_usd: Decimal
+    cause: BudgetChangeCause
+    changed_by: str
+    """The user who decided; empty for the server itself."""
+    reason: str
+    budget_request_id: str
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSummary:
+    """What the changes of an agent's budget add up to."""
+
+    initial_budget_usd: Decimal
+    current_budget_usd: Decimal
+    total_increases_usd: Decimal
+    change_count: int
+    temporary_usd: Decimal
+    """The part of the current budget that raises which are to end have added."""
+    temporary_until: datetime | None
+    """When the first of those ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetHistory:
+    """Every change of an agent's budget, newest first, and their sum."""
+
+    agent_id: str
+    changes: tuple[BudgetChange, ...]
+    summary: BudgetSummary
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """An agent's IC token. Its text is in `token`, in the answers of create and rotate only."""
 
@@ -178,6 +330,32 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentPermission:
+    """What an API key may do with one environment."""
+
+    environment_id: str
+    permission: PermissionWord
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """The key of somebody's programs. Its text is in `key`, in the answer of create only."""
+
+    id: str
+    key: str = field(repr=False)
+    description: str
+    created_at: datetime | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    permissions: tuple[EnvironmentPermission, ...]
+    """The environments it is limited to; none: whichever its owner may use."""
+    kind: KeyKind
+    role: KeyRole
+    prefix: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """An LLM provider whose key the server keeps."""
 
@@ -190,6 +368,62 @@ class Provider:
     last_used_at: datetime | None
     usable: bool
     """False when the server can no longer decrypt the key."""
+    allow_plaintext_key: bool
+    """A runtime that holds a lease may have the key without a seal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The limits of a scope and how far they are used; None is no limit. Times are UTC's."""
+
+    scope: str
+    max_requests_per_minute: int | None
+    max_tokens_per_day: int | None
+    max_cost_per_month_usd: Decimal | None
+    requests_last_minute: int
+    requests_shared: int
+    """Handed out to open leases as their shares."""
+    tokens_today: int
+    tokens_allotted: int
+    """Handed out to open leases and not reported as used."""
+    cost_this_month_usd: Decimal
+    leased_usd: Decimal
+    tokens_reset_at: datetime | None
+    cost_reset_at: datetime | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Where alerts are sent. Its secret is in the answers of create and rotate only."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    """Empty: all."""
+    description: str
+    enabled: bool
+    disabled_reason: str
+    pending_count: int
+    created_at: datetime | None
+    updated_at: datetime | None
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One alert on its way to a webhook; `id` is what the receiver sees as `webhook-id`."""
+
+    id: str
+    event_type: str
+    sequence: int
+    status: DeliveryStatus
+    attempts: int
+    created_at: datetime | None
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+    last_status_code: int
+    last_error: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +501,13 @@ def _conversion(name: str, hint: Any, described: Any) -> tuple[str, Callable[[An
     if field_descriptor.message_type is not None:
         if field_descriptor.message_type.full_name == "google.protobuf.Timestamp":
             return name, lambda stamp: stamp.ToDatetime(UTC)
+        if field_descriptor.message_type.full_name == "google.protobuf.Struct":
+            return name, MessageToDict
         if field_descriptor.is_repeated:
             item = get_args(hint)[0]
             return name, lambda items: tuple(value_of(item, each) for each in items)
-        return name, lambda message: value_of(hint, message)
+        kind = next(each for each in (*get_args(hint), hint) if each is not type(None))
+        return name, lambda message: value_of(kind, message)
     if field_descriptor.is_repeated:
         return name, tuple
     return name, lambda plain: plain

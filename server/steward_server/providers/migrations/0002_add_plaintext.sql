@@ -1,0 +1,1 @@
+ALTER TABLE provider ADD COLUMN allow_plaintext_key BIGINT NOT NULL DEFAULT 0;

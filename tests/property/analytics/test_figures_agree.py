@@ -1,0 +1,240 @@
+"""Every figure is what adding up the single calls gives, and the ledger says the same."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from steward.gateway.v1.options_pb2 import ROLE_ADMIN, ROLE_USER
+from steward_server.agents.directory import Directory
+from steward_server.analytics.figures import Key
+from steward_server.analytics.periods import PERIODS, Window, window_of
+from steward_server.analytics.queries import Apart, Scope, payers, sums
+from steward_server.analytics.rollups import Rollups, catch_up
+from steward_server.analytics.traces import FROM_THE_NEWEST, Position, TraceRoom, Wanted
+from steward_server.db.migrate import migrate
+from steward_server.principals import Kind, Principal
+from tests.property.analytics.world import (
+    AGENTS,
+    DAY_S,
+    OWNERS,
+    ROOMS,
+    World,
+    added_up,
+    event,
+    whole_window,
+    without_nothing,
+    world_in,
+)
+
+MODELS = ("gpt-4o", "gpt-5", "claude")
+NAMES = tuple(f"call-{number}" for number in range(12))
+LONG_S = 40 * DAY_S
+
+BOOKED = st.tuples(
+    st.just("book"),
+    st.sampled_from(AGENTS),
+    st.lists(
+        st.tuples(
+            st.sampled_from(NAMES),
+            st.sampled_from(MODELS),
+            st.integers(0, 50),
+            st.integers(0, 300),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+TOLD = st.tuples(
+    st.just("tell"),
+    st.sampled_from(AGENTS),
+    st.lists(
+        st.tuples(
+            st.sampled_from(NAMES),
+            st.booleans(),
+            st.sampled_from((0, -1, 100, -3_599, -DAY_S, -8 * DAY_S, -31 * DAY_S)),
+            st.sampled_from(MODELS),
+            st.integers(0, 20),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+WAITED = st.tuples(
+    st.just("wait"),
+    st.sampled_from((1, 59, 1_800, 3_600, 3_601, 7 * 3_600, DAY_S, 6 * DAY_S, 23 * DAY_S)),
+    st.integers(0, 999_999),
+)
+TIDIED = st.tuples(st.just("tidy"), st.none(), st.none())
+STEPS = st.lists(st.one_of(BOOKED, TOLD, WAITED, WAITED, TIDIED), min_size=3, max_size=25)
+UNHURRIED = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def provider_of(model: str) -> str:
+    return "openai" if model.startswith("gpt") else "anthropic"
+
+
+async def act(world: World, step: tuple[str, Any, Any]) -> None:
+    match step:
+        case ("book", agent_id, calls):
+            await world.book(
+                agent_id,
+                *[
+                    (name, provider_of(model), model, tokens, cost)
+                    for name, model, tokens, cost in calls
+                ],
+            )
+        case ("tell", agent_id, events):
+            told = [
+                event(
+                    name,
+                    failed=failed,
+                    at_us=world.now_us + offset_s * 1_000_000,
+                    model=model,
+                    tokens=tokens,
+                )
+                for name, failed, offset_s, model, tokens in events
+            ]
+            await world.tell(agent_id, *told)
+        case ("wait", seconds, micros):
+            world.now_us += seconds * 1_000_000 + micros
+        case ("tidy", _, _):
+            await world.tidier.tidy()
+
+
+async def check_all(world: World) -> None:
+    calls = world.calls()
+    windows = [window_of(period, world.now_us) for period in PERIODS]
+    # Those that begin at a call and just after it, in the middle of its hour.
+    begins_us = sorted({call.at_us + later for call in calls for later in (0, 1)})[:6]
+    windows += [Window(since_us, None) for since_us in begins_us]
+    whose: list[list[str] | None] = [None, ["agent_a"], ["agent_a", "agent_b"]]
+    for window, agent_ids, provider, model in product(
+        windows, whose, ("", "openai"), ("", "gpt-5")
+    ):
+        scope = Scope(window, agent_ids, provider, model)
+        for apart in (
+            Apart(),
+            Apart(agent=True),
+            Apart(agent=True, provider=True),
+            Apart(provider=True, model=True),
+        ):
+            found = without_nothing(await sums(world.database, scope, apart))
+            assert found == without_nothing(added_up(calls, scope, apart)), (scope, apart)
+        apart = Apart(agent=True, provider=True)
+        paid = {
+            key[:2] for key, each in added_up(calls, scope, apart).items() if each.request_count
+        }
+        assert await payers(world.database, scope) == paid
+    spent = await sums(world.database, Scope(whole_window()), Apart(agent=True))
+    used = {
+        agent_id: spent[Key(agent_id, "", "")].cost_nanousd
+        for agent_id in AGENTS
+        if Key(agent_id, "", "") in spent
+    }
+    assert dict.fromkeys(AGENTS, 0) | used == world.used_nanousd()
+
+
+@UNHURRIED
+@given(STEPS)
+def test_every_query_is_what_the_single_calls_add_up_to(
+    steps: list[tuple[str, Any, Any]],
+) -> None:
+    async def run(folder: Path) -> None:
+        async with world_in(folder) as world:
+            for step in steps:
+                await act(world, step)
+            await check_all(world)
+            world.now_us += 3_600 * 1_000_000
+            await world.tidier.tidy()
+            await check_all(world)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))
+
+
+@UNHURRIED
+@given(STEPS)
+def test_what_was_booked_before_there_were_sums_is_caught_up_with(
+    steps: list[tuple[str, Any, Any]],
+) -> None:
+    async def run(folder: Path) -> None:
+        async with world_in(folder, counted=False) as world:
+            half = len(steps) // 2
+            for step in steps[:half]:
+                if step[0] in ("book", "wait"):
+                    await act(world, step)
+            await migrate(world.database, [f"steward_server.{room}" for room in ROOMS])
+            await catch_up(world.database, 0)
+            world.tally = Rollups()
+            for step in steps[half:]:
+                await act(world, step)
+            assert await catch_up(world.database, 0) == 0
+            await check_all(world)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))
+
+
+@UNHURRIED
+@given(STEPS, st.sampled_from((1, 2, 5)))
+def test_traces_are_every_call_once_newest_first(
+    steps: list[tuple[str, Any, Any]], size: int
+) -> None:
+    async def run(folder: Path) -> None:
+        async with world_in(folder) as world:
+            for step in steps:
+                await act(world, step)
+            room = TraceRoom(world.database, Directory({}), 30 * DAY_S * 1_000_000, world.clock)
+            for wanted, user in product(
+                (
+                    Wanted(),
+                    Wanted(agent_id="agent_a"),
+                    Wanted(model="gpt-5"),
+                    Wanted(provider="openai", is_failed=False),
+                    Wanted(is_failed=True),
+                    Wanted(since_us=world.now_us - DAY_S * 1_000_000),
+                    Wanted(until_us=world.now_us - 3_600 * 1_000_000),
+                ),
+                ("admin", "ann"),
+            ):
+                await check_traces(world, room, wanted, user, size)
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))
+
+
+async def check_traces(world: World, room: TraceRoom, wanted: Wanted, user: str, size: int) -> None:
+    caller = Principal(Kind.PERSON, user, ROLE_ADMIN if user == "admin" else ROLE_USER)
+    listed, position = [], FROM_THE_NEWEST
+    following: Position | None = position
+    while following is not None:
+        page, following = await room.page(caller, wanted, position, size)
+        assert len(page) == size or following is None
+        listed += page
+        position = following or position
+    since_us = max(world.now_us - 30 * DAY_S * 1_000_000, wanted.since_us or 0)
+    window = Window(since_us, wanted.until_us)
+    expected = [
+        (call.at_us, call.key.agent_id, call.request_id)
+        for call in world.calls()
+        if window.holds(call.at_us)
+        and wanted.agent_id in ("", call.key.agent_id)
+        and wanted.provider in ("", call.key.provider)
+        and wanted.model in ("", call.key.model)
+        and wanted.is_failed in (None, call.sums.failed_count == 1)
+        and user in ("admin", OWNERS[call.key.agent_id])
+    ]
+    shown = [(trace.recorded_at_us, trace.agent_id, trace.request_id) for trace in listed]
+    assert sorted(shown) == sorted(expected)
+    times = [at_us for at_us, _, _ in shown]
+    assert times == sorted(times, reverse=True)
+    assert len({trace.trace_id for trace in listed}) == len(listed)
+    for trace in listed[:2]:
+        assert await room.get(caller, trace.trace_id) == trace
