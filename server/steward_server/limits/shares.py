@@ -148,12 +148,15 @@ def _fill(limits: Mapping[str, int], leases: Sequence[Seats]) -> dict[str, int]:
         tight = {scope for scope, count in counts.items() if left[scope] < count}
         full = [lease for lease in growing if tight.intersection(lease.scopes)]
         growing = [lease for lease in growing if not tight.intersection(lease.scopes)]
-        # The rest goes to those that have it already: nobody need be told anything then.
-        for lease in sorted(full, key=lambda each: (each.held or 0) <= shares[each.lease_id]):
-            if all(left[scope] > 0 for scope in lease.scopes):
-                shares[lease.lease_id] += 1
-                for scope in lease.scopes:
-                    left[scope] -= 1
+        # The rest goes to those that have it already: nobody need be told anything then. One of
+        # several scopes may hold most of them back, and leave more than one each to the others.
+        full.sort(key=lambda each: (each.held or 0) <= shares[each.lease_id])
+        while full := [lease for lease in full if all(left[scope] > 0 for scope in lease.scopes)]:
+            for lease in full:
+                if all(left[scope] > 0 for scope in lease.scopes):
+                    shares[lease.lease_id] += 1
+                    for scope in lease.scopes:
+                        left[scope] -= 1
     return shares
 
 

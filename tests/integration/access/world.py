@@ -38,7 +38,7 @@ from tests.integration.conftest import refusal_of
 from tests.live import Live, live_server, live_settings
 
 STATIC_TOKEN = "3b2f8e0c9a7d41d6"
-LET_IN_AFTER_S = 0.1
+LET_IN_AFTER_S = 0.4
 
 Headers = dict[str, str]
 """HTTP headers, and the metadata of gRPC calls."""
@@ -108,9 +108,9 @@ class World:
         headers = {"authorization": f"Bearer {pair.access_token}"}
         return Person(user_id, username, password, headers)
 
-    async def agent(self, *, owner_id: str = "") -> Any:
+    async def agent(self, **fields: str) -> Any:
         request = agents_pb2.CreateAgentRequest(
-            name=self.name(), budget_nanousd=5_000_000_000, owner_id=owner_id
+            name=self.name(), budget_nanousd=5_000_000_000, **fields
         )
         agents: Any = AgentServiceStub(self.live.channel)
         return (await agents.CreateAgent(request, metadata=self.metadata)).agent

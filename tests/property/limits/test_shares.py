@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steward_client.allowance import WINDOW_S, Allowance, LimitReached, Told
@@ -179,6 +179,7 @@ def test_requests_never_exceed_a_limit_in_any_minute(steps: list[tuple[str, int]
     st.dictionaries(st.sampled_from(list(LIMITS)), st.integers(1, 50), min_size=1),
     st.lists(st.integers(0, 2), min_size=1, max_size=12),
 )
+@example({"everyone": 3, "user:a": 3, "agent:x": 1}, [0, 0, 0, 1])
 def test_shares_are_even_and_leave_nothing_that_somebody_could_have(
     limits: dict[str, int], kinds: list[int]
 ) -> None:
