@@ -80,8 +80,7 @@ class House:
         """What all agents have used, in dollars, by the ledger's own tables."""
         connection = sqlite3.connect(self.folder / "steward.db")
         (used,) = connection.execute(
-            "SELECT sum(spent_nanousd + overrun_nanousd) FROM account"
-            " WHERE scope_id LIKE 'agent:%'"
+            "SELECT sum(spent_nanousd + overrun_nanousd) FROM account WHERE scope_id LIKE 'agent:%'"
         ).fetchone()
         connection.close()
         return Decimal(used).scaleb(-9)
