@@ -35,7 +35,8 @@ from tests.property.analytics.world import (
 
 MODELS = ("gpt-4o", "gpt-5", "claude")
 NAMES = tuple(f"call-{number}" for number in range(12))
-LONG_S = 40 * DAY_S
+LONGEST_US = 30 * DAY_S * 1_000_000
+"""As far back as a period may begin in the middle of an hour."""
 
 BOOKED = st.tuples(
     st.just("book"),
@@ -112,7 +113,8 @@ async def check_all(world: World) -> None:
     calls = world.calls()
     windows = [window_of(period, world.now_us) for period in PERIODS]
     # Those that begin at a call and just after it, in the middle of its hour.
-    begins_us = sorted({call.at_us + later for call in calls for later in (0, 1)})[:6]
+    recent_us = {call.at_us for call in calls if call.at_us >= world.now_us - LONGEST_US}
+    begins_us = sorted({at_us + later for at_us in recent_us for later in (0, 1)})[:6]
     windows += [Window(since_us, None) for since_us in begins_us]
     whose: list[list[str] | None] = [None, ["agent_a"], ["agent_a", "agent_b"]]
     for window, agent_ids, provider, model in product(

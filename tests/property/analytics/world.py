@@ -135,6 +135,7 @@ class World:
         connection = sqlite3.connect(self.path)
         rows = connection.execute(
             "SELECT account_id, spent_nanousd + overrun_nanousd FROM account"
+            " WHERE scope_id LIKE 'agent:%'"
         ).fetchall()
         connection.close()
         return dict(rows)
