@@ -34,6 +34,7 @@ from steward_gateway.rpc import RpcDoors
 from steward_gateway.templates import BadPath, Found, Trie
 from steward_gateway.transport import RpcFailure, Transport
 from steward_gateway.websocket import WebSocketRoute
+from steward_gateway.whole import is_whole
 
 log = structlog.get_logger(__name__)
 
@@ -104,14 +105,20 @@ class Gateway:
         status = errors.CLIENT_CLOSED_REQUEST
         self._under_way += 1
         try:
-            response = await self._answer(request, seen)
+            try:
+                response = await self._dispatch(request, seen)
+            except ConnectionError:
+                raise  # there is nobody left to answer
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is answered
+                response = self._refused(error, seen)
             status = response.status
             if not response.prepared:
-                response.headers.setdefault(REQUEST_ID, seen.request_id)
-                if isinstance(response, web.StreamResponse):
-                    response.headers.update(SERVER)
+                headers = response.headers
+                headers.setdefault(REQUEST_ID, seen.request_id)
+                if not is_whole(response):
+                    headers.update(SERVER)
                 if self._cors is not None:
-                    _add(response.headers, self._cors.headers_for(request.headers))
+                    _add(headers, self._cors.headers_for(request.headers))
             return response
         finally:
             self._under_way -= 1
@@ -119,32 +126,34 @@ class Gateway:
                 self._idle.set()
             self._done(request, seen, status, time.perf_counter() - begun_s)
 
-    async def _answer(self, request: web.BaseRequest, seen: _Seen) -> web.StreamResponse:
+    def _refused(self, error: Exception, seen: _Seen) -> web.StreamResponse:
+        """The answer to a request that ended with an error."""
         told: dict[str, str] = {}
-        try:
-            return await self._dispatch(request, seen)
-        except Refused as refused:
-            refusal = refused.refusal
-        except (BadJson, FieldErrors, BadPath) as fault:
-            refusal = errors.refusal_of_input(fault)
-        except RpcFailure as failure:
-            refusal = errors.refusal_of(failure, seen.request_id)
-            told = headers_of(failure.initial_metadata + failure.trailing_metadata)
-            if failure.message != refusal.message:
+        if isinstance(error, Refused):
+            refusal = error.refusal
+        elif isinstance(error, BadJson | FieldErrors | BadPath):
+            refusal = errors.refusal_of_input(error)
+        elif isinstance(error, RpcFailure):
+            refusal = errors.refusal_of(error, seen.request_id)
+            told = headers_of(error.initial_metadata + error.trailing_metadata)
+            if error.message != refusal.message:
                 log.warning(
                     "gateway.call_failed",
                     endpoint=seen.endpoint,
-                    code=failure.code.name,
-                    message=failure.message,
+                    code=error.code.name,
+                    message=error.message,
                     request_id=seen.request_id,
                 )
-        except web.HTTPException as error:  # aiohttp's own: a broken handshake, say
+        elif isinstance(error, web.HTTPException):  # aiohttp's own: a broken handshake, say
             text = error.text or error.reason
             refusal = Refusal(StatusCode.INVALID_ARGUMENT, text, http=error.status)
-        except ConnectionError:
-            raise  # there is nobody left to answer
-        except Exception:
-            log.exception("gateway.failed", endpoint=seen.endpoint, request_id=seen.request_id)
+        else:
+            log.error(
+                "gateway.failed",
+                endpoint=seen.endpoint,
+                request_id=seen.request_id,
+                exc_info=error,
+            )
             refusal = errors.internal(seen.request_id)
         answer = errors.answer(refusal, seen.dialect)
         headers = {**told, **answer.headers, REQUEST_ID: seen.request_id, "Content-Type": JSON}

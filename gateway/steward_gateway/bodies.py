@@ -20,6 +20,21 @@ UNPACKED_HERE_BYTES = 65_536
 """Larger compressed bodies are unpacked on a thread, so that others need not wait for it."""
 
 
+def body_at_hand(request: web.BaseRequest, max_bytes: int) -> bytes | None:
+    """A small body, which arrived with its head; None if it must be waited for or unpacked.
+
+    Raises:
+        Refused: with 413 if it is too large.
+    """
+    content = request.content
+    if not content.is_eof() or "Content-Encoding" in request.headers or content.exception():
+        return None
+    body = content.read_nowait()
+    if len(body) > max_bytes:
+        raise Refused(_too_large(max_bytes))
+    return body
+
+
 async def read_body(request: web.BaseRequest, max_bytes: int, timeout_s: float) -> bytes:
     """Read a request's body, unpacked if it was sent compressed.
 
@@ -70,11 +85,6 @@ def unpacked(body: bytes, coding: str, max_bytes: int) -> bytes:
 
 async def _read(request: web.BaseRequest, max_bytes: int, timeout_s: float) -> bytes:
     try:
-        if request.content.is_eof():  # small bodies arrive with their head
-            body = request.content.read_nowait()
-            if len(body) > max_bytes:
-                raise Refused(_too_large(max_bytes))
-            return body
         length = request.content_length
         if length is not None and length > max_bytes:
             raise Refused(_too_large(max_bytes))

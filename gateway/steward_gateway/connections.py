@@ -179,6 +179,9 @@ def _room(wanted: int) -> int:
     return room
 
 
+_receive = RequestHandler.data_received
+
+
 class Connection(RequestHandler):
     """One connection: refuses what is one too many, too slow, or no HTTP."""
 
@@ -216,11 +219,13 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._broken:
             return  # aiohttp would parse on, and queue a fault for whatever comes
-        super().data_received(data)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            self._broken = True
-            if self._current_request is not None:
-                self._end_broken_body(self._current_request.content)
+        _receive(self, data)
+        messages = self._messages
+        if messages:
+            if type(messages[-1][0]) is _ErrInfo:
+                self._broken = True
+                if self._current_request is not None:
+                    self._end_broken_body(self._current_request.content)
             return
         waiter = self._waiter
         if waiter is not None and self._head_timer is None and not waiter.done():

@@ -23,8 +23,12 @@ PEER_KEY = "x-steward-peer"
 # With these the core tells a page of another site from the user of this machine. Made here too.
 _PLACE_HEADERS = {"Host": "x-steward-host", "Origin": "x-steward-origin"}
 
-# Only these headers reach the core, under their lower-case names.
-_CREDENTIAL_HEADERS = ("Authorization", "X-IC-Key", "X-API-Key")
+# Of credentials only these headers reach the core.
+_CREDENTIAL_HEADERS = {
+    "Authorization": "authorization",
+    "X-IC-Key": "x-ic-key",
+    "X-API-Key": "x-api-key",
+}
 
 # Callers that cannot send headers put a credential into the query of a stream.
 _CREDENTIAL_PARAMETERS = {
@@ -34,6 +38,9 @@ _CREDENTIAL_PARAMETERS = {
 }
 CREDENTIAL_PROTOCOL = "Authorization"
 """The WebSocket subprotocol that says that the next one is a credential."""
+
+_NEVER_TOLD = {"x-request-id", PEER_KEY}
+"""The one is told under its own name, the other is the caller's own address."""
 
 _PROCESS = secrets.token_hex(8)
 _COUNT = itertools.count(1)
@@ -54,24 +61,29 @@ def _is_plain(text: str) -> bool:
 
 def request_id_of(headers: Mapping[str, str]) -> str:
     """The caller's request id if it is fit to be shown in headers and logs, else a new one."""
-    given = headers.get(REQUEST_ID, "")
-    return given if _REQUEST_ID.fullmatch(given) else f"{_PROCESS}-{next(_COUNT):x}"
+    given = headers.get(REQUEST_ID)
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"{_PROCESS}-{next(_COUNT):x}"
 
 
 def metadata_of(request: web.BaseRequest, request_id: str) -> list[tuple[str, str]]:
     """What the core is told about a caller. A header that gRPC could not carry is left out."""
     headers = request.headers
     metadata = [("x-request-id", request_id)]
-    for name in _CREDENTIAL_HEADERS:
+    for name, key in _CREDENTIAL_HEADERS.items():
         value = headers.get(name)
         if value and _is_plain(value):
-            metadata.append((name.lower(), value.strip()))
+            metadata.append((key, value.strip()))
     agent = headers.get("User-Agent")
     if agent:
-        plain = agent[:MAX_USER_AGENT_CHARS].encode("ascii", "replace").decode()
-        metadata.append(("user-agent", "".join(c if " " <= c <= "~" else "?" for c in plain)))
-    if request.remote:
-        metadata.append((PEER_KEY, request.remote))
+        shown = agent[:MAX_USER_AGENT_CHARS]
+        if not _is_plain(shown):
+            shown = "".join(c if " " <= c <= "~" else "?" for c in shown)
+        metadata.append(("user-agent", shown))
+    remote = request.remote
+    if remote:
+        metadata.append((PEER_KEY, remote))
     for name, key in _PLACE_HEADERS.items():
         place = headers.get(name)
         if place is not None:
@@ -152,7 +164,10 @@ def idempotency_key_of(headers: Mapping[str, str]) -> str:
     Raises:
         FieldErrors: it is too long or not printable ASCII.
     """
-    key = headers.get("Idempotency-Key", "").strip()
+    key = headers.get("Idempotency-Key")
+    if key is None:
+        return ""
+    key = key.strip()
     if len(key) > MAX_IDEMPOTENCY_KEY_CHARS or not _is_plain(key):
         raise FieldErrors(
             {"Idempotency-Key": f"must be up to {MAX_IDEMPOTENCY_KEY_CHARS} printable characters"}
@@ -180,8 +195,8 @@ def headers_of(metadata: Metadata) -> dict[str, str]:
     return {
         key: value
         for key, value in metadata
-        if isinstance(value, str)
+        if key not in _NEVER_TOLD
+        and isinstance(value, str)
         and (key.startswith("x-") or key == "retry-after")
-        and key not in ("x-request-id", PEER_KEY)
         and _is_plain(value)
     }

@@ -13,7 +13,8 @@ VERSION = "13"
 
 def is_upgrade(request: web.BaseRequest) -> bool:
     """Whether the request asks for a WebSocket."""
-    return "websocket" in request.headers.get("Upgrade", "").lower()
+    wanted = request.headers.get("Upgrade")
+    return wanted is not None and "websocket" in wanted.lower()
 
 
 def check_handshake(request: web.BaseRequest, cors: Cors) -> None:

@@ -11,6 +11,8 @@ NANOS_PER_DOLLAR = 1_000_000_000
 MAX_NANOUSD = 2**63 - 1
 _SURE = 1_000_000
 """Dollars below which a count of nano-dollars has at most 15 digits."""
+_PLAIN = 100_000
+"""Nano-dollars from which on a double is written without an exponent."""
 
 MAX_DIGITS = 40  # of a number given as text; the largest amount has 19
 
@@ -26,11 +28,14 @@ class NotMoney(ValueError):
     """The value is no amount of dollars; the text says why."""
 
 
-def dollars(nanousd: int) -> int | orjson.Fragment:
+def dollars(nanousd: int) -> float | orjson.Fragment:
     """Give what orjson prints as that many dollars, without trailing zeros: 1.25, 3."""
     whole, rest = divmod(nanousd, NANOS_PER_DOLLAR)
     if not rest:
         return whole
+    if _PLAIN <= nanousd < _SURE * NANOS_PER_DOLLAR:
+        # At most 15 digits: the shortest text of the nearest double is the exact amount.
+        return nanousd / NANOS_PER_DOLLAR
     if nanousd >= 0:
         return orjson.Fragment((b"%d.%09d" % (whole, rest)).rstrip(b"0"))
     whole, rest = divmod(-nanousd, NANOS_PER_DOLLAR)

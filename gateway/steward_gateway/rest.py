@@ -16,7 +16,7 @@ from grpc import StatusCode
 
 from steward_gateway import errors
 from steward_gateway.binding import HTTP_BODY, Binding
-from steward_gateway.bodies import JSON, media_type_of, read_body, require_json
+from steward_gateway.bodies import JSON, body_at_hand, media_type_of, read_body, require_json
 from steward_gateway.codec import Codecs
 from steward_gateway.conditions import (
     IF_MATCH,
@@ -118,11 +118,16 @@ class RestRoute:
         self._raw = shown is not None and shown.full_name == HTTP_BODY
 
     async def _serve_unary(self, exchange: Exchange) -> web.StreamResponse:
-        headers = exchange.request.headers
-        if not self._raw and not accepts(headers.get("Accept", ""), JSON):
+        request, config = exchange.request, self._config
+        headers = request.headers
+        accept = headers.get("Accept")
+        if accept is not None and not self._raw and not accepts(accept, JSON):
             raise Refused(_not_acceptable(JSON))
-        timeout_s = timeout_of(headers, self._config.unary_timeout_s, self._config.max_timeout_s)
-        message = self._bind(exchange, exchange.query, await self._body(exchange.request))
+        timeout_s = timeout_of(headers, config.unary_timeout_s, config.max_timeout_s)
+        body = body_at_hand(request, config.max_body_bytes) if self._binding.takes_body else b""
+        if body is None:
+            body = await read_body(request, config.max_body_bytes, config.body_timeout_s)
+        message = self._bind(exchange, exchange.query, body)
         wanted = headers.get(IF_MATCH) if self._changes else None
         if wanted is not None:
             take_if_match(message, self.route.if_match, wanted)
@@ -130,7 +135,7 @@ class RestRoute:
             reply = await self._transport.unary(
                 self.route.full_method,
                 message,
-                metadata=tuple(metadata_of(exchange.request, exchange.request_id)),
+                metadata=tuple(metadata_of(request, exchange.request_id)),
                 timeout_s=timeout_s,
             )
         except RpcFailure as failure:
@@ -148,9 +153,9 @@ class RestRoute:
         if status == 204:
             return web.Response(status=204, headers=shown)
         if self._raw:
-            body = self._raw_body(reply.message)
-            shown["Content-Type"] = plain_media_type(body.content_type)
-            return web.Response(status=status, body=body.data, headers=shown)
+            raw = self._raw_body(reply.message)
+            shown["Content-Type"] = plain_media_type(raw.content_type)
+            return web.Response(status=status, body=raw.data, headers=shown)
         shown["Content-Type"] = JSON
         body = orjson.dumps(self._encode(reply.message))
         if self._is_read:
@@ -167,29 +172,21 @@ class RestRoute:
                 if version:  # RFC 9110 §8.8.3.3: other bytes, so no longer a strong tag
                     shown["ETag"] = f"W/{version}"
                 body = await _compressed(body)
-        return respond(exchange.request, status, shown, body)
+        return respond(request, status, shown, body)
 
     def _raw_body(self, message: Message) -> Any:
         name = self.route.response_body
         return getattr(message, name) if name else message
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
-        if not self._binding.takes_body:
-            return b""
-        config = self._config
-        body = await read_body(request, config.max_body_bytes, config.body_timeout_s)
-        if body and not self._binding.takes_raw_body:
-            require_json(request)
-        return body
-
     def _bind(self, exchange: Exchange, query: str, body: bytes) -> Message:
-        request = exchange.request
-        message = self._binding.bind(
-            self.route.template.values(exchange.segments),
-            query,
-            body,
-            media_type_of(request) if self._binding.takes_raw_body else "",
-        )
+        request, binding = exchange.request, self._binding
+        media_type = ""
+        if binding.takes_raw_body:
+            media_type = media_type_of(request)
+        elif body:
+            require_json(request)
+        values = self.route.template.values(exchange.segments)
+        message = binding.bind(values, query, body, media_type)
         fill_request_id(message, self.route.request_id_field, request.headers)
         return message
 
@@ -200,7 +197,11 @@ class RestRoute:
         timeout_s = timeout_of(request.headers, None, self._config.max_timeout_s)
         metadata = metadata_of(request, exchange.request_id)
         query = take_credentials(exchange.query, metadata, self._parameters)
-        message = self._bind(exchange, query, await self._body(request))
+        config = self._config
+        body = b""
+        if self._binding.takes_body:
+            body = await read_body(request, config.max_body_bytes, config.body_timeout_s)
+        message = self._bind(exchange, query, body)
         after, left_at = self.route.after, request.headers.get(LAST_EVENT_ID)
         if after is not None and left_at:
             take_last_event(message, after, left_at)

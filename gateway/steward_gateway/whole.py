@@ -36,6 +36,7 @@ _clock = _Clock()
 class Whole:
     """Stands for a response: what aiohttp's connections ask of one, and no more."""
 
+    __http_exception__ = False
     keep_alive = True
     prepared = False
     """Until it is written; headers may be added."""
@@ -55,10 +56,16 @@ class Whole:
         length = f"Content-Length: {len(self._body)}\r\n\r\n"
         head = f"{_LINES[self.status]}{lines}{_clock.line()}{length}"
         transport.write(head.encode() + self._body)
-        await request.writer.drain()
+        if request.protocol.writing_paused:
+            await request.writer.drain()
 
     async def write_eof(self) -> None:
         """It is written."""
+
+
+def is_whole(response: object) -> bool:
+    """Whether an answer is written in one piece. `isinstance` would ask aiohttp's classes, too."""
+    return type(response) is Whole
 
 
 def respond(

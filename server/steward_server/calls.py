@@ -39,6 +39,20 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
     asynchronous generators lose.
     """
 
+    # What most calls leave as it is, and need not set.
+    request_id = ""
+    endpoint = ""
+    """As log lines name it."""
+    agent_id = ""
+    """Of the agent it is about, for the log."""
+    principal: Principal = ANONYMOUS
+    initial: Metadata = ()
+    """What a stream is told when it is let in, before anything of the servicer's."""
+    sent: Metadata | None = None
+    """What was sent ahead of the answer; None as long as nothing was."""
+    _code: Any = None
+    _details = ""
+
     def __init__(
         self,
         metadata: Metadata,
@@ -50,23 +64,11 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         self.metadata: Mapping[str, str] = {
             key: value for key, value in metadata if isinstance(value, str)
         }
-        self.principal: Principal = ANONYMOUS
-        self.request_id = ""
-        self.endpoint = ""
-        """As log lines name it."""
-        self.agent_id = ""
-        """Of the agent it is about, for the log."""
-        self.initial: Metadata = ()
-        """What a stream is told when it is let in, before anything of the servicer's."""
         self.trailing: list[tuple[str, str | bytes]] = []
-        self._metadata = tuple(metadata)
+        self._metadata = metadata
         self._peer = peer
         self._deadline_s = deadline_s
-        self.sent: Metadata | None = None
-        """What was sent ahead of the answer; None as long as nothing was."""
         self._send_initial = send_initial
-        self._code: Any = None
-        self._details = ""
 
     @property
     def ic_token(self) -> str:
@@ -84,7 +86,7 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
     # What grpc promises a servicer.
 
     def invocation_metadata(self) -> Any:
-        return self._metadata
+        return tuple(self._metadata)
 
     def peer(self) -> str:
         return self._peer

@@ -120,9 +120,9 @@ def _innermost(handler: Any) -> Open:
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )
 
-    async def open_unary(request: Any, call: Call) -> Any:
+    def open_unary(request: Any, call: Call) -> Any:
         _refuse_malformed(request)
-        return await behaviour(request, call)
+        return behaviour(request, call)
 
     async def open_stream(request: Any, call: Call) -> Any:
         _refuse_malformed(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -94,32 +94,23 @@ class InProcess:
     ) -> Reply:
         found = self._find(method)
         call = _call_with(metadata, timeout_s, None)
-        try:
-            response = await self._within(timeout_s, found.open(request, call))
-        except Refused as refused:
-            raise _failure(refused, call) from None
-        return Reply(response, tuple(call.sent or ()), tuple(call.trailing))
-
-    async def _within(self, timeout_s: float | None, work: Awaitable[Any]) -> Any:
-        """Await `work` until its deadline. `asyncio.timeout` would cost three times as much.
-
-        Raises:
-            Refused: DEADLINE_EXCEEDED.
-        """
-        if timeout_s is None:
-            return await work
         task = asyncio.current_task(self._loop)
         assert task is not None  # noqa: S101 - a coroutine runs in one
-        deadline = self._deadlines.watch(task, timeout_s)
+        # `asyncio.timeout` would cost three times as much.
+        deadline = None if timeout_s is None else self._deadlines.watch(task, timeout_s)
         try:
-            return await work
+            response = await found.open(request, call)
+        except Refused as refused:
+            raise _failure(refused, call) from None
         except asyncio.CancelledError:
             # Cancelled by its deadline, or by the caller's leaving, which comes first.
-            if deadline.is_over and task.uncancel() == 0:
-                raise Refused(DEADLINE) from None
+            if deadline is not None and deadline.is_over and task.uncancel() == 0:
+                raise _failure(Refused(DEADLINE), call) from None
             raise
         finally:
-            self._deadlines.forget(deadline)
+            if deadline is not None:
+                self._deadlines.forget(deadline)
+        return Reply(response, tuple(call.sent) if call.sent else (), tuple(call.trailing))
 
     def stream(
         self,
@@ -141,7 +132,9 @@ class InProcess:
 def _call_with(metadata: Metadata, timeout_s: float | None, send_initial: Any) -> Call:
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     call = Call(metadata, peer="in-process", deadline_s=deadline_s, send_initial=send_initial)
-    if peer := call.metadata.get("x-steward-peer"):
+    told = call.metadata.get
+    call.request_id = told("x-request-id", "")  # fit to be shown: the gateway has looked
+    if peer := told("x-steward-peer"):
         call.came_from(peer)
     return call
 

@@ -55,7 +55,7 @@ class Authorization(AsyncServerInterceptor):
         """What callers that were let in are; there are few kinds of them."""
         self._wanted = wanted(rule)
 
-    async def intercept(
+    def intercept(
         self, method: Any, request_or_iterator: Any, context: Any, method_name: str
     ) -> Any:
         call: Call = context
@@ -65,7 +65,7 @@ class Authorization(AsyncServerInterceptor):
         if shape not in self._allowed:
             self._look_up(principal, method_name)
             self._allowed.add(shape)
-        return await method(request_or_iterator, context)
+        return method(request_or_iterator, context)
 
     def _look_up(self, principal: Principal, method_name: str) -> None:
         if not allows(self._rule, principal):

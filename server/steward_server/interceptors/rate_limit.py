@@ -29,7 +29,7 @@ class RateLimit(AsyncServerInterceptor):
         """Whether anybody is limited."""
         return any((self._people, self._agents, self._strangers))
 
-    async def intercept(
+    def intercept(
         self,
         method: Any,
         request_or_iterator: Any,
@@ -37,7 +37,7 @@ class RateLimit(AsyncServerInterceptor):
         method_name: str,  # noqa: ARG002 - the shape of an interceptor
     ) -> Any:
         self.count(context)
-        return await method(request_or_iterator, context)
+        return method(request_or_iterator, context)
 
     def count(self, call: Call) -> None:
         """Count a call of whoever is known to call by now; by address if nobody is.

@@ -17,13 +17,14 @@ ACCEPTED = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 class RequestId(AsyncServerInterceptor):
     """Takes `x-request-id` or makes one, tells it to the log, and answers it as a trailer."""
 
-    async def intercept(
+    def intercept(
         self, method: Any, request_or_iterator: Any, context: Any, method_name: str
     ) -> Any:
         call: Call = context
-        given = call.metadata.get("x-request-id", "")
-        call.request_id = given if ACCEPTED.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        if not call.request_id:  # else the door has seen to it
+            given = call.metadata.get("x-request-id", "")
+            call.request_id = given if ACCEPTED.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         call.trailing.append(("x-request-id", call.request_id))
         call.endpoint = method_name
         CURRENT.set(call)
-        return await method(request_or_iterator, context)
+        return method(request_or_iterator, context)
