@@ -22,6 +22,8 @@ from multidict import CIMultiDict
 
 from steward_client.allowance import LimitReached
 from steward_client.breaker import BreakerConfig, CircuitBreaker, CircuitOpen
+from steward_client.call_bound import CallBound
+from steward_client.lending import NotLent, NotSpending, OutOfMoney
 from steward_client.lent_key import LentKey
 from steward_client.listener import MAX_BODY_BYTES, Listener
 from steward_client.meters import Ask, Meter, Unmetered
@@ -30,7 +32,7 @@ from steward_client.meters.openai import ChatCompletions
 from steward_client.outbox import OutboxFailed
 from steward_client.pii import PiiAction, may_hold, redact_json, scan_json
 from steward_client.prices import PriceTable, Tariff
-from steward_client.purse import CallBound, NotLent, NotSpending, OutOfMoney, Purse
+from steward_client.purse import Purse
 from steward_client.refusals import (
     Refused,
     limit_reached,

@@ -11,15 +11,15 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from steward.budget.v1 import budget_pb2 as pb
-from steward_client.allowance import LimitReached
+from steward_client.call_bound import CallBound
+from steward_client.lending import Lender, NotLent, NotSpending, OutOfMoney
 from steward_client.outbox import OpenHold, Outbox, OutboxFailed
-from steward_client.prices import Tariff, TokenUsage
+from steward_client.prices import TokenUsage
 from steward_client.wallet import Refusal, Wallet
 
 log = logging.getLogger(__name__)
@@ -31,77 +31,6 @@ ASSUMED = pb.CERTAINTY_ASSUMED
 
 _OVER = (Refusal.EXPIRED, Refusal.DRAINING)
 """Another lease helps."""
-
-
-class OutOfMoney(Exception):
-    """The call's worst case does not fit into the lease.
-
-    `raise_helps` says that it would fit if the agent's budget were raised: the runtime's own budget
-    has room for it.
-    """
-
-    def __init__(
-        self,
-        refusal: Refusal,
-        *,
-        needed_nanousd: int,
-        available_nanousd: int,
-        raise_helps: bool = False,
-    ) -> None:
-        super().__init__(refusal.value)
-        self.refusal = refusal
-        self.needed_nanousd = needed_nanousd
-        self.available_nanousd = available_nanousd
-        self.raise_helps = raise_helps
-
-
-class NotLent(Exception):
-    """The call's worst case does not fit, and whether more would be lent could not be asked."""
-
-    def __init__(self, *, needed_nanousd: int, available_nanousd: int) -> None:
-        super().__init__("the server cannot be asked for more")
-        self.needed_nanousd = needed_nanousd
-        self.available_nanousd = available_nanousd
-
-
-class NotSpending(Exception):
-    """No call is started: `refusal` says whether it stopped, drains, or has no live lease."""
-
-    def __init__(self, refusal: Refusal, reason: str) -> None:
-        super().__init__(reason)
-        self.refusal = refusal
-        self.reason = reason
-
-
-class Lender(Protocol):
-    """Where more comes from."""
-
-    async def refresh(self, requested_nanousd: int) -> bool:
-        """Ask to grow the lease, or only its time with 0; True if something came of it."""
-        ...
-
-    async def renew(self, lease_id: str) -> bool:
-        """Ask for a new lease in place of this one, which is over; True if there is one now."""
-        ...
-
-    async def allot(self, tokens: int) -> bool:
-        """Ask for more tokens of the day's limit; True if something came of it."""
-        ...
-
-    @property
-    def limit(self) -> LimitReached | None:
-        """Why a limit had the last question refused; None if none did."""
-        ...
-
-    @property
-    def has_nothing_left(self) -> bool:
-        """There is no new lease because there is no money for one."""
-        ...
-
-    @property
-    def is_reachable(self) -> bool:
-        """It can be asked now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,48 +49,6 @@ class PurseConfig:
     """After a denial nothing is asked for this long, unless the budget changes."""
     wait_for_budget_s: float = 0.0
     """How long a call waits for the agent's budget to be raised before it is refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallBound:
-    """What bounds a call, and how far its answer may be shortened."""
-
-    model: str
-    tariff: Tariff
-    input_tokens: int
-    output_tokens: int
-    least_output_tokens: int
-    choice_count: int = 1
-    hour_writes: bool = False
-
-    def nanousd(self, output_tokens: int) -> int:
-        return self.tariff.bound_nanousd(
-            input_tokens=self.input_tokens,
-            output_tokens=output_tokens,
-            choice_count=self.choice_count,
-            hour_writes=self.hour_writes,
-        )
-
-    def tokens(self, output_tokens: int) -> int:
-        """The most it can use with so many for each choice."""
-        return self.input_tokens + output_tokens * self.choice_count
-
-    def within(self, available_tokens: int | None) -> CallBound:
-        """The same call, its answer shortened to what a limit on tokens leaves."""
-        if available_tokens is None:
-            return self
-        left = (available_tokens - self.input_tokens) // self.choice_count
-        return self if left >= self.output_tokens else replace(self, output_tokens=left)
-
-    def fitting(self, available_nanousd: int) -> int:
-        """The most output tokens that are wanted and paid for; below 0 if none are."""
-        affordable = self.tariff.affordable_output_tokens(
-            available_nanousd=available_nanousd,
-            input_tokens=self.input_tokens,
-            choice_count=self.choice_count,
-            hour_writes=self.hour_writes,
-        )
-        return self.output_tokens if affordable is None else min(self.output_tokens, affordable)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import orjson
 from aiohttp import web
 
 from steward_client.allowance import LimitReached
+from steward_client.lending import NotLent, NotSpending, OutOfMoney
 from steward_client.money import usd_text
-from steward_client.purse import NotLent, NotSpending, OutOfMoney
 from steward_client.wallet import Refusal
 
 RETRY_WORTH_S = 60.0

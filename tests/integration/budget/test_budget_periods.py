@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from steward_client.call_bound import CallBound
 from steward_client.lent_key import LentKey
 from steward_client.outbox import Outbox
 from steward_client.prices import TokenUsage
-from steward_client.purse import MEASURED, CallBound, Purse, PurseConfig
+from steward_client.purse import MEASURED, Purse, PurseConfig
 from steward_client.session import Session, SessionConfig
 from steward_server.budget.period import DAY_US, Period, date_text, period_of
 from steward_server.clock import microseconds

@@ -15,12 +15,14 @@ import pytest
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward.budget.v1.budget_pb2_grpc import add_BudgetServiceServicer_to_server
+from steward_client.call_bound import CallBound
 from steward_client.errors import BudgetExceeded, DeadlineExceeded
 from steward_client.flow import MAX_BATCH
+from steward_client.lending import NotSpending
 from steward_client.lent_key import LentKey
 from steward_client.outbox import Outbox
 from steward_client.prices import TokenUsage
-from steward_client.purse import MEASURED, CallBound, Hold, NotSpending, Purse, PurseConfig
+from steward_client.purse import MEASURED, Hold, Purse, PurseConfig
 from steward_client.seal import SealBroken
 from steward_client.session import Session, SessionConfig
 from tests.integration.client.conftest import price_table, until

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from steward_client.async_runtime import AsyncRuntime
-from steward_client.purse import CallBound, OutOfMoney, happens
+from steward_client.call_bound import CallBound
+from steward_client.lending import OutOfMoney
+from steward_client.purse import happens
 from tests.integration.budget.runtime import session
 from tests.integration.client.conftest import price_table
 from tests.live import (
