@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steward.agents.v1 import agents_pb2
+from steward.audit.v1 import audit_pb2
 from steward.budget.v1 import prices_pb2
 from steward.events.v1 import events_pb2
 from steward_client.client.events import AgentStopped, CostUpdate, PiiAlert, PiiFinding, event_of
-from steward_client.client.values import AgentReport, Budget, Price, value_of
+from steward_client.client.values import AgentReport, AuditEntry, Budget, Price, value_of
 
 NANOUSD = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 
@@ -46,6 +47,18 @@ def test_states_are_words_and_those_not_known_yet_are_numbers() -> None:
 
     assert value_of(AgentReport, stopping).status == "stopping"
     assert str(value_of(AgentReport, newer).status) == "99"
+
+
+def test_what_an_audit_entry_counts_is_whole() -> None:
+    entry = audit_pb2.AuditEntry()
+    entry.after.update({"budget_nanousd": 400_000, "share": 0.5, "scopes": ["budget", 3]})
+    entry.at.FromDatetime(datetime(2026, 1, 2, tzinfo=UTC))
+
+    after = value_of(AuditEntry, entry).after
+
+    assert after == {"budget_nanousd": 400_000, "share": 0.5, "scopes": ["budget", 3]}
+    assert after is not None
+    assert type(after["budget_nanousd"]) is int
 
 
 def test_an_event_has_its_kind_and_its_time() -> None:

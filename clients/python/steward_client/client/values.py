@@ -502,7 +502,7 @@ def _conversion(name: str, hint: Any, described: Any) -> tuple[str, Callable[[An
         if field_descriptor.message_type.full_name == "google.protobuf.Timestamp":
             return name, lambda stamp: stamp.ToDatetime(UTC)
         if field_descriptor.message_type.full_name == "google.protobuf.Struct":
-            return name, MessageToDict
+            return name, lambda struct: _whole(MessageToDict(struct))
         if field_descriptor.is_repeated:
             item = get_args(hint)[0]
             return name, lambda items: tuple(value_of(item, each) for each in items)
@@ -511,6 +511,17 @@ def _conversion(name: str, hint: Any, described: Any) -> tuple[str, Callable[[An
     if field_descriptor.is_repeated:
         return name, tuple
     return name, lambda plain: plain
+
+
+def _whole(value: Any) -> Any:
+    """JSON with its whole numbers as such: a `Struct` holds every number as a double."""
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
 
 
 def enum_word(described: Any, number: int) -> Any:
