@@ -108,7 +108,7 @@ class World:
         headers = {"authorization": f"Bearer {pair.access_token}"}
         return Person(user_id, username, password, headers)
 
-    async def agent(self, **fields: str) -> Any:
+    async def agent(self, **fields: Any) -> Any:
         request = agents_pb2.CreateAgentRequest(
             name=self.name(), budget_nanousd=5_000_000_000, **fields
         )
