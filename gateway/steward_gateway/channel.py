@@ -11,6 +11,8 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 
 from steward_gateway.contracts import Contracts, full_method, message_class
+from steward_gateway.exchange import PEER_KEY
+from steward_gateway.forwarding import FORWARDED_KEY
 from steward_gateway.transport import Metadata, Reply, RpcFailure, Stream
 
 STATUS_DETAILS = "grpc-status-details-bin"
@@ -166,7 +168,12 @@ def _named(
 
 
 def _sent(metadata: Metadata) -> Metadata:
-    return tuple((_RENAMED.get(key, key), value) for key, value in metadata)
+    """The metadata as it goes over the wire: to the core this gateway is one more proxy."""
+    sent: dict[str, Any] = {_RENAMED.get(key, key): value for key, value in metadata}
+    if peer := sent.pop(PEER_KEY, ""):
+        forwarded = sent.get(FORWARDED_KEY, "")
+        sent[FORWARDED_KEY] = f"{forwarded}, {peer}" if forwarded else peer
+    return tuple(sent.items())
 
 
 def _received(metadata: Iterable[tuple[str, str | bytes]] | None) -> Metadata:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from steward_gateway.forwarding import Proxies
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
@@ -36,6 +38,8 @@ class GatewayConfig:
     """More are told 503 and closed. Fewer where the process may not open that many files."""
     max_connections_per_address: int | None = None
     """The same for each address. None behind a proxy, where all callers have one address."""
+    proxies: Proxies = Proxies()
+    """Proxies whose `X-Forwarded-For` says who calls, as `forwarding.parse_proxies` gives them."""
     cors_origins: frozenset[str] = frozenset()
     """Origins whose pages may call from a browser, and open WebSockets, as `cors.parse_origins`
     gives them. A page of the gateway's own origin always may."""

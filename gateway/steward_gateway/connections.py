@@ -22,7 +22,8 @@ from steward.gateway.v1 import options_pb2
 from steward_gateway import errors
 from steward_gateway.config import GatewayConfig
 from steward_gateway.errors import Refusal
-from steward_gateway.exchange import REQUEST_ID, SERVER, request_id_of
+from steward_gateway.exchange import REQUEST_ID, SERVER, forwarded_of, request_id_of
+from steward_gateway.forwarding import read_address
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +125,14 @@ class Listener(web.Server):
     def __init__(
         self, handler: Any, config: GatewayConfig, loop: asyncio.AbstractEventLoop
     ) -> None:
-        max_bytes = config.max_body_bytes
+        max_bytes, proxies = config.max_body_bytes, config.proxies
+
+        def caller_of(message: RawRequestMessage, protocol: RequestHandler) -> str | None:
+            """Who calls through proxies of ours; None if nobody does."""
+            forwarded = forwarded_of(message.headers)
+            peer = read_address(cast("Connection", protocol).address)
+            caller = proxies.caller_of(peer, forwarded)
+            return str(caller) if caller else None
 
         def make_request(
             message: RawRequestMessage,
@@ -134,11 +142,11 @@ class Listener(web.Server):
             task: asyncio.Task[None],
         ) -> web.BaseRequest:
             parts = (payload, protocol, writer, task, loop)
-            if message.version is HttpVersion11 and not message.chunked:
-                return web.BaseRequest(message, *parts, client_max_size=max_bytes)
-            refusal = _misframed(message)
+            is_plain = message.version is HttpVersion11 and not message.chunked
+            refusal = None if is_plain else _misframed(message)
             if refusal is None:
-                return web.BaseRequest(message, *parts, client_max_size=max_bytes)
+                remote = caller_of(message, protocol) if proxies.networks else None
+                return web.BaseRequest(message, *parts, client_max_size=max_bytes, remote=remote)
             return Misframed(refusal, message._replace(version=HttpVersion11), *parts)
 
         # aiohttp prints what it cannot understand, and that may be a credential: a subprotocol it
@@ -185,21 +193,21 @@ _receive = RequestHandler.data_received
 class Connection(RequestHandler):
     """One connection: refuses what is one too many, too slow, or no HTTP."""
 
-    __slots__ = ("_address", "_broken", "_entered", "_head_timeout_s", "_head_timer", "_listener")
+    __slots__ = ("_broken", "_entered", "_head_timeout_s", "_head_timer", "_listener", "address")
 
     def __init__(self, listener: Listener, **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
         self._listener = listener
         self._head_timeout_s = listener.head_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
-        self._address = ""
+        self.address = ""
         self._entered = False
         self._broken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
-        self._address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._entered = self._listener.gate.enter(self._address)
+        self.address = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._entered = self._listener.gate.enter(self.address)
         if self._entered:
             super().connection_made(transport)
         else:
@@ -211,7 +219,7 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._entered:
             self._entered = False
-            self._listener.gate.leave(self._address)
+            self._listener.gate.leave(self.address)
         if self._head_timer is not None:
             self._head_timer.cancel()
         super().connection_lost(exc)

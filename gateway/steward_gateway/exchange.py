@@ -10,17 +10,21 @@ from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 from google.protobuf.message import Message
+from multidict import MultiMapping
 
 from steward_gateway.codec import FieldErrors
+from steward_gateway.forwarding import FORWARDED_KEY
 from steward_gateway.transport import Metadata
 
 REQUEST_ID = "X-Request-Id"
 SERVER = {"Server": "Steward"}
 """In place of aiohttp's, which names its version and Python's."""
 PEER_KEY = "x-steward-peer"
-"""Metadata with the caller's address. Made here; a header of that name is never passed on."""
+"""Metadata with the caller's address, behind proxies of ours the one they name. Made here; a header
+of that name is never passed on."""
 
-# With these the core tells a page of another site from the user of this machine. Made here too.
+# With these and the hops of proxies the core tells the user of this machine from others. Made here
+# too.
 _PLACE_HEADERS = {"Host": "x-steward-host", "Origin": "x-steward-origin"}
 
 # Of credentials only these headers reach the core.
@@ -59,12 +63,22 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
+def _told(text: str) -> str:
+    """What cannot be passed on must not look as if it had not been sent."""
+    return text if _is_plain(text) else "unreadable"
+
+
 def request_id_of(headers: Mapping[str, str]) -> str:
     """The caller's request id if it is fit to be shown in headers and logs, else a new one."""
     given = headers.get(REQUEST_ID)
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
     return f"{_PROCESS}-{next(_COUNT):x}"
+
+
+def forwarded_of(headers: MultiMapping[str]) -> str:
+    """What proxies say of who called them; each may have put a header of its own."""
+    return ", ".join(headers.getall(FORWARDED_KEY, ()))
 
 
 def metadata_of(request: web.BaseRequest, request_id: str) -> list[tuple[str, str]]:
@@ -81,14 +95,15 @@ def metadata_of(request: web.BaseRequest, request_id: str) -> list[tuple[str, st
         if not _is_plain(shown):
             shown = "".join(c if " " <= c <= "~" else "?" for c in shown)
         metadata.append(("user-agent", shown))
+    if FORWARDED_KEY in headers:
+        metadata.append((FORWARDED_KEY, _told(forwarded_of(headers))))
     remote = request.remote
     if remote:
         metadata.append((PEER_KEY, remote))
     for name, key in _PLACE_HEADERS.items():
         place = headers.get(name)
         if place is not None:
-            # What cannot be passed on must not look as if it had not been sent.
-            metadata.append((key, place if _is_plain(place) else "unreadable"))
+            metadata.append((key, _told(place)))
     return metadata
 
 

@@ -70,6 +70,7 @@ from steward_server.interceptors.rate_limit import RateLimit
 from steward_server.interceptors.request_id import RequestId
 from steward_server.limits.book import LimitBook
 from steward_server.observation import Observation
+from steward_server.peers import trusted_proxies
 from steward_server.projects.room import ProjectRoom
 from steward_server.providers.room import Providers
 from steward_server.rates import Rates
@@ -135,6 +136,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
     check_bind(config)
     development = config.profile == "development"
     check_static_token(config.static_token, development=development)
+    proxies = trusted_proxies(config.trusted_proxies)
     async with AsyncExitStack() as stack:
         database = await Sqlite.open(config.data_dir / "steward.db")
         stack.push_async_callback(database.close)
@@ -222,17 +224,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
                 links.append(Idempotency(name, rule, answers))
             return links
 
-        methods: Any = Dispatcher(interceptors)
-        auth.register(
-            methods,
-            database,
-            sessions=sessions,
-            passwords=passwords,
-            config=settings.auth,
-            belongings=(directory,),
-            on_rights_changed=(key_room.drop_of,),
-            clock=clock,
-        )
+        methods: Any = Dispatcher(interceptors, proxies)
         add_AuditServiceServicer_to_server(AuditService(database), methods)
         tokens.register(methods, tokens=token_room, clock=clock)
         api_keys.register(methods, keys=key_room)
@@ -245,6 +237,17 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             purse=desk,
             allocations=allocations,
             config=settings.requests,
+            clock=clock,
+        )
+        auth.register(
+            methods,
+            database,
+            sessions=sessions,
+            passwords=passwords,
+            config=settings.auth,
+            name_key=vault.derive("auth/stranger-names"),
+            belongings=(directory, request_room, key_room),
+            on_rights_changed=(key_room.drop_of,),
             clock=clock,
         )
         agents.register(

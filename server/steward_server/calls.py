@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeAlias, cast
 import grpc
 from google.rpc import status_pb2
 
+from steward_gateway.forwarding import FORWARDED_KEY
 from steward_server.peers import address_of
 from steward_server.principals import ANONYMOUS, Origin, Principal
 
@@ -78,6 +79,11 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         scheme, _, credential = self.metadata.get("authorization", "").partition(" ")
         found = scheme.lower() == "bearer" and credential.startswith("ic_")
         return credential if found else ""
+
+    @property
+    def forwarded(self) -> str:
+        """The addresses that proxies say the call came from, the nearest last; anyone's claim."""
+        return self.metadata.get(FORWARDED_KEY, "")
 
     def came_from(self, peer: str) -> None:
         """Say where the caller is, for a door that learns it from the metadata."""
@@ -180,12 +186,12 @@ def call_of(context: Context) -> Call:
 
 
 def caller(context: Context) -> Principal:
-    """Who is calling, and from where."""
+    """Who is calling, and from where; what they call with, a gateway between says for them."""
     call = call_of(context)
-    address = address_of(call.peer())
+    address, told = address_of(call.peer()), call.metadata
     origin = Origin(
         str(address) if address else call.peer().partition(":")[0],
-        call.metadata.get("user-agent", "")[:MAX_USER_AGENT],
+        told.get("x-user-agent", told.get("user-agent", ""))[:MAX_USER_AGENT],
         call.request_id,
         call.endpoint,
     )

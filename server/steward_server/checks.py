@@ -9,7 +9,7 @@ from typing import Self
 
 from steward_server.errors import InvalidArgument
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BREAKS = str.maketrans("\n\r\t", "   ")
 
 

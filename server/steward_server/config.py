@@ -106,6 +106,12 @@ class ServerConfig:
         "",
         "Origins whose pages may call the gateway from a browser, separated by commas; `*` is any.",
     )
+    trusted_proxies: str = setting(
+        "",
+        "Addresses and networks (CIDR) of the proxies in front, such as `10.0.0.0/8`, separated by "
+        "commas: callers are then known by the address that `X-Forwarded-For` names, over HTTP and "
+        "gRPC; unset: by the address that connects.",
+    )
     max_connections: int = setting(
         10_000,
         "Connections to the HTTP port at a time; more are answered 503. Fewer where the process "

@@ -22,9 +22,11 @@ from grpc_interceptor.server import AsyncServerInterceptor
 from grpc_status import rpc_status
 
 from steward.gateway.v1 import options_pb2 as options
+from steward_gateway.forwarding import Proxies
 from steward_server.calls import Call, Refused
 from steward_server.codes import CODES
 from steward_server.errors import InvalidArgument
+from steward_server.peers import address_of
 
 log = structlog.get_logger(__name__)
 
@@ -61,8 +63,10 @@ class Method:
 class Dispatcher:
     """Takes servicers, gives methods. Stands in for a grpc server where rooms register."""
 
-    def __init__(self, interceptors: Interceptors) -> None:
+    def __init__(self, interceptors: Interceptors, proxies: Proxies | None = None) -> None:
+        """Compile methods with these links; `proxies` are believed where a call came from."""
         self._interceptors = interceptors
+        self.proxies = proxies or Proxies()
         self.methods: dict[str, Method] = {}
         self._handlers: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
 
@@ -73,7 +77,7 @@ class Dispatcher:
             descriptor = Default().FindMethodByName(f"{service}.{short_name}")
             method = self._compile(_signature(f"/{service}/{short_name}", descriptor), handler)
             self.methods[method.signature.name] = method
-            bound[short_name] = _grpc_handler(method, handler)
+            bound[short_name] = _grpc_handler(method, handler, self.proxies)
         self._handlers[service] = bound
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
@@ -139,9 +143,11 @@ def _link(interceptor: AsyncServerInterceptor, following: Open, name: str) -> Op
 # The grpc door.
 
 
-def _grpc_handler(method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+def _grpc_handler(
+    method: Method, handler: Any, proxies: Proxies
+) -> grpc.RpcMethodHandler[Any, Any]:
     async def unary(request: Any, context: Any) -> Any:
-        call, begun_s = _call_from(context), time.perf_counter()
+        call, begun_s = _call_from(context, proxies), time.perf_counter()
         code = grpc.StatusCode.CANCELLED  # unless it ends before its caller leaves
         try:
             response = await method.open(request, call)
@@ -157,7 +163,7 @@ def _grpc_handler(method: Method, handler: Any) -> grpc.RpcMethodHandler[Any, An
     async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
         if method.signature.streams_requests:
             request = _well_formed(request)
-        call, begun_s = _call_from(context), time.perf_counter()
+        call, begun_s = _call_from(context, proxies), time.perf_counter()
         code = grpc.StatusCode.CANCELLED
         try:
             async with aclosing(await method.open(request, call)) as responses:
@@ -235,14 +241,19 @@ def _note(method: Method, call: Call, code: grpc.StatusCode, begun_s: float) -> 
     )
 
 
-def _call_from(context: Any) -> Call:
+def _call_from(context: Any, proxies: Proxies) -> Call:
     remaining_s = context.time_remaining()
-    return Call(
+    call = Call(
         context.invocation_metadata() or (),
         peer=context.peer(),
         deadline_s=None if remaining_s is None else time.monotonic() + remaining_s,
         send_initial=context.send_initial_metadata,
     )
+    if proxies.networks and (forwarded := call.forwarded):
+        caller = proxies.caller_of(address_of(call.peer()), forwarded)
+        if caller is not None:
+            call.came_from(str(caller))
+    return call
 
 
 async def _abort(context: Any, call: Call, refused: Refused) -> None:

@@ -73,6 +73,7 @@ async def open_doors(
         gateway_config = GatewayConfig(
             drain_grace_s=config.drain_s,
             heartbeat_s=heartbeat_s,
+            proxies=methods.proxies,
             cors_origins=origins,
             max_connections=config.max_connections,
             max_connections_per_address=config.max_connections_per_address,

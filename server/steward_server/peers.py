@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from urllib.parse import unquote, urlsplit
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from steward_gateway.forwarding import (
+    Address,
+    Proxies,
+    hops,
+    parse_proxies,
+    read_address,
+    without_port,
+)
+from steward_server.config import BadSetting
 
-_BRACKETED = re.compile(r"\[([^\]]*)\](?::\d+)?")
-_WITH_PORT = re.compile(r"([^:]*):\d+")
+
+def trusted_proxies(setting: str) -> Proxies:
+    """The proxies that are believed, as they are set.
+
+    Raises:
+        BadSetting: one is no address or network, or it is everybody's.
+    """
+    try:
+        return parse_proxies(setting)
+    except ValueError as error:
+        raise BadSetting(f"STEWARD_TRUSTED_PROXIES: {error}") from None
 
 
 def address_of(peer: str) -> Address | None:
@@ -17,7 +33,7 @@ def address_of(peer: str) -> Address | None:
     text = unquote(peer)
     for scheme in ("ipv4:", "ipv6:"):
         text = text.removeprefix(scheme)
-    return _parsed(_without_port(text))
+    return read_address(text)
 
 
 def network_of(peer: str) -> str:
@@ -39,12 +55,17 @@ def is_loopback(peer: str) -> bool:
     return address is not None and address.is_loopback
 
 
+def is_forwarded_by_loopback(forwarded: str) -> bool:
+    """Whether every hop that proxies name is on this machine; so it is where they name none."""
+    return all(is_loopback(hop) for hop in hops(forwarded))
+
+
 def is_loopback_host(host: str) -> bool:
     """Whether a host name, with or without a port, can only mean this machine."""
-    name = _without_port(host).rstrip(".").lower()
+    name = without_port(host).rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 §6.3
         return True
-    address = _parsed(name)
+    address = read_address(name)
     return address is not None and address.is_loopback
 
 
@@ -56,21 +77,3 @@ def is_loopback_origin(origin: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and host is not None and is_loopback_host(host)
-
-
-def _without_port(text: str) -> str:
-    if bracketed := _BRACKETED.fullmatch(text):
-        return bracketed[1]
-    if with_port := _WITH_PORT.fullmatch(text):
-        return with_port[1]
-    return text
-
-
-def _parsed(text: str) -> Address | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address

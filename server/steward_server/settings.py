@@ -61,6 +61,7 @@ CLIENT_VARIABLES = frozenset(
         "STEWARD_API_KEY",
         "STEWARD_IC_TOKEN",
         "STEWARD_CA_FILE",
+        "STEWARD_HOME",
         "STEWARD_STATE_DIR",
     }
 )

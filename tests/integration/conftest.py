@@ -95,6 +95,7 @@ class Server:
     """What the tests of the rooms stand on."""
 
     channel: grpc.aio.Channel
+    grpc_address: str
     api: Api
     clock: TurnedClock
     folder: Path
@@ -280,6 +281,7 @@ async def server(
     async with live_server(configured, clock) as live:
         yield Server(
             live.channel,
+            live.running.grpc_address,
             live.api,
             clock,
             folder,

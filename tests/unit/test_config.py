@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+import steward_client
 from steward_server.config import BadSetting, ServerConfig
-from steward_server.settings import SECTIONS, Settings, page
+from steward_server.settings import CLIENT_VARIABLES, SECTIONS, Settings, page
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -151,6 +153,13 @@ def test_a_password_of_the_wrong_kind_is_not_repeated(elsewhere: Path) -> None:
 )
 def test_variables_of_clients_and_of_kubernetes_are_left_alone(variable: str, text: str) -> None:
     assert Settings.read({variable: text}) == Settings()
+
+
+def test_every_variable_that_the_client_reads_is_left_alone() -> None:
+    client = Path(steward_client.__file__).parent
+    texts = [path.read_text(encoding="utf-8") for path in client.rglob("*.py")]
+    read = {name for text in texts for name in re.findall(r"[\"`](STEWARD_[A-Z_]+)", text)}
+    assert read == CLIENT_VARIABLES
 
 
 def test_every_setting_is_documented() -> None:

@@ -13,6 +13,7 @@ from steward_server.api_keys import store
 from steward_server.api_keys.key import Key, KeyKind, KeyRole, KeyText
 from steward_server.api_keys.needs import Owners
 from steward_server.audit import Change, record
+from steward_server.belongings import Handover
 from steward_server.completion import complete
 from steward_server.db import Database, Transaction
 from steward_server.errors import (
@@ -154,6 +155,18 @@ class ApiKeys:
             self._drop([key_id])
 
         await complete(revoke_and_drop())
+
+    async def on_user_deleted(
+        self, transaction: Transaction, user_id: str, heir_id: str, now_us: int
+    ) -> Handover:
+        """Revoke a deleted person's keys: they stood for nobody else. `drop_of` must follow."""
+        del heir_id
+        changes = []
+        for key in await store.unrevoked_of(transaction, user_id):
+            await store.revoke(transaction, key.key_id, now_us)
+            reason = "the owner was deleted"
+            changes.append(Change("api_key.revoked", key.key_id, _shown(key), reason=reason))
+        return Handover(changes)
 
     def drop_of(self, user_id: str) -> None:
         """Look somebody's keys up again at their next use, and end the streams opened with them.

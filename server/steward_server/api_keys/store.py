@@ -46,6 +46,15 @@ async def page(
     return [_key(row) for row in rows]
 
 
+async def unrevoked_of(reader: Reader, user_id: str) -> list[Key]:
+    """A user's keys that are not revoked, expired ones too."""
+    rows = await reader.fetch_all(
+        f"{_SELECT} WHERE user_id = ? AND revoked_at_us IS NULL ORDER BY created_at_us, key_id",
+        user_id,
+    )
+    return [_key(row) for row in rows]
+
+
 async def count_live(reader: Reader, user_id: str, now_us: int) -> int:
     """How many keys of a user are neither revoked nor expired."""
     row = await reader.fetch_one(

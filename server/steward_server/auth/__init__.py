@@ -41,6 +41,7 @@ def register(
     sessions: Sessions,
     passwords: Passwords,
     config: AuthConfig,
+    name_key: bytes,
     belongings: Sequence[Belongings] = (),
     on_rights_changed: Sequence[Callable[[str], None]] = (),
     clock: Callable[[], int] = now_us,
@@ -53,13 +54,14 @@ def register(
         sessions: of this server.
         passwords: hashes them.
         config: the room's settings.
+        name_key: what names that nobody has are hashed with.
         belongings: rooms that keep things of people, asked in this order when one is deleted.
         on_rights_changed: told a person's id when what they may do has changed, before the answer:
             to forget what was found out about their credentials, and to end open streams.
         clock: microseconds since 1970.
     """
     policy = config.lock_policy()
-    sign_in = SignIn(database, passwords, sessions, policy, clock)
+    sign_in = SignIn(database, passwords, sessions, policy, name_key, clock)
     users = Users(database, passwords, sessions, belongings, on_rights_changed, clock)
     own_password = OwnPassword(database, passwords, sessions, policy, clock)
     add_AuthServiceServicer_to_server(

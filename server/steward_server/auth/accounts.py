@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 LEAST_PASSWORD = 8
-"""Characters of an administrator's password, NIST SP 800-63B §5.1.1.2."""
+"""Characters of a password, NIST SP 800-63B §5.1.1.2."""
 
 WELL_KNOWN = frozenset(
     {
@@ -113,19 +113,33 @@ class User:
         )
 
 
+class BadName(Exception):
+    """A name that nobody can sign in by; the message says why."""
+
+
+def check_name(username: str) -> None:
+    """Refuse a name that is no user name.
+
+    Raises:
+        BadName: it looks like an address, or begins or ends with a space.
+    """
+    if "@" in username:
+        raise BadName('holds "@", which only addresses do')
+    if username != username.strip():
+        raise BadName("begins or ends with a space")
+
+
 class WeakPassword(Exception):
-    """A password that guards everything is too easy to guess; the message says why."""
+    """A password is too easy to guess; the message says why."""
 
 
-def check_administrator_password(password: str, username: str) -> None:
-    """Refuse what is tried first.
+def check_strength(password: str, username: str) -> None:
+    """Refuse what is tried first: anybody's, as anybody may be made an administrator later.
 
     Raises:
         WeakPassword: it is short, well known or the user's own name.
     """
     if len(password) < LEAST_PASSWORD:
-        raise WeakPassword(
-            f"has {len(password)} characters; an administrator's needs {LEAST_PASSWORD} or more"
-        )
+        raise WeakPassword(f"has {len(password)} characters; it needs {LEAST_PASSWORD} or more")
     if password.lower() in WELL_KNOWN or password.lower() == username.lower():
         raise WeakPassword("is one of those tried first; choose another")

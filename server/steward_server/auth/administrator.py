@@ -9,11 +9,13 @@ from steward_server.audit import Change, record
 from steward_server.auth import user_store as store
 from steward_server.auth.accounts import (
     Attempts,
+    BadName,
     Role,
     User,
     UserState,
     WeakPassword,
-    check_administrator_password,
+    check_name,
+    check_strength,
 )
 from steward_server.auth.passwords import Passwords
 from steward_server.config import BadSetting
@@ -39,13 +41,17 @@ async def ensure_first_administrator(
 
     Raises:
         BadSetting: the password given is weak, and this is not the development profile; the name is
-            empty or too long.
+            empty, too long, or an address.
     """
     if not 1 <= len(username) <= 255 or not username.isprintable():
         raise BadSetting(f"STEWARD_ADMIN_USER is {username!r}; it takes 1 to 255 characters")
+    try:
+        check_name(username)
+    except BadName as error:
+        raise BadSetting(f"STEWARD_ADMIN_USER is {username!r}; it {error}") from None
     if password is not None and not development:
         try:
-            check_administrator_password(password, username)
+            check_strength(password, username)
         except WeakPassword as error:
             raise BadSetting(
                 f"STEWARD_ADMIN_PASSWORD {error}, or leave it out to have one made"

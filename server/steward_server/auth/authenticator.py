@@ -12,7 +12,12 @@ from steward_server.calls import Call
 from steward_server.config import BadSetting
 from steward_server.db import Reader
 from steward_server.errors import Unauthenticated
-from steward_server.peers import is_loopback, is_loopback_host, is_loopback_origin
+from steward_server.peers import (
+    is_forwarded_by_loopback,
+    is_loopback,
+    is_loopback_host,
+    is_loopback_origin,
+)
 from steward_server.principals import Kind, Principal
 
 IC_TOKEN_PREFIX = "ic_"  # noqa: S105 - what tokens begin with, not one
@@ -149,12 +154,13 @@ def _is_local(call: Call) -> bool:
     """Whether a call surely comes from this machine, and not from a page of another site.
 
     The gateway passes on the `Host` and `Origin` it was called with: a name of another site that
-    resolves to 127.0.0.1 is told by them, and so is a page of another site that calls localhost.
+    resolves to 127.0.0.1 is told by them, and so is a page of another site that calls localhost. A
+    proxy on this machine is told by the callers it names.
     """
     metadata = call.metadata
     return (
         is_loopback(call.peer())
-        and is_loopback(metadata.get("x-steward-peer", call.peer()))
+        and is_forwarded_by_loopback(call.forwarded)
         and is_loopback_host(metadata.get("x-steward-host", "localhost"))
         and is_loopback_origin(metadata.get("x-steward-origin", "http://localhost"))
     )

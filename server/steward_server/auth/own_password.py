@@ -33,7 +33,7 @@ class OwnPassword:
         """Replace the password, if `current` is it; other sign-ins of the caller end.
 
         Raises:
-            InvalidArgument: it is not, or the new one is the same, or an administrator's and weak.
+            InvalidArgument: it is not, or the new one is the same, or weak.
             ResourceExhausted: too many wrong passwords were given.
         """
         now_us = self.clock()
@@ -41,7 +41,7 @@ class OwnPassword:
         if user is None:
             raise NotFound.of("user", caller.subject)
         check_lock(user.attempts, now_us)
-        check_password(user.role, user.username, new, field="new_password")
+        check_password(user.username, new, field="new_password")
         if not await self.passwords.matches(user.password_hash, current):
             await self.database.run(lambda transaction: self._failed(transaction, caller, now_us))
             raise _wrong("current_password", "is not your password", "WRONG_PASSWORD")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import hmac
 from collections.abc import Callable
 from dataclasses import replace
 
 from steward_server import clock
 from steward_server.audit import Change, record
+from steward_server.auth import stranger_store as strangers
 from steward_server.auth import user_store as store
 from steward_server.auth.accounts import Attempts, LockPolicy, User, UserState
 from steward_server.auth.passwords import Passwords
@@ -16,27 +17,6 @@ from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import ResourceExhausted, Unauthenticated
 from steward_server.events.store import NewEntry, append
 from steward_server.principals import Kind, Principal
-
-MAX_STRANGERS = 10_000
-
-
-class Strangers:
-    """Attempts on names that nobody has: they lock like accounts, or a lock would tell them apart.
-
-    In memory and bounded: the longest unseen is forgotten first.
-    """
-
-    def __init__(self) -> None:
-        self._attempts: OrderedDict[str, Attempts] = OrderedDict()
-
-    def attempts(self, name: str) -> Attempts:
-        return self._attempts.get(name, Attempts())
-
-    def failed(self, name: str, now_us: int, policy: LockPolicy) -> None:
-        self._attempts[name] = self.attempts(name).after_failure(now_us, policy)
-        self._attempts.move_to_end(name)
-        if len(self._attempts) > MAX_STRANGERS:
-            self._attempts.popitem(last=False)
 
 
 class SignIn:
@@ -48,6 +28,7 @@ class SignIn:
         passwords: Passwords,
         sessions: Sessions,
         policy: LockPolicy,
+        name_key: bytes,
         clock: Callable[[], int],
     ) -> None:
         self._database = database
@@ -55,7 +36,7 @@ class SignIn:
         self._sessions = sessions
         self._policy = policy
         self._clock = clock
-        self._strangers = Strangers()
+        self._name_key = name_key
 
     async def sign_in(self, caller: Principal, *, username: str, email: str, password: str) -> Pair:
         """Open a session for whoever has this name, or else this email, and this password.
@@ -66,17 +47,18 @@ class SignIn:
         """
         now_us = self._clock()
         user = await _find(self._database, username, email)
-        stranger = f"{username}\n{email.lower()}"
-        check_lock(user.attempts if user else self._strangers.attempts(stranger), now_us)
+        name = self._digest(username, email)
+        attempts = user.attempts if user else await strangers.attempts(self._database, name)
+        check_lock(attempts, now_us)
         known_hash = user.password_hash if user else None
         matches = await self._passwords.matches(known_hash, password)
-        if user is None:
-            self._strangers.failed(stranger, now_us, self._policy)
-            raise _refused()
-        user_id = user.user_id
+        user_id = user.user_id if user else ""
 
         async def work(transaction: Transaction) -> Opened | None:
             # Read again: others may have guessed meanwhile, or the password may have changed.
+            if not user_id:
+                await self._count_stranger(transaction, name, now_us)
+                return None
             fresh = await store.user_by_id(transaction, user_id)
             if fresh is None:
                 return None
@@ -105,6 +87,16 @@ class SignIn:
         if opened is None:
             raise _refused()
         return self._sessions.pair(opened)
+
+    async def _count_stranger(self, transaction: Transaction, name: bytes, now_us: int) -> None:
+        """Count a wrong password for nobody: as much work as for somebody, and as durable."""
+        attempts = await strangers.attempts(transaction, name)
+        check_lock(attempts, now_us)
+        after = attempts.after_failure(now_us, self._policy)
+        await strangers.save(transaction, name, after, now_us)
+
+    def _digest(self, username: str, email: str) -> bytes:
+        return hmac.digest(self._name_key, f"{username}\n{email.lower()}".encode(), "sha256")
 
 
 async def _find(reader: Reader, username: str, email: str) -> User | None:

@@ -51,7 +51,8 @@ async def count_active_administrators(reader: Reader) -> int:
 async def has_administrator_beside(reader: Reader, user_id: str) -> bool:
     """Whether there is an administrator who may sign in, other than this user."""
     row = await reader.fetch_one(
-        "SELECT user_id FROM app_user WHERE role = ? AND state = ? AND user_id <> ? LIMIT 1",
+        "SELECT user_id FROM app_user WHERE role = ? AND state = ? AND user_id <> ?"
+        " AND deleted_at_us IS NULL LIMIT 1",
         Role.ADMIN.value,
         UserState.ACTIVE.value,
         user_id,

@@ -14,7 +14,7 @@ from steward_server.auth.accounts import (
     User,
     UserState,
     WeakPassword,
-    check_administrator_password,
+    check_strength,
 )
 from steward_server.auth.governance import Authority, Forbidden, SelfModification
 from steward_server.auth.passwords import Passwords
@@ -63,10 +63,10 @@ class Users:
         """Let somebody in.
 
         Raises:
-            InvalidArgument: they are an administrator, and the password is easy to guess.
+            InvalidArgument: the password is easy to guess.
             AlreadyExists: the name or the address is taken.
         """
-        check_password(role, username, password, field="password")
+        check_password(username, password, field="password")
         now_us = self.clock()
         user = User(
             new_id("user"),
@@ -160,17 +160,15 @@ class Users:
         """Give a person another password; they sign in again.
 
         Raises:
-            InvalidArgument: they are an administrator, and the password is easy to guess.
+            InvalidArgument: the password is easy to guess.
             NotFound, PermissionDenied, FailedPrecondition: see governance.py.
         """
-        await self.get(user_id)  # nothing is hashed for nobody
+        user = await self.get(user_id)  # nothing is hashed for nobody
+        check_password(user.username, password, field="new_password")
         password_hash = await self.passwords.hash(password)
-
-        def alter(authority: Authority, user: User) -> User:
-            after = authority.reset_password(user, password_hash, must_change=must_change)
-            check_password(user.role, user.username, password, field="new_password")
-            return after
-
+        alter: Alter = lambda authority, person: authority.reset_password(  # noqa: E731
+            person, password_hash, must_change=must_change
+        )
         return await self._change(caller, user_id, "user.password_reset", alter, self.clock())
 
     async def delete(self, caller: Principal, user_id: str) -> None:
@@ -254,16 +252,14 @@ class Users:
             tell(user_id)
 
 
-def check_password(role: Role, username: str, password: str, *, field: str) -> None:
-    """Refuse a password that guards everything and is easy to guess.
+def check_password(username: str, password: str, *, field: str) -> None:
+    """Refuse a password that is easy to guess.
 
     Raises:
-        InvalidArgument: it is an administrator's, and weak.
+        InvalidArgument: it is weak.
     """
-    if role is not Role.ADMIN:
-        return
     try:
-        check_administrator_password(password, username)
+        check_strength(password, username)
     except WeakPassword as error:
         raise InvalidArgument.of({field: str(error)}) from None
 

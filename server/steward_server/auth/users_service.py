@@ -5,7 +5,7 @@ from __future__ import annotations
 from steward.gateway.v1 import options_pb2 as options
 from steward.users.v1 import users_pb2 as pb
 from steward.users.v1 import users_pb2_grpc as rpc
-from steward_server.auth.accounts import LEAST_PASSWORD, Role, User, UserState
+from steward_server.auth.accounts import LEAST_PASSWORD, BadName, Role, User, UserState, check_name
 from steward_server.auth.sessions import ROLES
 from steward_server.auth.users import Users
 from steward_server.calls import Context, caller
@@ -35,10 +35,10 @@ class UserService(rpc.UserServiceServicer):
     ) -> pb.CreateUserResponse:
         with Checks() as checks:
             checks.text("username", request.username, 1, 255)
-            if "@" in request.username:
-                checks.add("username", 'holds "@", which only addresses do')
-            elif request.username != request.username.strip():
-                checks.add("username", "begins or ends with a space")
+            try:
+                check_name(request.username)
+            except BadName as error:
+                checks.add("username", str(error))
             check_length(checks, "password", request.password)
             checks.text("email", request.email, 0, 255)
             if request.email and not _is_address(request.email):
@@ -148,9 +148,15 @@ def _is_address(email: str) -> bool:
 
 def _role(checks: Checks, role: options.Role.ValueType) -> Role:
     if role not in ROLES_FROM_PROTO:
-        found = f"is {role}" if role else "is missing"
+        found = f"is {_role_word(role)}" if role else "is missing"
         checks.add("role", f"{found}; it must be admin, user or viewer")
     return ROLES_FROM_PROTO.get(role, Role.VIEWER)
+
+
+def _role_word(role: options.Role.ValueType) -> str:
+    """As people write it; the number of what is no role."""
+    known = options.Role.DESCRIPTOR.values_by_number.get(role)
+    return known.name.removeprefix("ROLE_").lower() if known else str(role)
 
 
 def _to_proto(user: User) -> pb.User:

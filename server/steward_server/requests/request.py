@@ -59,7 +59,7 @@ class BudgetRequest:
     agent_id: str
     agent_name: str
     owner_id: str
-    """Of the agent, when it was asked."""
+    """Of the agent, when it was asked; while it is pending, of now."""
     requester_id: str
     requester_name: str
     requester_kind: str

@@ -8,6 +8,7 @@ from typing import Any
 
 from steward_server.audit import Change, record
 from steward_server.balance import Balance
+from steward_server.belongings import Handover
 from steward_server.budget_change import BudgetChange, BudgetSummary, Cause, Why
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import FailedPrecondition, NotFound, PermissionDenied
@@ -203,7 +204,8 @@ class RequestRoom:
                     reason="NOT_THE_REQUESTER",
                 )
             cancelled = request.cancel(caller.subject, why="", now_us=now_us)
-            await self._write_down(transaction, caller, request, cancelled, now_us)
+            change = await _write_down(transaction, request, cancelled, now_us)
+            await record(transaction, now_us, caller, change)
 
         await self.database.run(work)
 
@@ -213,7 +215,19 @@ class RequestRoom:
         """Cancel the requests about an agent that are pending."""
         for request in await store.pending_of(transaction, agent_id):
             cancelled = request.cancel(caller.subject, why=why, now_us=now_us)
-            await self._write_down(transaction, caller, request, cancelled, now_us)
+            change = await _write_down(transaction, request, cancelled, now_us)
+            await record(transaction, now_us, caller, change)
+
+    async def on_user_deleted(
+        self, transaction: Transaction, user_id: str, heir_id: str, now_us: int
+    ) -> Handover:
+        """Cancel what a deleted person asked for; what their agents asked for is the heir's."""
+        changes = []
+        for request in await store.pending_by(transaction, user_id):
+            cancelled = request.cancel(heir_id, why="the requester was deleted", now_us=now_us)
+            changes.append(await _write_down(transaction, request, cancelled, now_us))
+        await store.hand_on(transaction, user_id, heir_id)
+        return Handover(changes)
 
     async def changes(
         self, caller: Principal, agent_id: str, *, before_lsn: int | None, limit: int
@@ -251,30 +265,11 @@ class RequestRoom:
             is_sole = await self.people.is_sole_administrator(transaction, caller.subject)
             request.check_reviewer(caller.subject, is_sole_administrator=is_sole)
             decided = await decide(transaction, request)
-            await self._write_down(transaction, caller, request, decided, now_us)
+            change = await _write_down(transaction, request, decided, now_us)
+            await record(transaction, now_us, caller, change)
             return await self._seen(transaction, decided)
 
         return await self.database.run(work)
-
-    async def _write_down(
-        self,
-        transaction: Transaction,
-        caller: Principal,
-        before: BudgetRequest,
-        after: BudgetRequest,
-        now_us: int,
-    ) -> None:
-        if not await store.save_decision(transaction, after):
-            raise AlreadyReviewed(await store.get(transaction, after.request_id))
-        await _journal(transaction, now_us, f"budget.{after.status.value}", after)
-        change = Change(
-            f"budget_request.{after.status.value}",
-            after.request_id,
-            before={"status": before.status.value},
-            after={"status": after.status.value, **_granted(after)},
-            reason=after.notes or "",
-        )
-        await record(transaction, now_us, caller, change)
 
     async def _visible(self, reader: Reader, caller: Principal, request_id: str) -> BudgetRequest:
         request = await store.get(reader, request_id)
@@ -291,6 +286,22 @@ class RequestRoom:
 
     def _exists(self, request: BudgetRequest) -> bool:
         return self.agents.owner_of(request.agent_id) is not None
+
+
+async def _write_down(
+    transaction: Transaction, before: BudgetRequest, after: BudgetRequest, now_us: int
+) -> Change:
+    """Save and journal how a request was decided; gives what the audit log is to say."""
+    if not await store.save_decision(transaction, after):
+        raise AlreadyReviewed(await store.get(transaction, after.request_id))
+    await _journal(transaction, now_us, f"budget.{after.status.value}", after)
+    return Change(
+        f"budget_request.{after.status.value}",
+        after.request_id,
+        before={"status": before.status.value},
+        after={"status": after.status.value, **_granted(after)},
+        reason=after.notes or "",
+    )
 
 
 async def _journal(

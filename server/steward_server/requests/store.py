@@ -68,6 +68,25 @@ async def pending_of(reader: Reader, agent_id: str) -> list[BudgetRequest]:
     return [_request(row) for row in rows]
 
 
+async def pending_by(reader: Reader, requester_id: str) -> list[BudgetRequest]:
+    """The requests that somebody made and that wait for a decision."""
+    rows = await reader.fetch_all(
+        f"{_SELECT} WHERE requester_id = ? AND status = 'pending'"
+        " ORDER BY created_at_us, request_id",
+        requester_id,
+    )
+    return [_request(row) for row in rows]
+
+
+async def hand_on(transaction: Transaction, owner_id: str, heir_id: str) -> None:
+    """Have the pending requests about one person's agents be about another's."""
+    await transaction.execute(
+        "UPDATE budget_request SET owner_id = ? WHERE owner_id = ? AND status = 'pending'",
+        heir_id,
+        owner_id,
+    )
+
+
 async def insert(transaction: Transaction, request: BudgetRequest) -> None:
     marks = ", ".join("?" * len(_COLUMNS))
     await transaction.execute(

@@ -23,9 +23,12 @@ from tests.live import Agent, Live, create_agent, live_server, live_settings
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CREDENTIAL_ROOMS = {
-    *("auth", "tokens", "providers", "users", "keys", "apikeys", "credentials", "audit", "alerts"),
+    *("auth", "tokens", "providers", "users", "api_keys", "audit", "alerts"),
 }
 """Packages whose every method is about credentials, or about who did what with them."""
+
+TO_COME = {"credentials"}
+"""Such packages that do not exist yet; looked at from their first method on."""
 
 ALLOWED = {
     # Anyone may try to sign in; the token is not looked at.
@@ -64,7 +67,7 @@ def concerned() -> list[MethodDescriptor]:
     return [
         method
         for method in CONTRACTS.methods()
-        if method.containing_service.full_name.split(".")[1] in CREDENTIAL_ROOMS
+        if method.containing_service.full_name.split(".")[1] in CREDENTIAL_ROOMS | TO_COME
         or carries_secret(method.input_type)
         or carries_secret(method.output_type)
     ]
@@ -86,6 +89,8 @@ async def agent(live: Live) -> Agent:
 
 
 async def test_the_methods_that_are_looked_at_are_the_ones_that_matter() -> None:
+    rooms = {method.containing_service.full_name.split(".")[1] for method in CONTRACTS.methods()}
+    assert rooms >= CREDENTIAL_ROOMS
     names = {full_method(method) for method in concerned()}
     assert names >= ALLOWED
     assert len(names - ALLOWED) >= 15
@@ -95,6 +100,7 @@ async def test_the_methods_that_are_looked_at_are_the_ones_that_matter() -> None
         ("tokens.v1.TokenService", "RotateToken"),
         ("alerts.v1.AlertService", "RotateWebhookSecret"),
         ("auth.v1.AuthService", "Logout"),
+        ("api_keys.v1.ApiKeyService", "RevokeApiKey"),
     ):
         assert f"/steward.{service}/{method}" in names - ALLOWED
 

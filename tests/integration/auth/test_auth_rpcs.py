@@ -426,7 +426,7 @@ async def test_the_static_token_is_a_client_that_may_not_do_what_people_do(
         (),
         (("x-steward-host", "localhost:8080"),),
         (("x-steward-host", "127.0.0.1:8080"), ("x-steward-origin", "http://localhost:3000")),
-        (("x-steward-host", "[::1]:8080"), ("x-steward-peer", "ipv4:127.0.0.1:5")),
+        (("x-steward-host", "[::1]:8080"), ("x-forwarded-for", "127.0.0.1, ::1")),
     ],
 )
 async def test_local_callers_may_do_without_a_credential_where_that_is_set(
@@ -443,7 +443,8 @@ async def test_local_callers_may_do_without_a_credential_where_that_is_set(
         (("x-steward-host", "127.0.0.1.evil.example"),),
         (("x-steward-host", "localhost"), ("x-steward-origin", "https://evil.example")),
         (("x-steward-host", "localhost"), ("x-steward-origin", "null")),
-        (("x-steward-peer", "ipv4:10.0.0.7:5"),),
+        (("x-forwarded-for", "10.0.0.7"),),
+        (("x-forwarded-for", "10.0.0.7, 127.0.0.1"),),
         (("authorization", "Bearer a.b.c"),),
         (("x-ic-key", "ic_wrong"),),
     ],

@@ -16,6 +16,7 @@ from tests.integration.auth.people import (
     FORBIDDEN,
     NEW_PASSWORD,
     NOT_FOUND,
+    change_own,
     create,
     delete,
     entered,
@@ -27,6 +28,7 @@ from tests.integration.auth.people import (
     users,
 )
 from tests.integration.conftest import Server, bearer, refusal
+from tests.live import ADMIN_PASSWORD
 
 
 @pytest.fixture
@@ -233,9 +235,26 @@ async def test_what_is_so_already_is_a_conflict(server: Server) -> None:
     assert suspended.reason == "USER_SUSPENDED"
 
 
-async def test_an_administrators_new_password_must_be_hard_to_guess(server: Server) -> None:
-    bob = await create(server, "bob", role=options.ROLE_ADMIN, password=NEW_PASSWORD)
-    assert (await refusal(reset(server, bob.id, "letmein123"))).fields.keys() == {"new_password"}
+@pytest.mark.parametrize("role", [options.ROLE_ADMIN, options.ROLE_USER, options.ROLE_VIEWER])
+async def test_anybodys_password_must_be_hard_to_guess(
+    server: Server, role: options.Role.ValueType
+) -> None:
+    """Whoever is made an administrator later has the password they were let in with."""
+    for weak in ("letmein123", "Root-User"):
+        made = create(server, "root-user", role=role, password=weak)
+        assert (await refusal(made)).fields.keys() == {"password"}
+    bob = await create(server, "root-user", role=role)
+    for weak in ("letmein123", "Root-User"):
+        refused = await refusal(reset(server, bob.id, weak))
+        assert refused.fields.keys() == {"new_password"}
+        metadata = bearer((await server.sign_in("root-user")).access_token)
+        changed = change_own(server, metadata, ADMIN_PASSWORD, weak)
+        assert (await refusal(changed)).fields.keys() == {"new_password"}
+
+
+async def test_a_role_that_is_for_keys_is_refused_by_its_name(server: Server) -> None:
+    refused = await refusal(create(server, "bob", role=options.ROLE_EXECUTOR))
+    assert refused.fields == {"role": "is executor; it must be admin, user or viewer"}
 
 
 async def test_of_two_administrators_who_demote_each_other_one_stays(server: Server) -> None:

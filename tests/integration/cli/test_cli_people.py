@@ -21,6 +21,9 @@ async def test_people_are_let_in_changed_and_deleted(shell: Shell) -> None:
     )
     twice = await shell("users", "create", "ann", "--password-stdin", **stdin)
     quiet = await shell("users", "create", "bob", "--password-stdin", "-q", **stdin)
+    named_like_an_id = await shell("users", "create", "user_eve", "--password-stdin", **stdin)
+    by_name = await shell("users", "show", "user_eve", "--json")
+    by_id = await shell("users", "show", quiet.out.strip(), "--json")
     listed = await shell("users", "list", "--search", "ANN@", "--json")
     table = await shell("users", "list")
     suspended = await shell("users", "suspend", "ann", "--reason", "left", "--json")
@@ -34,6 +37,8 @@ async def test_people_are_let_in_changed_and_deleted(shell: Shell) -> None:
     assert (made.json["username"], made.json["role"]) == ("ann", "user")
     assert twice.code == 6
     assert quiet.out.startswith("user_")
+    assert named_like_an_id.code == 0
+    assert [each.json["username"] for each in (by_name, by_id)] == ["user_eve", "bob"]
     assert [each["username"] for each in listed.json] == ["ann"]
     assert "ann@example.com" in table.out
     assert (suspended.json["state"], suspended.json["suspend_reason"]) == ("suspended", "left")
@@ -66,6 +71,17 @@ async def test_a_password_that_was_reset_is_changed_by_whoever_it_belongs_to(
     assert "steward password" in before.err
     assert (changed.code, after.code) == (0, 0)
     assert OTHER not in reset.out + entered.out + wrong.err
+
+
+async def test_what_people_wrote_is_shown_as_they_wrote_it(shell: Shell) -> None:
+    """No markup: it would hide words from whoever looks, or keep them from looking at all."""
+    for text in ("[/x] unopened", "[black on black]hidden[/]", "[link=http://x]y[/link] :bomb:"):
+        key = await shell("keys", "create", text, "--json")
+        listed = await shell("keys", "list")
+        audited = await shell("audit", "list", "--resource", key.json["id"])
+        assert (listed.code, audited.code) == (0, 0)
+        assert text in listed.out
+        assert text in audited.out
 
 
 async def test_the_audit_log_is_listed_and_verified(

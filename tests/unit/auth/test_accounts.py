@@ -9,7 +9,7 @@ from steward_server.auth.accounts import (
     Attempts,
     LockPolicy,
     WeakPassword,
-    check_administrator_password,
+    check_strength,
 )
 
 POLICY = LockPolicy(failures=3, lock_us=100)
@@ -44,9 +44,9 @@ def test_after_a_lock_the_count_starts_anew() -> None:
 )
 def test_weak_passwords_are_refused(password: str) -> None:
     with pytest.raises(WeakPassword):
-        check_administrator_password(password, "Root-User")
+        check_strength(password, "Root-User")
 
 
 @pytest.mark.parametrize("password", ["eightchr", "correct horse battery staple", "пароль-длинный"])
 def test_others_are_accepted(password: str) -> None:
-    check_administrator_password(password, "admin")
+    check_strength(password, "admin")

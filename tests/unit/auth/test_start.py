@@ -94,7 +94,7 @@ async def test_a_weak_password_is_refused_outside_the_development_profile(
     assert await user_store.has_users(database)
 
 
-@pytest.mark.parametrize("username", ["", "a" * 256, "a\nb"])
+@pytest.mark.parametrize("username", ["", "a" * 256, "a\nb", "ops@example.com", " root"])
 async def test_the_administrators_name_has_bounds(
     database: Sqlite, passwords: Passwords, username: str
 ) -> None:

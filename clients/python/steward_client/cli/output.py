@@ -110,15 +110,20 @@ def card(rows: Iterable[tuple[str, str | Text]]) -> Table:
 
 def show(rendered: RenderableType) -> None:
     """Print for people; without a terminal, without colours and without cutting anything."""
-    console = Console(highlight=False)
+    console = _console()
     if console.is_terminal:
         console.print(rendered)
         return
-    plain = Console(highlight=False, width=_UNCUT_WIDTH, no_color=True)
+    plain = _console(width=_UNCUT_WIDTH, no_color=True)
     with plain.capture() as captured:
         plain.print(rendered)
     text = "\n".join(each.rstrip() for each in captured.get().splitlines()).strip("\n")
     line(text)
+
+
+def _console(**options: Any) -> Console:
+    """Prints texts as they are: what somebody was called, or wrote, is no markup of ours."""
+    return Console(highlight=False, markup=False, emoji=False, **options)
 
 
 def say(sentence: str) -> None:

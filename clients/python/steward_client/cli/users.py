@@ -121,7 +121,7 @@ def reset_password(steward: Steward, user: str, *, keep: bool, password_stdin: b
 @click.argument("user")
 @calls_server
 def delete(steward: Steward, user: str) -> None:
-    """Delete a person for good; their agents are yours from then on."""
+    """Delete a person for good; their agents are yours from then on, their keys end."""
     user_id = _user_id(steward, user)
     steward.client.users.delete(user_id)
     say(f"deleted {user_id}")
@@ -163,11 +163,11 @@ def _user_id(steward: Steward, user: str) -> str:
     Raises:
         NotFound: nobody has that name.
     """
-    if user.startswith("user_"):
-        return user
     for each in steward.client.users.list(search=user):
         if each.username == user:
             return each.id
+    if user.startswith("user_"):  # a name may begin so too
+        return user
     raise NotFound(f"nobody is named {user!r}; see: steward users list")
 
 

@@ -132,7 +132,7 @@ class Users(Resource[Manner]):
 
     @rpc
     def delete(self, user_id: str) -> Call[None]:
-        """Delete a person for good; their agents are the caller's from then on.
+        """Delete a person for good; their agents are the caller's from then on, their keys end.
 
         Raises:
             Conflict: they are the last active administrator.

@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 
 from steward.auth.v1 import auth_pb2
 from steward.gateway.v1 import options_pb2
+from steward.requests.v1 import requests_pb2
 from steward.users.v1 import users_pb2 as pb
 from tests.integration.access.tables import (
     ADMIN,
@@ -19,6 +20,7 @@ from tests.integration.access.world import Headers, World
 
 AUTH = "steward.auth.v1.AuthService"
 USERS = "steward.users.v1.UserService"
+REQUESTS = "steward.requests.v1.BudgetRequestService"
 
 ACCESS = {
     AUTH: {
@@ -87,8 +89,16 @@ async def _reset(world: World) -> Message:
 
 
 async def _delete(world: World) -> Message:
-    person = await world.person("user")
-    await world.agent(owner_id=person.user_id)
+    """Somebody who has one of everything that people have."""
+    person = world.owner = await world.person("user")
+    agent = await world.agent(owner_id=person.user_id)
+    await world.api_key(headers=person.headers)
+    request = requests_pb2.CreateBudgetRequestRequest(
+        agent_id=agent.id,
+        requested_budget_nanousd=9_000_000_000,
+        justification="the night run needs more than it has",
+    )
+    await world.as_owner(REQUESTS, "CreateBudgetRequest", request)
     return pb.DeleteUserRequest(user_id=person.user_id)
 
 
@@ -107,6 +117,9 @@ RECORDED: dict[str, dict[str, Recorded | str]] = {
         "ActivateUser": Recorded(_activate, ("user.activated",)),
         "SetUserRole": Recorded(_role, ("user.role_changed",)),
         "ResetPassword": Recorded(_reset, ("user.password_reset",)),
-        "DeleteUser": Recorded(_delete, ("user.deleted", "agent.reassigned")),
+        "DeleteUser": Recorded(
+            _delete,
+            ("user.deleted", "agent.reassigned", "budget_request.cancelled", "api_key.revoked"),
+        ),
     },
 }
