@@ -114,6 +114,12 @@ def bomb(coding: str) -> bytes:
     return first + next_one * 1_023
 
 
+def peak_bytes(pid: int) -> int:
+    """The most memory a process ever held."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def resident_bytes(pid: int) -> int:
     """How much memory a process holds."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])

@@ -119,6 +119,9 @@ class Gateway:
                     headers.update(SERVER)
                 if self._cors is not None:
                     _add(headers, self._cors.headers_for(request.headers))
+                    if request.method == "OPTIONS":
+                        allowed = headers.get("Allow", "")
+                        headers.update(self._cors.preflight(request.headers, allowed))
             return response
         finally:
             self._under_way -= 1
@@ -246,10 +249,7 @@ class Gateway:
             allowed.append("HEAD")
         allow = ", ".join([*allowed, "OPTIONS"])
         if method == "OPTIONS":
-            told = {"Allow": allow}
-            if self._cors is not None and "Access-Control-Request-Method" in request.headers:
-                told |= self._cors.preflight(request.headers, allow)
-            return web.Response(status=204, headers=told)
+            return web.Response(status=204, headers={"Allow": allow})
         if method == "GET" and socket is not None:
             raise Refused(upgrade_required())
         raise Refused(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestPayloadError
 from grpc import StatusCode
 
@@ -92,15 +92,22 @@ async def _read(request: web.BaseRequest, max_bytes: int, timeout_s: float) -> b
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
         async with asyncio.timeout(timeout_s):
-            return await request.read()
+            return await _collect(request.content, max_bytes)
     except TimeoutError:
         text = f"the body did not come within {timeout_s} s"
         raise Refused(_closing(StatusCode.DEADLINE_EXCEEDED, 408, text)) from None
-    except web.HTTPRequestEntityTooLarge:
-        raise Refused(_too_large(max_bytes)) from None
     except RequestPayloadError:
         text = "the body is not framed as the headers say"
         raise Refused(_closing(StatusCode.INVALID_ARGUMENT, 400, text)) from None
+
+
+async def _collect(content: StreamReader, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for part in content.iter_any():
+        body += part
+        if len(body) > max_bytes:
+            raise Refused(_too_large(max_bytes))
+    return bytes(body)
 
 
 def media_type_of(request: web.BaseRequest) -> str:

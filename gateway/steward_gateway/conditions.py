@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -21,21 +22,32 @@ LAST_EVENT_ID = "Last-Event-ID"
 _TAG = re.compile(r'(?:W/)?"([!#-~]*)"')
 _PLAIN = re.compile(r"[!#-~]{1,256}")
 _DIGITS = re.compile(r"-?[0-9]{1,20}")
+_BETWEEN = "~"
+"""Between the version and the digest in a tag; stands in no version."""
 
 
-def version_of(message: Message, path: Sequence[FieldDescriptor]) -> str:
-    """The version an answer holds, as an `ETag`; "" if it holds none."""
-    value: Any = message
-    for field in path:
-        value = getattr(value, field.name)
-    text = str(value) if value else ""
-    return f'"{text}"' if _PLAIN.fullmatch(text) else ""
+def tag_of(message: Message, path: Sequence[FieldDescriptor], body: bytes) -> str:
+    """The `ETag` of an answer: the version it holds and a digest; weak, of a digest alone, if none.
+
+    The version is what `If-Match` is compared with. The digest tells apart what one version is
+    shown as: figures that go on, what only some may see.
+    """
+    digest = blake2b(body, digest_size=9).hexdigest()
+    if path:
+        value: Any = message
+        for field in path:
+            value = getattr(value, field.name)
+        text = str(value) if value else ""
+        if _PLAIN.fullmatch(text) and _BETWEEN not in text:
+            return f'"{text}{_BETWEEN}{digest}"'
+    return f'W/"{digest}"'  # the bytes may yet be compressed
 
 
 def take_if_match(message: Message, field: FieldDescriptor | None, if_match: str) -> None:
     """Put the version a caller insists on into a request.
 
-    The quotes may follow a `W/`: what is compared is the version, not the bytes.
+    The quotes may follow a `W/`, and the version may stand in them alone: it is what is compared,
+    not the bytes.
 
     Raises:
         Refused: with 412, if the method knows no versions: a condition is never ignored.
@@ -44,12 +56,12 @@ def take_if_match(message: Message, field: FieldDescriptor | None, if_match: str
     if if_match.strip() == "*":
         return  # any version: that there is none is told by 404
     if field is None:
-        text = "what this path changes has no versions to compare with"
+        text = "this path compares no versions; leave out If-Match"
         raise Refused(Refusal(StatusCode.FAILED_PRECONDITION, text, http=412))
     found = _TAG.fullmatch(if_match.strip())
     if found is None:
         raise FieldErrors({IF_MATCH: 'must be one version in quotes, such as "7"'})
-    _fill(message, field, found[1], IF_MATCH)
+    _fill(message, field, found[1].partition(_BETWEEN)[0], IF_MATCH)
 
 
 def take_last_event(message: Message, field: FieldDescriptor, last_event_id: str) -> None:

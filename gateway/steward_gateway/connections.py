@@ -125,7 +125,7 @@ class Listener(web.Server):
     def __init__(
         self, handler: Any, config: GatewayConfig, loop: asyncio.AbstractEventLoop
     ) -> None:
-        max_bytes, proxies = config.max_body_bytes, config.proxies
+        proxies = config.proxies
 
         def caller_of(message: RawRequestMessage, protocol: RequestHandler) -> str | None:
             """Who calls through proxies of ours; None if nobody does."""
@@ -146,7 +146,7 @@ class Listener(web.Server):
             refusal = None if is_plain else _misframed(message)
             if refusal is None:
                 remote = caller_of(message, protocol) if proxies.networks else None
-                return web.BaseRequest(message, *parts, client_max_size=max_bytes, remote=remote)
+                return web.BaseRequest(message, *parts, remote=remote)
             return Misframed(refusal, message._replace(version=HttpVersion11), *parts)
 
         # aiohttp prints what it cannot understand, and that may be a credential: a subprotocol it

@@ -65,14 +65,18 @@ class Cors:
         return told
 
     def preflight(self, headers: Mapping[str, str], methods: str) -> dict[str, str]:
-        """The answer to a page that asks before it calls; nothing if that may not."""
-        told = self.headers_for(headers)
-        if "Access-Control-Allow-Origin" not in told:
-            return told
-        told["Access-Control-Allow-Methods"] = methods
-        told["Access-Control-Allow-Headers"] = ", ".join(REQUEST_HEADERS)
-        told["Access-Control-Max-Age"] = str(MAX_AGE_S)
-        return told
+        """What is added for a page that asks before it calls; nothing if it may not.
+
+        `methods` are those of HTTP that the path serves, with commas.
+        """
+        asks = "Access-Control-Request-Method" in headers
+        if not asks or not methods or not self._lets_in(headers.get("Origin", "")):
+            return {}
+        return {
+            "Access-Control-Allow-Methods": methods,
+            "Access-Control-Allow-Headers": ", ".join(REQUEST_HEADERS),
+            "Access-Control-Max-Age": str(MAX_AGE_S),
+        }
 
     def lets_open(self, headers: Mapping[str, str]) -> bool:
         """Whether a WebSocket may be opened: by a program, by our own pages, by named origins."""

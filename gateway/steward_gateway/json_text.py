@@ -26,6 +26,30 @@ def _needs_decimals(text: bytes) -> bool:
     return _LONG_NUMBER in shape or b"1e111" in shape or b"1e-111" in shape
 
 
+MAX_CONTAINERS = 20_000
+"""Objects and lists in a text: each costs as much as hundreds of bytes of anything else."""
+MAX_VALUES = 500_000
+"""Values of any kind in a text, by the commas between them."""
+
+_NO_MARKS = bytes(set(range(256)) - set(b'"{[,'))
+
+
+def _outside_texts(raw: bytes) -> bytes:
+    """The beginnings of objects and lists, and the commas, that do not stand within a text.
+
+    A regular expression would take ten times as long.
+    """
+    marks = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NO_MARKS)
+    return b"".join(marks.replace(b'""', b"").split(b'"')[::2])
+
+
+def _too_much(marks: bytes) -> str:
+    """What there is too much of; "" if it may be read."""
+    if marks.count(b"{") + marks.count(b"[") > MAX_CONTAINERS:
+        return f"more than {MAX_CONTAINERS} objects and lists"
+    return f"more than {MAX_VALUES} values" if marks.count(b",") >= MAX_VALUES else ""
+
+
 class BadJson(ValueError):
     """The text is not JSON, or not JSON that can be held; says where."""
 
@@ -35,8 +59,13 @@ def parse(text: bytes | str) -> Any:
 
     Raises:
         BadJson: with line and column. NaN, infinities and lone surrogates are not JSON, nor is a
-            key that an object has twice.
+            key that an object has twice. Also, if it holds more than is good for who else calls.
     """
+    if len(text) > MAX_CONTAINERS:
+        raw = text if isinstance(text, bytes) else text.encode()
+        # What stands within texts does not count; it is rarely so much that one has to look.
+        if _too_much(raw) and (told := _too_much(_outside_texts(raw))):
+            raise BadJson(f"the body holds {told}")
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from functools import lru_cache
 
 LEAST_COMPRESSED_BYTES = 1_024
@@ -22,6 +21,14 @@ def accepts(accept: str, *produced: str) -> bool:
     if not accept.strip():
         return True
     return any(_quality(accept, media_type) > 0 for media_type in produced)
+
+
+@lru_cache(maxsize=256)
+def is_wanted(accept: str, media_type: str, *others: str) -> bool:
+    """Whether an `Accept` header names this media type, and wants no other one more."""
+    wanted = _quality(accept, media_type)
+    named = media_type in accept.lower()
+    return named and wanted > 0 and all(_quality(accept, other) <= wanted for other in others)
 
 
 def _quality(accept: str, media_type: str) -> float:
@@ -64,11 +71,6 @@ def takes_gzip(accept_encoding: str) -> bool:
 def compressed(body: bytes) -> bytes:
     """The body as gzip; the same bytes for the same body."""
     return gzip.compress(body, _LEVEL, mtime=0)
-
-
-def etag_of(body: bytes) -> str:
-    """A tag of the very bytes; weak, because they may yet be compressed."""
-    return f'W/"{hashlib.blake2b(body, digest_size=9).hexdigest()}"'
 
 
 def is_known(if_none_match: str, etag: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -22,9 +22,9 @@ from steward_gateway.conditions import (
     IF_MATCH,
     LAST_EVENT_ID,
     position_of,
+    tag_of,
     take_if_match,
     take_last_event,
-    version_of,
 )
 from steward_gateway.config import GatewayConfig
 from steward_gateway.cors import Cors
@@ -44,8 +44,8 @@ from steward_gateway.negotiation import (
     LEAST_COMPRESSED_BYTES,
     accepts,
     compressed,
-    etag_of,
     is_known,
+    is_wanted,
     takes_gzip,
 )
 from steward_gateway.routes import Route
@@ -146,9 +146,6 @@ class RestRoute:
             raise Refused(replace(passed, http=412, headers=told)) from None
         shown = headers_of(reply.initial_metadata + reply.trailing_metadata)
         shown[REQUEST_ID] = exchange.request_id
-        version = version_of(reply.message, self.route.etag) if self.route.etag else ""
-        if version:
-            shown["ETag"] = version
         status = self.route.success_status
         if status == 204:
             return web.Response(status=204, headers=shown)
@@ -158,8 +155,10 @@ class RestRoute:
             return web.Response(status=status, body=raw.data, headers=shown)
         shown["Content-Type"] = JSON
         body = orjson.dumps(self._encode(reply.message))
+        etag = ""
+        if self._is_read or self.route.etag:
+            etag = shown["ETag"] = tag_of(reply.message, self.route.etag, body)
         if self._is_read:
-            etag = shown["ETag"] = version or etag_of(body)
             shown["Cache-Control"] = "private, no-cache"  # keep it, but ask whether it holds
             known = headers.get("If-None-Match")
             if known is not None and is_known(known, etag):
@@ -169,8 +168,8 @@ class RestRoute:
             shown["Vary"] = "Accept-Encoding"
             if takes_gzip(headers.get("Accept-Encoding", "")):
                 shown["Content-Encoding"] = "gzip"
-                if version:  # RFC 9110 §8.8.3.3: other bytes, so no longer a strong tag
-                    shown["ETag"] = f"W/{version}"
+                if etag.startswith('"'):  # RFC 9110 §8.8.3.3: other bytes, so not strong any more
+                    shown["ETag"] = f"W/{etag}"
                 body = await _compressed(body)
         return respond(request, status, shown, body)
 
@@ -210,20 +209,10 @@ class RestRoute:
         )
         try:
             accepted = await wait_accepted(call, self._config.accept_timeout_s)
-            accept = request.headers.get("Accept", "")
-            events = EVENT_STREAM in accept.lower() and accepts(accept, EVENT_STREAM)
-            response = web.StreamResponse(
-                status=self.route.success_status,
-                headers={
-                    **headers_of(accepted),
-                    REQUEST_ID: exchange.request_id,
-                    "Content-Type": EVENT_STREAM if events else NDJSON,
-                    "Cache-Control": "no-store",
-                    "X-Accel-Buffering": "no",
-                    **SERVER,
-                    **(self._cors.headers_for(request.headers) if self._cors else {}),
-                },
-            )
+            events = is_wanted(request.headers.get("Accept", ""), EVENT_STREAM, NDJSON, JSON)
+            content = {"Content-Type": EVENT_STREAM if events else NDJSON}
+            headers = stream_headers(accepted, content, exchange, self._cors)
+            response = web.StreamResponse(status=self.route.success_status, headers=headers)
             await response.prepare(request)
             if request.method == "HEAD":
                 return response
@@ -287,6 +276,21 @@ def _field_encoder(codecs: Codecs, route: Route) -> Callable[[Message], Any]:
         return lambda message: encode(getattr(message, name))
     encode_all, key = codecs.of(output).encode, json_name(field, codecs.style)
     return lambda message: encode_all(message).get(key)
+
+
+def stream_headers(
+    accepted: Metadata, content: Mapping[str, str], exchange: Exchange, cors: Cors | None
+) -> dict[str, str]:
+    """What a stream of answers begins with: nothing can be added once it is sent."""
+    return {
+        **headers_of(accepted),
+        **content,
+        REQUEST_ID: exchange.request_id,
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",  # nginx is not to wait until there is much
+        **SERVER,
+        **(cors.headers_for(exchange.request.headers) if cors is not None else {}),
+    }
 
 
 async def wait_accepted(call: Stream, timeout_s: float) -> Metadata:

@@ -153,7 +153,7 @@ def _http_route(method: MethodDescriptor, rule: http_pb2.HttpRule) -> Route:
         success_status=_success_status(method),
         request_id_field=_request_id_field(method),
         etag=_version_path(method, ours.etag_field),
-        if_match=_position(method, request, "if_match_field", ours.if_match_field),
+        if_match=_if_match(method, request, ours.if_match_field),
         position=_position(method, shown, "resume.id_field", ours.resume.id_field),
         after=_position(method, request, "resume.after_field", ours.resume.after_field),
     )
@@ -242,6 +242,13 @@ def _version_path(method: MethodDescriptor, path: str) -> tuple[FieldDescriptor,
     fields = _path_field(f"{full_method(method)}: etag_field", method.output_type, path.split("."))
     _told_in_a_header(method, "etag_field", fields[-1])
     return fields
+
+
+def _if_match(method: MethodDescriptor, request: Descriptor, name: str) -> FieldDescriptor | None:
+    field = _position(method, request, "if_match_field", name)
+    if field is not None and not field.has_presence:  # version 0 would look like no condition
+        raise ContractFault(f"{full_method(method)}: if_match_field {name!r} is not `optional`")
+    return field
 
 
 def _position(

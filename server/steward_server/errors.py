@@ -8,6 +8,7 @@ StewardError
 ├── NotFound              no such thing, or none the caller may see
 ├── AlreadyExists         the name or the request id is taken
 ├── FailedPrecondition    the thing is in a state that does not allow it
+├── Aborted               somebody else was faster; read again
 ├── ResourceExhausted     money, rate or room has run out
 ├── Unavailable           try again later
 └── Internal              a fault of ours; the cause stands in the log only
@@ -123,6 +124,11 @@ class AlreadyExists(StewardError):
 class FailedPrecondition(StewardError):
     code = grpc.StatusCode.FAILED_PRECONDITION
     reason = "FAILED_PRECONDITION"
+
+
+class Aborted(StewardError):
+    code = grpc.StatusCode.ABORTED
+    reason = "ABORTED"
 
 
 class ResourceExhausted(StewardError):

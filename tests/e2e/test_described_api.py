@@ -124,6 +124,8 @@ def strictly(document: Document, ids: dict[str, str]) -> Document:
     Answers hold no field that is not described, though callers are to bear new ones. Of requests
     it tells the one form to send; the gateway takes the text of a number, and null for a field
     that is left out, as docs/api.md says. The ids in examples become those of things that exist.
+    `If-Match` is not sent: one that is no version is refused before the credential is looked at,
+    which is taken for a credential that is not asked for.
     """
     strict: Document = json.loads(json.dumps(document))
     for name, schema in strict["components"]["schemas"].items():
@@ -138,6 +140,9 @@ def strictly(document: Document, ids: dict[str, str]) -> Document:
             content["schema"]["properties"] = {k: loosened(v) for k, v in held.items()}
         if "example" in content:
             content["example"] = {k: ids.get(k, v) for k, v in content["example"].items()}
+        if "parameters" in operation:
+            sent = [each for each in operation["parameters"] if each["name"] != "If-Match"]
+            operation["parameters"] = sent
         for parameter in operation.get("parameters", ()):
             if "example" in parameter:
                 parameter["example"] = ids.get(parameter["name"], parameter["example"])

@@ -6,17 +6,19 @@ The rows stand in `iron/`. `$names` in them are made by the scene; a row with `$
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
 
-from steward.gateway.v1 import options_pb2 as options
 from steward_gateway.contracts import load_contracts
 from steward_gateway.routes import build_routes
-from tests.e2e.curl import TIME, conflict, curl, differences, error
+from tests.e2e.agentbox import api_keys
+from tests.e2e.curl import TIME, conflict, curl, differences, error, invalid
 from tests.e2e.iron import (
     agents,
     analytics,
@@ -33,10 +35,16 @@ from tests.e2e.iron import (
     system,
     tokens,
     users,
+    versions,
 )
-from tests.e2e.iron.shapes import NO_AGENT, NO_BODY, NO_METHOD, Row
+from tests.e2e.iron.shapes import NO_AGENT, NO_BODY, NO_CREDENTIAL, NO_METHOD, Row
 from tests.e2e.process import steward, until
 from tests.e2e.scene import STATIC_TOKEN, Scene
+
+UPGRADE = (
+    "--http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13'"
+    " -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='"
+)
 
 TABLES = (
     auth,
@@ -53,6 +61,7 @@ TABLES = (
     audit,
     guards,
     system,
+    versions,
     doors,
 )
 
@@ -196,6 +205,36 @@ def test_an_idempotency_key_makes_one_agent_of_two_calls(scene: Scene) -> None:
     assert other.body["error"]["reason"] == "REQUEST_ID_REUSED"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "other"),
+    [
+        (
+            "/api/v1/providers",
+            '{"name":"once","kind":"openai","api_key":"sk-0123456789"}',
+            '{"name":"twice","kind":"openai","api_key":"sk-0123456789"}',
+        ),
+        ("/api/v1/webhooks", '{"url":"https://8.8.8.8/a"}', '{"url":"https://8.8.8.8/b"}'),
+        (
+            "/api/v1/webhooks/$new_webhook_id/rotate",
+            "{}",
+            '{"secret":"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}',
+        ),
+        ("/api/tokens/$new_token_id/rotate", "{}", ""),
+    ],
+)
+def test_what_made_or_replaced_something_once_does_not_do_it_again(
+    scene: Scene, path: str, body: str, other: str
+) -> None:
+    where = Template(path).substitute(scene)  # the same for all calls
+    call = f"-X POST $url{where} $as_admin $json -H 'Idempotency-Key: k' -d '%s'"
+    made, again = scene.run(call % body), scene.run(call % body)
+    assert made.status in (200, 201), made
+    assert (again.status, again.body) == (made.status, made.body)
+    if other:
+        refused = scene.run(call % other)
+        assert (refused.status, refused.body["error"]["reason"]) == (409, "REQUEST_ID_REUSED")
+
+
 def test_an_ended_thing_cannot_be_ended_again(scene: Scene) -> None:
     token, agent, lease = scene["new_token_id"], scene["new_agent"], scene["new_lease"]
     revoke = f"-X DELETE $url/api/tokens/{token} $as_admin"
@@ -234,6 +273,46 @@ def test_metrics_are_text_for_prometheus(scene: Scene) -> None:
     assert 'request_count_total{endpoint="/api/tokens/{token_id}",status="error"}' in answer.text
 
 
+def test_events_come_a_line_each_or_as_server_sent_events(scene: Scene) -> None:
+    scene["as_spender"]
+    call = "'$url/api/v1/events?since=0' $as_admin -H 'X-Request-Timeout: 0.3'"
+    lines = scene.run(call)
+    assert (lines.status, lines.headers["content-type"]) == (200, "application/x-ndjson")
+    *events, last = map(json.loads, lines.text.splitlines())
+    assert {"event_id", "sequence", "timestamp", "agent_id"} <= events[-1].keys()
+    assert last["error"]["code"] == "DEADLINE_EXCEEDED"
+    sent = scene.run(f"{call} -H 'Accept: text/event-stream'")
+    assert sent.headers["content-type"] == "text/event-stream"
+    assert sent.text.rstrip().rpartition("\n\n")[2].startswith("event: error\ndata: {")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "shape"),
+    [
+        ("$url/api/v1/events", 401, NO_CREDENTIAL),
+        ("'$url/api/v1/events?since=x&colour=red' $as_admin", 400, invalid("since", "colour")),
+        ("'$url/api/v1/events?type=Nothing' $as_admin", 400, invalid("type")),
+        ("$url/api/v1/events $as_admin -H 'Last-Event-ID: x'", 400, invalid("Last-Event-ID")),
+        ("$url/api/v1/events $as_admin -H 'Accept: text/html'", 406, error("NOT_ACCEPTABLE")),
+        ("-X POST $url/api/v1/events $as_admin", 405, NO_METHOD),
+        ("$url/ws $as_admin", 426, error("UPGRADE_REQUIRED")),
+        (f"$url/ws {UPGRADE}", 401, NO_CREDENTIAL),
+        (f"'$url/ws?since=x&colour=red' $as_admin {UPGRADE}", 400, invalid("since", "colour")),
+        (f"$url/ws $as_admin {UPGRADE.replace('13', '8')}", 426, error("UPGRADE_REQUIRED")),
+        (
+            f"$url/ws $as_admin {UPGRADE} -H 'Origin: https://evil.example'",
+            403,
+            error("FORBIDDEN", "ORIGIN_NOT_ALLOWED"),
+        ),
+    ],
+)
+def test_a_stream_of_events_is_refused_before_it_begins(
+    scene: Scene, arguments: str, status: int, shape: Any
+) -> None:
+    answer = scene.run(arguments)
+    assert (answer.status, list(differences(shape, answer.body))) == (status, [])
+
+
 def test_an_access_token_ends_by_the_clock(tmp_path: Path) -> None:
     with steward(tmp_path / "data", STEWARD_AUTH_ACCESS_TOKEN_TTL_S="1") as server:
         scene = Scene(server, tmp_path / "data")
@@ -261,12 +340,14 @@ def test_too_many_attempts_to_sign_in_are_told_when_to_come_back(tmp_path: Path)
 
 
 def test_every_path_is_called_well_and_badly() -> None:
-    called = {(*_called(arguments), status < 400) for _, arguments, status, _ in rows()}
+    called = {
+        (*_called(arguments), status < 400)
+        for _, arguments, status, _ in [*rows(), *api_keys.ROWS]  # those are of AgentBox
+    }
     missing = {
         (route.verb, route.template.text, "well" if well else "badly")
         for route in build_routes(load_contracts())
         if route.kind == "http"
-        and route.dialect == options.DIALECT_IRON
         and not route.streams_responses
         and route.template.text not in UNREFUSABLE
         for well in (True, False)

@@ -38,6 +38,7 @@ _TEXTS = {
     405: "The path does not serve this HTTP method.",
     408: "The body did not come in time.",
     409: "It clashes with the present state.",
+    412: "It has another version than `If-Match` says.",
     413: "The body is too large.",
     415: "The body is not of a content type that is read here.",
     422: "The request cannot be read.",
@@ -91,6 +92,11 @@ def failings(route: Route, comment: str) -> dict[int, Failing]:
             Refusal(Code.DEADLINE_EXCEEDED, "the body did not come within 60 s", http=408),
             Refusal(Code.RESOURCE_EXHAUSTED, "the body is larger than 4194304 bytes", http=413),
             Refusal(Code.INVALID_ARGUMENT, "the body must be sent as application/json", http=415),
+        ]
+    if route.if_match is not None:
+        text = "it has version 8, not 7: it was changed meanwhile"
+        refusals += [
+            Refusal(Code.ABORTED, text, reason="VERSION_PASSED", http=http) for http in (409, 412)
         ]
     if route.request_id_field:
         text = "the same request id was used with another body"

@@ -31,11 +31,17 @@ answer Connect and gRPC-Web at `POST <x-rpc>`, and WebSockets are described in `
 - Times are RFC 3339 in UTC, bytes are base64.
 - `X-Request-Timeout: 2.5` sets a deadline in seconds. `X-Request-Id` is passed on, or made, and
   stands in the answer and in the server's log.
+- What several people may change has a `version`. A change with `If-Match` is made to that version
+  only, and else answered 412; `If-None-Match` is answered 304 while nothing is new.
 """
 
 _HEADERS = {
     "RequestId": {
         "description": "Names the request in the server's log.",
+        "schema": {"type": "string"},
+    },
+    "ETag": {
+        "description": "The version, for `If-Match`, and a digest, for `If-None-Match`.",
         "schema": {"type": "string"},
     },
     "RetryAfter": {

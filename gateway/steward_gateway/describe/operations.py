@@ -27,6 +27,14 @@ MAX_QUERY_DEPTH = 3
 
 _VARIABLE = re.compile(r"{([^}=]+)(?:=[^}]*)?}")
 _MULTI = "May hold slashes."
+_ONE_VERSION = r'^(\*|(W/)?"-?[0-9]{1,18}(~[0-9a-f]{18})?")$'
+_NOT_MODIFIED: dict[str, Any] = {
+    "description": "It is what the caller has.",
+    "headers": {
+        "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
+        "ETag": {"$ref": "#/components/headers/ETag"},
+    },
+}
 _SUCCESS = {200: "OK", 201: "Created", 202: "Accepted", 204: "Done; there is nothing to say."}
 
 SECURITY_SCHEMES: dict[str, Schema] = {
@@ -135,6 +143,7 @@ class Operations:
             operation["requestBody"] = self._body(route)
         operation["responses"] = {
             str(route.success_status): self._success(route),
+            **({"304": _NOT_MODIFIED} if route.etag and route.verb == "GET" else {}),
             **{
                 str(status): self._failure(route, status, failing)
                 for status, failing in failings(route, comment).items()
@@ -164,20 +173,35 @@ class Operations:
         yield from self._below(route.method.input_type, (), bound)
 
     def _header_parameters(self, route: Route) -> Iterator[Schema]:
-        if not route.request_id_field:
-            return
-        field = route.method.input_type.fields_by_name[route.request_id_field]
-        yield {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "description": "Makes the call safe to repeat; stands for the field "
-            f"`{json_name(field, Style.HOUSE)}` where that is not given.",
-            "schema": {
-                "type": "string",
-                "maxLength": MAX_IDEMPOTENCY_KEY_CHARS,
-                "pattern": "^[ -~]*$",
-            },
-        }
+        if route.request_id_field:
+            field = route.method.input_type.fields_by_name[route.request_id_field]
+            yield {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "Makes the call safe to repeat; stands for the field "
+                f"`{json_name(field, Style.HOUSE)}` where that is not given.",
+                "schema": {
+                    "type": "string",
+                    "maxLength": MAX_IDEMPOTENCY_KEY_CHARS,
+                    "pattern": "^[ -~]*$",
+                },
+            }
+        if route.if_match is not None:
+            yield {
+                "name": "If-Match",
+                "in": "header",
+                "description": "Changes this version only: an `ETag` that was answered, or the "
+                f"version in quotes; stands for `{json_name(route.if_match, Style.HOUSE)}`.",
+                "schema": {"type": "string", "pattern": _ONE_VERSION},
+                "example": '"7"',
+            }
+        if route.etag and route.verb == "GET":
+            yield {
+                "name": "If-None-Match",
+                "in": "header",
+                "description": "Answers 304 where this `ETag` still holds.",
+                "schema": {"type": "string"},
+            }
 
     def query_of_socket(self, route: Route) -> Schema:
         """What may stand in the query of a WebSocket, as an object."""
@@ -264,6 +288,8 @@ class Operations:
         }
         if route.success_status == 204:
             return response
+        if route.etag:
+            response["headers"]["ETag"] = {"$ref": "#/components/headers/ETag"}
         schema, example = self._shown(route)
         if schema is None:
             response["content"] = {"*/*": {"schema": {}}}

@@ -15,10 +15,13 @@ from grpc import StatusCode
 from steward_gateway.bodies import JSON
 from steward_gateway.contracts import Contracts
 from steward_gateway.errors import Refusal, Refused
+from steward_gateway.negotiation import compressed, is_known, takes_gzip
 
 Page = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 DISTRIBUTION = "steward-agents"
+
+ALLOW = "GET, HEAD, OPTIONS"
 
 EXPLORER_FILES = {
     "explorer.js": "text/javascript; charset=utf-8",
@@ -97,35 +100,40 @@ class _Document:
         self._headers = {
             "Content-Type": content_type,
             "Cache-Control": "no-cache",
+            "Vary": "Accept-Encoding",
             **(headers or {}),
         }
         self._making = asyncio.Lock()
         self._body: bytes | None = None
-        self._etag = ""
+        self._packed = b""
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a GET or HEAD.
+        """Answer a GET or HEAD, and say to OPTIONS that this is what is served.
 
         Raises:
             Refused: it is another method.
         """
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers={"Allow": ALLOW})
         if request.method not in ("GET", "HEAD"):
             raise Refused(
                 Refusal(
                     StatusCode.UNIMPLEMENTED,
-                    f"{request.method} is not served at this path; GET, HEAD are",
+                    f"{request.method} is not served at this path; {ALLOW} are",
                     http=405,
-                    headers={"Allow": "GET, HEAD"},
+                    headers={"Allow": ALLOW},
                 )
             )
         async with self._making:
             if self._body is None:
-                self._body = await asyncio.to_thread(self._make)
-                self._etag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
-        headers = {**self._headers, "ETag": self._etag}
-        known = request.headers.get("If-None-Match", "")
-        if known == "*" or self._etag in (
-            each.strip().removeprefix("W/") for each in known.split(",")
-        ):
+                body = await asyncio.to_thread(self._make)
+                self._packed = await asyncio.to_thread(compressed, body)
+                self._headers["ETag"] = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
+                self._body = body
+        headers = self._headers
+        if is_known(request.headers.get("If-None-Match", ""), headers["ETag"]):
             return web.Response(status=304, headers=headers)
+        if takes_gzip(request.headers.get("Accept-Encoding", "")):
+            packed = {**headers, "Content-Encoding": "gzip"}
+            return web.Response(body=self._packed, headers=packed)
         return web.Response(body=self._body, headers=headers)

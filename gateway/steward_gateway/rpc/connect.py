@@ -29,6 +29,10 @@ STREAM_TYPES = {"application/connect+json": "json", "application/connect+proto":
 _UNARY_TYPE_OF = {coding: name for name, coding in UNARY_TYPES.items()}
 
 END_OF_STREAM = 0b0000_0010
+MAX_MESSAGES = 10_000
+"""In the body of a stream of requests, which is read whole: an empty one is five bytes."""
+_AROUND_BYTES = 32
+"""Of each message at most: its head, and what gzip adds to a small one."""
 _MILLISECONDS = re.compile(r"[0-9]{1,10}")
 
 Code = grpc.StatusCode
@@ -144,7 +148,7 @@ class ConnectUnary(_Connect):
         compressed = is_compressed(self._sent_as)
         limit = self._config.max_body_bytes
         if self._query is None:
-            # aiohttp undoes the Content-Encoding by itself, and the limit is for what comes out.
+            # Its Content-Encoding is undone there, and the limit is for what comes out as well.
             return [await read_body(self._request, limit, self._config.body_timeout_s)]
         version = self._query.get("connect", ["v1"])[0]
         if version != "v1":
@@ -170,6 +174,7 @@ class ConnectUnary(_Connect):
         headers["Content-Type"] = _UNARY_TYPE_OF[self.coding]
         if self._query is not None:
             headers["Vary"] = "Accept-Encoding, Authorization, X-API-Key, X-IC-Key"
+            headers["Cache-Control"] = "private, no-cache"  # as what REST reads
         if self._gzip and len(payload) >= envelope.WORTH_COMPRESSING_BYTES:
             headers["Content-Encoding"] = envelope.GZIP
             headers.setdefault("Vary", "Accept-Encoding")
@@ -195,9 +200,7 @@ class ConnectStream(_Connect):
         self._check_version()
         compressed = is_compressed(self._sent_as)
         limit = self._config.max_body_bytes
-        body = await read_body(
-            self._request, limit + envelope.HEAD_BYTES, self._config.body_timeout_s
-        )
+        body = await read_body(self._request, most_sent(limit), self._config.body_timeout_s)
         return enveloped(body, limit, compressed=compressed)
 
     def refuse(self, failure: Failure) -> web.Response:
@@ -263,7 +266,8 @@ def is_compressed(encoding: str) -> bool:
 
 
 def too_large(max_bytes: int) -> Refused:
-    return Refused(Refusal(Code.RESOURCE_EXHAUSTED, f"a message is larger than {max_bytes} bytes"))
+    text = f"what is sent is larger than {max_bytes} bytes"
+    return Refused(Refusal(Code.RESOURCE_EXHAUSTED, text))
 
 
 def inflated(payload: bytes, max_bytes: int) -> bytes:
@@ -281,21 +285,39 @@ def inflated(payload: bytes, max_bytes: int) -> bytes:
         raise FieldErrors({"": f"cannot be read: {fault}"}) from None
 
 
+def most_sent(max_bytes: int) -> int:
+    """How large a body may be whose messages have `max_bytes` together, as they are meant.
+
+    gzip makes larger what it cannot make smaller, by less than a thousandth.
+    """
+    return max_bytes + max_bytes // 1_000 + MAX_MESSAGES * _AROUND_BYTES
+
+
 def enveloped(body: bytes, max_bytes: int, *, compressed: bool) -> list[bytes]:
-    """Read the messages of a body, each no larger than `max_bytes` as it is meant.
+    """Read the messages of a body, together no larger than `max_bytes` as they are meant.
 
     Raises:
-        Refused: one is too large.
+        Refused: they are too large, or too many.
         FieldErrors: the body is not made of messages.
     """
-    messages = []
+    messages: list[bytes] = []
+    room = max_bytes
     try:
         for flags, payload in envelope.unpack(body):
             if flags & ~envelope.COMPRESSED:
                 raise FieldErrors({"": f"has a message with flags {flags} that none may have"})
             if flags and not compressed:
                 raise FieldErrors({"": "has a compressed message, but no header names the coding"})
-            messages.append(inflated(payload, max_bytes) if flags else payload)
+            message = envelope.inflate(payload, room) if flags else payload
+            room -= len(message)
+            if room < 0:
+                raise too_large(max_bytes)
+            if len(messages) == MAX_MESSAGES:
+                text = f"a request holds at most {MAX_MESSAGES} messages"
+                raise Refused(Refusal(Code.RESOURCE_EXHAUSTED, text))
+            messages.append(message)
+    except envelope.TooLarge:
+        raise too_large(max_bytes) from None
     except envelope.BrokenEnvelope as fault:
         raise FieldErrors({"": f"cannot be read: {fault}"}) from None
     return messages

@@ -19,9 +19,10 @@ from steward_gateway import errors
 from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import Contracts, full_method, message_class, method_rule
+from steward_gateway.cors import Cors
 from steward_gateway.errors import Refusal, Refused
 from steward_gateway.exchange import REQUEST_ID, fill_request_id, headers_of, metadata_of
-from steward_gateway.rest import Exchange, wait_accepted
+from steward_gateway.rest import Exchange, stream_headers, wait_accepted
 from steward_gateway.rpc import failure as failures
 from steward_gateway.rpc.connect import (
     STREAM_TYPES,
@@ -106,6 +107,7 @@ class _Method:
         self._codecs = codecs
         self._config = config
         self._stopping = stopping
+        self._cors = Cors(config.cors_origins) if config.cors_origins else None
         self._streams = method.client_streaming or method.server_streaming
 
     @cached_property
@@ -205,13 +207,7 @@ class _Method:
         )
         try:
             accepted = await wait_accepted(call, self._config.accept_timeout_s)
-            headers = {
-                **headers_of(accepted),
-                **wire.opening(),
-                REQUEST_ID: exchange.request_id,
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",
-            }
+            headers = stream_headers(accepted, wire.opening(), exchange, self._cors)
             response = web.StreamResponse(status=200, headers=headers)
             await response.prepare(exchange.request)
             await self._relay(wire, call, response, exchange.request_id)

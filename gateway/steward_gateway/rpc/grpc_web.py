@@ -19,7 +19,7 @@ from steward_gateway.codec import FieldErrors
 from steward_gateway.config import GatewayConfig
 from steward_gateway.exchange import headers_of, timeout_of
 from steward_gateway.rpc import envelope
-from steward_gateway.rpc.connect import enveloped, is_compressed
+from steward_gateway.rpc.connect import enveloped, is_compressed, most_sent
 from steward_gateway.rpc.failure import Failure
 from steward_gateway.transport import Reply
 
@@ -52,7 +52,7 @@ class GrpcWeb:
     async def payloads(self) -> Sequence[bytes]:
         compressed = is_compressed(self._request.headers.get("Grpc-Encoding", ""))
         limit = self._config.max_body_bytes
-        sent = limit + envelope.HEAD_BYTES
+        sent = most_sent(limit)
         if self._sent_as_text:
             sent = sent * 4 // 3 + 4
         body = await read_body(self._request, sent, self._config.body_timeout_s)

@@ -46,6 +46,8 @@ class Agent:
     last_seen_at_us: int | None
     created_at_us: int
     updated_at_us: int
+    version: int = 1
+    """Of what people may change."""
 
     @property
     def stop_wanted(self) -> bool:

@@ -19,6 +19,7 @@ from steward_server.errors import FailedPrecondition, InvalidArgument
 from steward_server.events.store import NewEntry, append, head
 from steward_server.ids import new_id
 from steward_server.principals import Principal
+from steward_server.versions import AGENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +163,19 @@ class AgentRoom:
         lsn, _ = await head(self.database)
         return await self.get(caller, agent_id), lsn
 
-    async def update(self, caller: Principal, agent_id: str, changes: Changes) -> Seen:
+    async def update(
+        self,
+        caller: Principal,
+        agent_id: str,
+        changes: Changes,
+        *,
+        expected_version: int | None = None,
+    ) -> Seen:
         """Change what is given.
 
         Raises:
             NotFound: there is no such agent.
+            Aborted: it has another version than expected.
             InvalidArgument: there is no such provider or project.
             FailedPrecondition: the new budget is below what is spent and leased, or the agent is to
                 move while money is lent to it.
@@ -175,6 +184,7 @@ class AgentRoom:
 
         async def work(transaction: Transaction) -> Seen:
             before = await self._owned(transaction, caller, agent_id)
+            version = await AGENTS.advance(transaction, agent_id, expected_version)
             await self._check_references(
                 transaction, changes.provider or "", None, changes.project_id or ""
             )
@@ -184,6 +194,7 @@ class AgentRoom:
                 provider=before.provider if changes.provider is None else changes.provider,
                 project_id=before.project_id if changes.project_id is None else changes.project_id,
                 updated_at_us=now_us,
+                version=version,
             )
             await store.save(transaction, after)
             given = {
@@ -231,17 +242,21 @@ class AgentRoom:
 
         return await self.database.run(work)
 
-    async def delete(self, caller: Principal, agent_id: str) -> None:
+    async def delete(
+        self, caller: Principal, agent_id: str, *, expected_version: int | None = None
+    ) -> None:
         """Delete an agent, revoke its token and cancel what was asked for it.
 
         Raises:
             NotFound: there is no such agent.
+            Aborted: it has another version than expected.
             FailedPrecondition: money is lent to it.
         """
         now_us = self.clock()
 
         async def work(transaction: Transaction) -> list[str]:
             agent = await self._owned(transaction, caller, agent_id)
+            await AGENTS.advance(transaction, agent_id, expected_version)
             await self._must_hold_nothing(transaction, agent_id, now_us)
             balance = (await self.purse.balances(transaction, [agent_id], now_us))[agent_id]
             await store.delete(transaction, agent_id, now_us)
@@ -293,6 +308,7 @@ class AgentRoom:
             after = before.stop(reason, now_us)
             if after is before:
                 return
+            await AGENTS.advance(transaction, agent_id)
             await store.save(transaction, after)
             body = {"reason": reason}
             await _journal(transaction, now_us, "agent.stopping", agent_id, body)
@@ -315,6 +331,7 @@ class AgentRoom:
             before = await self._owned(transaction, caller, agent_id)
             after = before.start(now_us)
             if after is not before:
+                await AGENTS.advance(transaction, agent_id)
                 await store.save(transaction, after)
                 await _journal(transaction, now_us, "agent.starting", agent_id, {})
                 await record(transaction, now_us, caller, _turned(before, after))

@@ -15,6 +15,7 @@ from steward_server.checks import Checks
 from steward_server.clock import timestamp
 from steward_server.errors import InvalidArgument, PermissionDenied
 from steward_server.pages import from_page_token, page_size, to_page_token
+from steward_server.versions import expected_version
 
 STATUSES = {
     Status.IDLE: pb.AGENT_STATUS_IDLE,
@@ -100,14 +101,21 @@ class AgentService(rpc.AgentServiceServicer):
                 "`budget_period`",
                 reason="NO_FIELDS_PROVIDED",
             )
-        seen = await self._room.update(caller(context), request.agent_id, changes)
+        seen = await self._room.update(
+            caller(context),
+            request.agent_id,
+            changes,
+            expected_version=expected_version(request),
+        )
         return pb.UpdateAgentResponse(agent=_to_proto(seen))
 
     async def DeleteAgent(
         self, request: pb.DeleteAgentRequest, context: Context
     ) -> pb.DeleteAgentResponse:
         _check_agent_id(request.agent_id)
-        await self._room.delete(caller(context), request.agent_id)
+        await self._room.delete(
+            caller(context), request.agent_id, expected_version=expected_version(request)
+        )
         return pb.DeleteAgentResponse()
 
     async def GetAgentStatus(
@@ -201,4 +209,5 @@ def _to_proto(seen: Seen) -> pb.Agent:
         created_at=timestamp(agent.created_at_us),
         updated_at=timestamp(agent.updated_at_us),
         last_seen_at=timestamp(agent.last_seen_at_us),
+        version=agent.version,
     )

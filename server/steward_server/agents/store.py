@@ -11,7 +11,7 @@ from steward_server.errors import NotFound
 _SELECT = (
     "SELECT agent_id, name, owner_id, project_id, provider, desired_state, stop_reason, run_state,"
     " runtime_id, started_at_us, stopped_at_us, exit_code, last_seen_at_us, created_at_us,"
-    " updated_at_us FROM agent"
+    " updated_at_us, version FROM agent"
 )
 
 
@@ -142,6 +142,7 @@ async def insert(transaction: Transaction, agent: Agent) -> None:
 
 
 async def save(transaction: Transaction, agent: Agent) -> None:
+    """Write what may change of an agent but its version, which `versions.AGENTS` raises."""
     await transaction.execute(
         "UPDATE agent SET name = ?, project_id = ?, provider = ?, desired_state = ?,"
         " stop_reason = ?, run_state = ?, runtime_id = ?, started_at_us = ?, stopped_at_us = ?,"
@@ -176,7 +177,7 @@ async def reassign(transaction: Transaction, owner_id: str, heir_id: str, now_us
         owner_id,
     )
     await transaction.execute(
-        "UPDATE agent SET owner_id = ?, updated_at_us = ?"
+        "UPDATE agent SET owner_id = ?, updated_at_us = ?, version = version + 1"
         " WHERE owner_id = ? AND deleted_at_us IS NULL",
         heir_id,
         now_us,
@@ -209,4 +210,5 @@ def _agent(row: Row) -> Agent:
         row["last_seen_at_us"],
         row["created_at_us"],
         row["updated_at_us"],
+        row["version"],
     )

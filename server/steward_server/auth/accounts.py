@@ -98,6 +98,7 @@ class User:
     last_login_at_us: int | None = None
     suspended_at_us: int | None = None
     suspend_reason: str = ""
+    version: int = 1
 
     @property
     def is_active_admin(self) -> bool:

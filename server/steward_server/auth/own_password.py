@@ -17,6 +17,7 @@ from steward_server.db import Database, Transaction
 from steward_server.errors import InvalidArgument, NotFound
 from steward_server.events.store import NewEntry, append
 from steward_server.principals import Principal
+from steward_server.versions import USERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class OwnPassword:
             if fresh is None or fresh.password_hash != known_hash:
                 raise _wrong("current_password", "is not your password", "WRONG_PASSWORD")
             check_lock(fresh.attempts, now_us)
+            await USERS.advance(transaction, fresh.user_id)
             await store.save(transaction, fresh.with_password(new_hash, must_change=False))
             ended = await self.sessions.end_all(
                 transaction,

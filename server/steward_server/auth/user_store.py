@@ -7,8 +7,8 @@ from steward_server.db import Reader, Row, Transaction
 
 _SELECT = (
     "SELECT user_id, username, email, password_hash, role, state, failed_logins, locked_until_us,"
-    " created_at_us, must_change_password, last_login_at_us, suspended_at_us, suspend_reason"
-    " FROM app_user WHERE deleted_at_us IS NULL"
+    " created_at_us, must_change_password, last_login_at_us, suspended_at_us, suspend_reason,"
+    " version FROM app_user WHERE deleted_at_us IS NULL"
 )
 
 
@@ -120,7 +120,7 @@ async def insert_user(transaction: Transaction, user: User) -> None:
 
 
 async def save(transaction: Transaction, user: User) -> None:
-    """Write what may change of a person; name and address do not."""
+    """Write what may change of a person; name and address do not, the version by itself."""
     await transaction.execute(
         "UPDATE app_user SET password_hash = ?, role = ?, state = ?, failed_logins = ?,"
         " locked_until_us = ?, must_change_password = ?, last_login_at_us = ?,"
@@ -167,4 +167,5 @@ def _user(row: Row) -> User:
         row["last_login_at_us"],
         row["suspended_at_us"],
         row["suspend_reason"],
+        row["version"],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from steward_server.audit import Change, record
@@ -33,6 +33,7 @@ from steward_server.errors import (
 from steward_server.events.store import NewEntry, append
 from steward_server.ids import new_id
 from steward_server.principals import Principal
+from steward_server.versions import USERS
 
 Alter = Callable[[Authority, User], User]
 
@@ -125,43 +126,63 @@ class Users:
             raise NotFound.of("user", user_id)
         return user
 
-    async def suspend(self, caller: Principal, user_id: str, reason: str) -> User:
+    async def suspend(
+        self, caller: Principal, user_id: str, reason: str, *, expected_version: int | None = None
+    ) -> User:
         """Keep a person out, from now on and everywhere.
 
         Raises:
             NotFound, PermissionDenied, FailedPrecondition: see governance.py.
+            Aborted: they have another version than expected.
         """
         now_us = self.clock()
         alter: Alter = lambda authority, user: authority.suspend(user, reason, now_us)  # noqa: E731
-        return await self._change(caller, user_id, "user.suspended", alter, now_us, reason=reason)
+        return await self._change(
+            caller, user_id, "user.suspended", alter, now_us, expected_version, reason=reason
+        )
 
-    async def activate(self, caller: Principal, user_id: str) -> User:
+    async def activate(
+        self, caller: Principal, user_id: str, *, expected_version: int | None = None
+    ) -> User:
         """Let a suspended person in again.
 
         Raises:
             NotFound, PermissionDenied, FailedPrecondition: see governance.py.
+            Aborted: they have another version than expected.
         """
         return await self._change(
-            caller, user_id, "user.activated", Authority.activate, self.clock()
+            caller, user_id, "user.activated", Authority.activate, self.clock(), expected_version
         )
 
-    async def give_role(self, caller: Principal, user_id: str, role: Role) -> User:
+    async def give_role(
+        self, caller: Principal, user_id: str, role: Role, *, expected_version: int | None = None
+    ) -> User:
         """Let a person do more, or less; they sign in again.
 
         Raises:
             NotFound, PermissionDenied, FailedPrecondition: see governance.py.
+            Aborted: they have another version than expected.
         """
         alter: Alter = lambda authority, user: authority.give_role(user, role)  # noqa: E731
-        return await self._change(caller, user_id, "user.role_changed", alter, self.clock())
+        return await self._change(
+            caller, user_id, "user.role_changed", alter, self.clock(), expected_version
+        )
 
     async def reset_password(
-        self, caller: Principal, user_id: str, password: str, *, must_change: bool
+        self,
+        caller: Principal,
+        user_id: str,
+        password: str,
+        *,
+        must_change: bool,
+        expected_version: int | None = None,
     ) -> User:
         """Give a person another password; they sign in again.
 
         Raises:
             InvalidArgument: the password is easy to guess.
             NotFound, PermissionDenied, FailedPrecondition: see governance.py.
+            Aborted: they have another version than expected.
         """
         user = await self.get(user_id)  # nothing is hashed for nobody
         check_password(user.username, password, field="new_password")
@@ -169,19 +190,25 @@ class Users:
         alter: Alter = lambda authority, person: authority.reset_password(  # noqa: E731
             person, password_hash, must_change=must_change
         )
-        return await self._change(caller, user_id, "user.password_reset", alter, self.clock())
+        return await self._change(
+            caller, user_id, "user.password_reset", alter, self.clock(), expected_version
+        )
 
-    async def delete(self, caller: Principal, user_id: str) -> None:
+    async def delete(
+        self, caller: Principal, user_id: str, *, expected_version: int | None = None
+    ) -> None:
         """Delete a person for good; what they had goes to the caller, or ends.
 
         Raises:
             NotFound, PermissionDenied, FailedPrecondition: see governance.py.
+            Aborted: they have another version than expected.
         """
         now_us = self.clock()
 
         async def work(transaction: Transaction) -> tuple[list[str], list[Callable[[], None]]]:
             authority = await self._authority(transaction, caller)
             user = await _found(transaction, user_id)
+            await USERS.advance(transaction, user_id, expected_version)
             with _Refusals():
                 authority.check_delete(user)
             ended = await self.sessions.end_all(
@@ -211,6 +238,7 @@ class Users:
         action: str,
         alter: Alter,
         now_us: int,
+        expected_version: int | None,
         *,
         reason: str = "",
     ) -> User:
@@ -219,8 +247,9 @@ class Users:
         async def work(transaction: Transaction) -> tuple[User, list[str]]:
             authority = await self._authority(transaction, caller)
             before = await _found(transaction, user_id)
+            version = await USERS.advance(transaction, user_id, expected_version)
             with _Refusals():
-                after = alter(authority, before)
+                after = replace(alter(authority, before), version=version)
             await store.save(transaction, after)
             ended = await self.sessions.end_all(transaction, user_id, why=action, now_us=now_us)
             await _write_down(transaction, now_us, caller, action, before, after, reason)

@@ -12,6 +12,7 @@ from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
 from steward_server.pages import from_page_token, page_size, to_page_token
+from steward_server.versions import expected_version
 
 MAX_PASSWORD = 1_000
 MAX_REASON = 1_000
@@ -88,7 +89,12 @@ class UserService(rpc.UserServiceServicer):
         with Checks() as checks:
             _check_id(checks, request.user_id)
             checks.text("reason", request.reason, 0, MAX_REASON)
-        user = await self._users.suspend(caller(context), request.user_id, request.reason)
+        user = await self._users.suspend(
+            caller(context),
+            request.user_id,
+            request.reason,
+            expected_version=expected_version(request),
+        )
         return pb.SuspendUserResponse(user=_to_proto(user))
 
     async def ActivateUser(
@@ -96,7 +102,9 @@ class UserService(rpc.UserServiceServicer):
     ) -> pb.ActivateUserResponse:
         with Checks() as checks:
             _check_id(checks, request.user_id)
-        user = await self._users.activate(caller(context), request.user_id)
+        user = await self._users.activate(
+            caller(context), request.user_id, expected_version=expected_version(request)
+        )
         return pb.ActivateUserResponse(user=_to_proto(user))
 
     async def SetUserRole(
@@ -105,7 +113,9 @@ class UserService(rpc.UserServiceServicer):
         with Checks() as checks:
             _check_id(checks, request.user_id)
             role = _role(checks, request.role)
-        user = await self._users.give_role(caller(context), request.user_id, role)
+        user = await self._users.give_role(
+            caller(context), request.user_id, role, expected_version=expected_version(request)
+        )
         return pb.SetUserRoleResponse(user=_to_proto(user))
 
     async def ResetPassword(
@@ -119,6 +129,7 @@ class UserService(rpc.UserServiceServicer):
             request.user_id,
             request.new_password,
             must_change=request.force_change if request.HasField("force_change") else True,
+            expected_version=expected_version(request),
         )
         return pb.ResetPasswordResponse(user=_to_proto(user))
 
@@ -127,7 +138,9 @@ class UserService(rpc.UserServiceServicer):
     ) -> pb.DeleteUserResponse:
         with Checks() as checks:
             _check_id(checks, request.user_id)
-        await self._users.delete(caller(context), request.user_id)
+        await self._users.delete(
+            caller(context), request.user_id, expected_version=expected_version(request)
+        )
         return pb.DeleteUserResponse()
 
 
@@ -171,4 +184,5 @@ def _to_proto(user: User) -> pb.User:
         last_login_at=timestamp(user.last_login_at_us),
         suspended_at=timestamp(user.suspended_at_us),
         suspend_reason=user.suspend_reason,
+        version=user.version,
     )

@@ -17,6 +17,7 @@ from steward_server.budget.values import Account, agent_of, scope_of_agent
 from steward_server.budget_change import BudgetChange, BudgetSummary, Cause, Why
 from steward_server.db import Reader, Row, Transaction
 from steward_server.events.store import NewEntry, append
+from steward_server.versions import AGENTS
 
 
 async def set_to(
@@ -68,6 +69,7 @@ async def raise_to(
     wanted = scope._replace(budget_nanousd=allocated_nanousd)
     await apply(transaction, account, wanted, why, now_us)
     await _save(transaction, granted)
+    await AGENTS.advance(transaction, agent_id)
 
 
 async def take_back(transaction: Transaction, agent_id: str, now_us: int) -> bool:
@@ -98,6 +100,8 @@ async def take_back(transaction: Transaction, agent_id: str, now_us: int) -> boo
             allocated_nanousd=_allocated(account) - each.taken_nanousd,
         )
     await _save(transaction, [each.raised for each in changed])
+    if changed:
+        await AGENTS.advance(transaction, agent_id)
     return bool(changed)
 
 

@@ -28,6 +28,7 @@ from steward_server.limits.scopes import (
     month_of,
 )
 from steward_server.principals import Principal
+from steward_server.versions import LIMITS
 
 log = structlog.get_logger(__name__)
 
@@ -65,10 +66,24 @@ class LimitRoom:
         seen = [each for each in limits if each.scope > after and self._may_see(caller, each.scope)]
         return await self._shown(self.database, seen[:limit])
 
-    async def set(self, caller: Principal, wanted: Limit) -> Shown:
+    async def get(self, caller: Principal, scope: str) -> Shown:
+        """The limits of one scope.
+
+        Raises:
+            NotFound: it has none that the caller may see.
+        """
+        found = await store.limits_of(self.database, [scope])
+        if scope not in found or not self._may_see(caller, scope):
+            raise NotFound.of("limit", scope)
+        return (await self._shown(self.database, [found[scope]]))[0]
+
+    async def set(
+        self, caller: Principal, wanted: Limit, *, expected_version: int | None = None
+    ) -> Shown:
         """Set the limits of a scope, in place of those it had.
 
         Raises:
+            Aborted: they have another version than expected.
             InvalidArgument: there is no such user or agent.
         """
         now_us = self.clock()
@@ -76,8 +91,11 @@ class LimitRoom:
         async def work(transaction: Transaction) -> Shown:
             await self._check_scope(transaction, wanted.scope)
             before = (await store.limits(transaction)).get(wanted.scope)
-            created_at_us = before.created_at_us if before else now_us
-            limit = wanted._replace(created_at_us=created_at_us, updated_at_us=now_us)
+            limit = wanted._replace(
+                created_at_us=before.created_at_us if before else now_us,
+                updated_at_us=now_us,
+                version=await LIMITS.advance(transaction, wanted.scope, expected_version),
+            )
             await store.save_limit(transaction, limit)
             change = Change(
                 "limit.set",
@@ -91,11 +109,14 @@ class LimitRoom:
 
         return await self._change(work)
 
-    async def delete(self, caller: Principal, scope: str) -> None:
+    async def delete(
+        self, caller: Principal, scope: str, *, expected_version: int | None = None
+    ) -> None:
         """Lift the limits of a scope.
 
         Raises:
             NotFound: it has none.
+            Aborted: they have another version than expected.
         """
         now_us = self.clock()
 
@@ -103,7 +124,8 @@ class LimitRoom:
             before = (await store.limits(transaction)).get(scope)
             if before is None:
                 raise NotFound.of("limit", scope)
-            await store.delete_limit(transaction, scope)
+            await LIMITS.advance(transaction, scope, expected_version)
+            await store.lift_limit(transaction, scope, now_us)
             change = Change("limit.deleted", scope, before=_amounts(before))
             await record(transaction, now_us, caller, change)
             await self._apply(transaction, caller, scope, now_us)

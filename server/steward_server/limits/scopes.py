@@ -24,6 +24,7 @@ class Limit(NamedTuple):
     max_cost_per_month_nanousd: int | None
     created_at_us: int
     updated_at_us: int
+    version: int = 1
 
 
 class Use(NamedTuple):

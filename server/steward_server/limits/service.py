@@ -18,6 +18,7 @@ from steward_server.limits.scopes import (
     next_month_us,
 )
 from steward_server.pages import from_page_token, page_size, to_page_token
+from steward_server.versions import expected_version
 
 SCOPE = re.compile(r"everyone|(?:user|agent):[\x21-\x7e]{1,100}")
 MAX_COST_NANOUSD = 1_000_000_000 * 1_000_000_000
@@ -42,6 +43,12 @@ class LimitService(rpc.LimitServiceServicer):
         if len(shown) > size:
             response.next_page_token = to_page_token(0, shown[size - 1].limit.scope)
         return response
+
+    async def GetLimit(self, request: pb.GetLimitRequest, context: Context) -> pb.GetLimitResponse:
+        with Checks() as checks:
+            _check_scope(checks, request.scope)
+        shown = await self._room.get(caller(context), request.scope)
+        return pb.GetLimitResponse(limit=self._to_proto(shown))
 
     async def SetLimit(self, request: pb.SetLimitRequest, context: Context) -> pb.SetLimitResponse:
         wanted = Limit(
@@ -72,16 +79,19 @@ class LimitService(rpc.LimitServiceServicer):
                     "is missing, and so are max_tokens_per_day and max_cost_per_month_usd; "
                     "give at least one, or delete the limit",
                 )
-        return pb.SetLimitResponse(
-            limit=self._to_proto(await self._room.set(caller(context), wanted))
+        shown = await self._room.set(
+            caller(context), wanted, expected_version=expected_version(request)
         )
+        return pb.SetLimitResponse(limit=self._to_proto(shown))
 
     async def DeleteLimit(
         self, request: pb.DeleteLimitRequest, context: Context
     ) -> pb.DeleteLimitResponse:
         with Checks() as checks:
             _check_scope(checks, request.scope)
-        await self._room.delete(caller(context), request.scope)
+        await self._room.delete(
+            caller(context), request.scope, expected_version=expected_version(request)
+        )
         return pb.DeleteLimitResponse()
 
     def _to_proto(self, shown: Shown) -> pb.Limit:
@@ -101,6 +111,7 @@ class LimitService(rpc.LimitServiceServicer):
             cost_reset_at=timestamp(next_month_us(now_us)),
             created_at=timestamp(limit.created_at_us),
             updated_at=timestamp(limit.updated_at_us),
+            version=limit.version,
         )
 
 

@@ -11,7 +11,7 @@ from steward_server.limits.scopes import Limit, Use
 
 _LIMITS = (
     "SELECT scope, max_requests_per_minute, max_tokens_per_day, max_cost_per_month_nanousd,"
-    " created_at_us, updated_at_us FROM scope_limit"
+    " created_at_us, updated_at_us, version FROM scope_limit WHERE lifted_at_us IS NULL"
 )
 _ALLOTMENTS = (
     "SELECT lease_id, agent_id, owner_id, acknowledges, version, requests_told, requests_held,"
@@ -61,25 +61,30 @@ async def limits(reader: Reader) -> dict[str, Limit]:
 async def limits_of(reader: Reader, scopes: Sequence[str]) -> dict[str, Limit]:
     """The limits of these scopes."""
     marks = ", ".join("?" * len(scopes))
-    rows = await reader.fetch_all(f"{_LIMITS} WHERE scope IN ({marks})", *scopes)
+    rows = await reader.fetch_all(f"{_LIMITS} AND scope IN ({marks})", *scopes)
     return {row["scope"]: _limit(row) for row in rows}
 
 
 async def save_limit(transaction: Transaction, limit: Limit) -> None:
     await transaction.execute(
         "INSERT INTO scope_limit (scope, max_requests_per_minute, max_tokens_per_day,"
-        " max_cost_per_month_nanousd, created_at_us, updated_at_us) VALUES (?, ?, ?, ?, ?, ?)"
+        " max_cost_per_month_nanousd, created_at_us, updated_at_us, version)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (scope) DO UPDATE SET"
         " max_requests_per_minute = excluded.max_requests_per_minute,"
         " max_tokens_per_day = excluded.max_tokens_per_day,"
         " max_cost_per_month_nanousd = excluded.max_cost_per_month_nanousd,"
-        " updated_at_us = excluded.updated_at_us",
+        " created_at_us = excluded.created_at_us, updated_at_us = excluded.updated_at_us,"
+        " version = excluded.version, lifted_at_us = NULL",
         *limit,
     )
 
 
-async def delete_limit(transaction: Transaction, scope: str) -> None:
-    await transaction.execute("DELETE FROM scope_limit WHERE scope = ?", scope)
+async def lift_limit(transaction: Transaction, scope: str, now_us: int) -> None:
+    """Hide a limit until it is set again; its row stays, and with it its version."""
+    await transaction.execute(
+        "UPDATE scope_limit SET lifted_at_us = ? WHERE scope = ?", now_us, scope
+    )
 
 
 async def uses(reader: Reader, period: str, agent_id: str | None = None) -> list[Use]:
@@ -226,6 +231,7 @@ def _limit(row: Row) -> Limit:
         row["max_cost_per_month_nanousd"],
         row["created_at_us"],
         row["updated_at_us"],
+        row["version"],
     )
 
 

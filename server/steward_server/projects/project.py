@@ -15,6 +15,7 @@ class Project:
     name: str
     created_at_us: int
     updated_at_us: int
+    version: int = 1
 
     @property
     def scope(self) -> str:
@@ -30,6 +31,7 @@ class Organisation:
     name: str
     updated_at_us: int | None
     """None: never changed."""
+    version: int = 1
 
     @property
     def scope(self) -> str:

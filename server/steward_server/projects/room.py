@@ -16,6 +16,7 @@ from steward_server.principals import Principal
 from steward_server.projects import store
 from steward_server.projects.needs import Agents, Purse
 from steward_server.projects.project import Changes, Organisation, Project
+from steward_server.versions import ORGANISATIONS, PROJECTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,35 +105,52 @@ class ProjectRoom:
         project = await self._visible(caller, project_id)
         return (await self._all_seen(self.database, [project], self.clock()))[0]
 
-    async def update(self, caller: Principal, project_id: str, changes: Changes) -> Seen:
+    async def update(
+        self,
+        caller: Principal,
+        project_id: str,
+        changes: Changes,
+        *,
+        expected_version: int | None = None,
+    ) -> Seen:
         """Change what is given.
 
         Raises:
             NotFound: there is no such project.
+            Aborted: it has another version than expected.
             FailedPrecondition: the new budget is below what is spent and leased.
         """
         now_us = self.clock()
 
         async def work(transaction: Transaction) -> Seen:
             before = await store.get(transaction, project_id)
-            after = replace(before, name=changes.name or before.name, updated_at_us=now_us)
+            after = replace(
+                before,
+                name=changes.name or before.name,
+                updated_at_us=now_us,
+                version=await PROJECTS.advance(transaction, project_id, expected_version),
+            )
             await store.save(transaction, after)
             await self._change(transaction, now_us, caller, before, after, changes)
             return (await self._all_seen(transaction, [after], now_us))[0]
 
         return await self.database.run(work)
 
-    async def delete(self, caller: Principal, project_id: str) -> None:
+    async def delete(
+        self, caller: Principal, project_id: str, *, expected_version: int | None = None
+    ) -> None:
         """Delete a project.
 
         Raises:
             NotFound: there is no such project.
+            Aborted: it has another version than expected.
             FailedPrecondition: agents belong to it.
         """
         now_us = self.clock()
 
         async def work(transaction: Transaction) -> None:
             project = await store.get(transaction, project_id)
+            await PROJECTS.advance(transaction, project_id, expected_version)
             count = await self.agents.count_in_project(transaction, project_id)
             if count:
                 raise FailedPrecondition(
@@ -153,16 +171,20 @@ class ProjectRoom:
         """The organisation."""
         return await self._organisation(self.database)
 
-    async def update_organisation(self, caller: Principal, changes: Changes) -> SeenOrganisation:
+    async def update_organisation(
+        self, caller: Principal, changes: Changes, *, expected_version: int | None = None
+    ) -> SeenOrganisation:
         """Change what is given.
 
         Raises:
+            Aborted: it has another version than expected.
             FailedPrecondition: the new budget is below what is spent and leased.
         """
         now_us = self.clock()
 
         async def work(transaction: Transaction) -> SeenOrganisation:
             before = await store.organisation(transaction)
+            await ORGANISATIONS.advance(transaction, before.organisation_id, expected_version)
             after = replace(before, name=changes.name or before.name, updated_at_us=now_us)
             await store.save_organisation(transaction, after)
             await self._change(transaction, now_us, caller, before, after, changes)

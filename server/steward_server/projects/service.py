@@ -14,6 +14,7 @@ from steward_server.errors import InvalidArgument
 from steward_server.pages import from_page_token, page_size, to_page_token
 from steward_server.projects.project import Changes
 from steward_server.projects.room import Family, Named, ProjectRoom, Seen, SeenOrganisation
+from steward_server.versions import expected_version
 
 MAX_BUDGET_NANOUSD = 100_000_000 * 1_000_000_000
 
@@ -64,14 +65,21 @@ class ProjectService(rpc.ProjectServiceServicer):
             checks.text("project_id", request.project_id, 1, 100)
             changes = _changes(checks, request)
         _must_change(changes)
-        seen = await self._room.update(caller(context), request.project_id, changes)
+        seen = await self._room.update(
+            caller(context),
+            request.project_id,
+            changes,
+            expected_version=expected_version(request),
+        )
         return pb.UpdateProjectResponse(project=_project(seen))
 
     async def DeleteProject(
         self, request: pb.DeleteProjectRequest, context: Context
     ) -> pb.DeleteProjectResponse:
         _check_id("project_id", request.project_id)
-        await self._room.delete(caller(context), request.project_id)
+        await self._room.delete(
+            caller(context), request.project_id, expected_version=expected_version(request)
+        )
         return pb.DeleteProjectResponse()
 
     async def GetProjectBudget(
@@ -105,7 +113,9 @@ class ProjectService(rpc.ProjectServiceServicer):
         with Checks() as checks:
             changes = _changes(checks, request)
         _must_change(changes)
-        seen = await self._room.update_organisation(caller(context), changes)
+        seen = await self._room.update_organisation(
+            caller(context), changes, expected_version=expected_version(request)
+        )
         return pb.UpdateOrganisationResponse(organisation=_organisation(seen))
 
     async def GetOrganisationBudget(
@@ -189,6 +199,7 @@ def _project(seen: Seen) -> pb.Project:
         budget=_budget(Named(project.name, seen.balance)),
         created_at=timestamp(project.created_at_us),
         updated_at=timestamp(project.updated_at_us),
+        version=project.version,
     )
 
 
@@ -199,6 +210,7 @@ def _organisation(seen: SeenOrganisation) -> pb.Organisation:
         name=organisation.name,
         budget=_budget(Named(organisation.name, seen.balance)),
         updated_at=timestamp(organisation.updated_at_us),
+        version=organisation.version,
     )
 
 

@@ -8,7 +8,7 @@ from steward_server.db import Reader, Row, Transaction
 from steward_server.errors import NotFound
 from steward_server.projects.project import Organisation, Project
 
-_SELECT = "SELECT project_id, name, created_at_us, updated_at_us FROM project"
+_SELECT = "SELECT project_id, name, created_at_us, updated_at_us, version FROM project"
 
 
 async def get(reader: Reader, project_id: str) -> Project:
@@ -86,10 +86,12 @@ async def delete(transaction: Transaction, project_id: str, now_us: int) -> None
 
 async def organisation(reader: Reader) -> Organisation:
     """The one there is."""
-    row = await reader.fetch_one("SELECT organisation_id, name, updated_at_us FROM organisation")
+    row = await reader.fetch_one(
+        "SELECT organisation_id, name, updated_at_us, version FROM organisation"
+    )
     if row is None:
         raise LookupError("the organisation's row is gone")
-    return Organisation(row["organisation_id"], row["name"], row["updated_at_us"])
+    return Organisation(row["organisation_id"], row["name"], row["updated_at_us"], row["version"])
 
 
 async def save_organisation(transaction: Transaction, changed: Organisation) -> None:
@@ -102,4 +104,10 @@ async def save_organisation(transaction: Transaction, changed: Organisation) -> 
 
 
 def _project(row: Row) -> Project:
-    return Project(row["project_id"], row["name"], row["created_at_us"], row["updated_at_us"])
+    return Project(
+        row["project_id"],
+        row["name"],
+        row["created_at_us"],
+        row["updated_at_us"],
+        row["version"],
+    )

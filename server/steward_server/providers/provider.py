@@ -45,6 +45,7 @@ class Provider:
     last_used_at_us: int | None = None
     allow_plaintext_key: bool = False
     """A runtime that holds a lease may have the key without a seal."""
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from steward_server.principals import Principal
 from steward_server.providers import store
 from steward_server.providers.provider import Provider, ProviderKey, ProviderKind, masked
 from steward_server.vault import Vault, VaultError
+from steward_server.versions import PROVIDERS
 
 log = structlog.get_logger(__name__)
 
@@ -112,21 +113,35 @@ class Providers:
     async def page(self, *, before: tuple[int, str] | None, limit: int) -> list[Shown]:
         """Providers, the newest first."""
         providers = await store.page(self._database, before=before, limit=limit)
-        return [
-            Shown(self._with_last_use(provider), self._is_usable(provider))
-            for provider in providers
-        ]
+        return [self._seen(provider) for provider in providers]
 
-    async def allow_plaintext(self, caller: Principal, provider_id: str, *, allow: bool) -> Shown:
+    async def get(self, provider_id: str) -> Shown:
+        """One provider.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        return self._seen(await store.get(self._database, provider_id))
+
+    async def allow_plaintext(
+        self,
+        caller: Principal,
+        provider_id: str,
+        *,
+        allow: bool,
+        expected_version: int | None = None,
+    ) -> Shown:
         """Say whether runtimes may have the key without a seal.
 
         Raises:
             NotFound: there is none with this id.
+            Aborted: it has another version than expected.
         """
         now_us = self._clock()
 
         async def work(transaction: Transaction) -> Provider:
             before = await store.get(transaction, provider_id)
+            version = await PROVIDERS.advance(transaction, provider_id, expected_version)
             await store.save_plaintext(transaction, provider_id, allow=allow)
             change = Change(
                 "provider.updated",
@@ -139,22 +154,25 @@ class Providers:
             await append(
                 transaction, now_us, NewEntry("provider.updated", body, subject=provider_id)
             )
-            return replace(before, allow_plaintext_key=allow)
+            return replace(before, allow_plaintext_key=allow, version=version)
 
-        provider = await self._database.run(work)
-        return Shown(self._with_last_use(provider), self._is_usable(provider))
+        return self._seen(await self._database.run(work))
 
-    async def delete(self, caller: Principal, provider_id: str) -> None:
+    async def delete(
+        self, caller: Principal, provider_id: str, *, expected_version: int | None = None
+    ) -> None:
         """Delete a provider and its key.
 
         Raises:
             NotFound: there is none with this id.
+            Aborted: it has another version than expected.
             FailedPrecondition: an agent is assigned to it.
         """
         now_us = self._clock()
 
         async def work(transaction: Transaction) -> None:
             provider = await store.get(transaction, provider_id)
+            await PROVIDERS.advance(transaction, provider_id, expected_version)
             agent_count = await self._assignments.count_using(transaction, provider.name)
             if agent_count:
                 raise FailedPrecondition(
@@ -254,9 +272,9 @@ class Providers:
             return False
         return True
 
-    def _with_last_use(self, provider: Provider) -> Provider:
+    def _seen(self, provider: Provider) -> Shown:
         newest_us = self.last_use.newest_us(provider.provider_id, provider.last_used_at_us)
-        return replace(provider, last_used_at_us=newest_us)
+        return Shown(replace(provider, last_used_at_us=newest_us), self._is_usable(provider))
 
 
 def _shown(provider: Provider) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from steward_server.providers.provider import (
     checked_base_url,
 )
 from steward_server.providers.room import Providers, Shown
+from steward_server.versions import expected_version
 
 KINDS = {
     ProviderKind.OPENAI: pb.PROVIDER_KIND_OPENAI,
@@ -67,26 +68,36 @@ class ProviderService(rpc.ProviderServiceServicer):
             response.next_page_token = to_page_token(last.created_at_us, last.provider_id)
         return response
 
+    async def GetProvider(
+        self, request: pb.GetProviderRequest, _context: Context
+    ) -> pb.GetProviderResponse:
+        _check_id(request.provider_id)
+        shown = await self._providers.get(request.provider_id)
+        return pb.GetProviderResponse(provider=_to_proto(shown))
+
     async def UpdateProvider(
         self, request: pb.UpdateProviderRequest, context: Context
     ) -> pb.UpdateProviderResponse:
-        with Checks() as checks:
-            checks.text("provider_id", request.provider_id, 1, 100)
+        _check_id(request.provider_id)
         if not request.HasField("allow_plaintext_key"):
             raise InvalidArgument(
                 "nothing to change; give `allow_plaintext_key`", reason="NO_FIELDS_PROVIDED"
             )
         shown = await self._providers.allow_plaintext(
-            caller(context), request.provider_id, allow=request.allow_plaintext_key
+            caller(context),
+            request.provider_id,
+            allow=request.allow_plaintext_key,
+            expected_version=expected_version(request),
         )
         return pb.UpdateProviderResponse(provider=_to_proto(shown))
 
     async def DeleteProvider(
         self, request: pb.DeleteProviderRequest, context: Context
     ) -> pb.DeleteProviderResponse:
-        with Checks() as checks:
-            checks.text("provider_id", request.provider_id, 1, 100)
-        await self._providers.delete(caller(context), request.provider_id)
+        _check_id(request.provider_id)
+        await self._providers.delete(
+            caller(context), request.provider_id, expected_version=expected_version(request)
+        )
         return pb.DeleteProviderResponse()
 
     def _base_url(self, checks: Checks, given: str, kind: ProviderKind) -> str:
@@ -97,6 +108,11 @@ class ProviderService(rpc.ProviderServiceServicer):
         except BadAddress as error:
             checks.add("base_url", str(error))
             return ""
+
+
+def _check_id(provider_id: str) -> None:
+    with Checks() as checks:
+        checks.text("provider_id", provider_id, 1, 100)
 
 
 def _kind(checks: Checks, request: pb.CreateProviderRequest) -> ProviderKind:
@@ -123,4 +139,5 @@ def _to_proto(shown: Shown) -> pb.Provider:
         last_used_at=timestamp(provider.last_used_at_us),
         usable=shown.is_usable,
         allow_plaintext_key=provider.allow_plaintext_key,
+        version=provider.version,
     )

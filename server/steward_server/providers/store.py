@@ -10,7 +10,7 @@ from steward_server.providers.provider import Provider, ProviderKind
 
 _SELECT = (
     "SELECT provider_id, name, kind, base_url, sealed_key, masked_key, created_at_us,"
-    " last_used_at_us, allow_plaintext_key FROM provider"
+    " last_used_at_us, allow_plaintext_key, version FROM provider"
 )
 
 
@@ -99,4 +99,5 @@ def _provider(row: Row) -> Provider:
         row["created_at_us"],
         row["last_used_at_us"],
         bool(row["allow_plaintext_key"]),
+        row["version"],
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import MethodOptions
+
 from steward_gateway import app
 from steward_gateway.app import build_app
 from steward_gateway.codec import Codecs, Style
 from steward_gateway.contracts import load_contracts, message_class
+from steward_gateway.routes import build_routes
 from steward_gateway.transport import Metadata, Reply
 
 
@@ -31,6 +34,17 @@ def test_every_rule_of_the_contracts_is_served() -> None:
     assert ("http", "POST", "/api/budget/handshake") in served
     assert ("http", "GET", "/api/agents/{agent_id}/status") in served
     assert ("websocket", "GET", "/ws") in served
+
+
+def test_what_is_read_by_get_is_marked_free_of_side_effects() -> None:
+    """Clients of Connect ask such methods by GET, which can be kept and asked again."""
+    unmarked = [
+        route.full_method
+        for route in build_routes(load_contracts())
+        if route.verb == "GET" and not (route.streams_requests or route.streams_responses)
+        if route.method.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
+    ]
+    assert unmarked == []
 
 
 def test_an_empty_message_of_every_type_survives_json() -> None:

@@ -43,6 +43,20 @@ ROWS: list[Row] = [
         NOT_ALLOWED,
     ),
     (
+        "get a limit",
+        "$url/api/v1/limits/$new_limit_scope $as_user",
+        404,
+        error("NOT_FOUND", "LIMIT_NOT_FOUND", details={"limit": str}),
+    ),
+    (
+        "get a limit as an administrator",
+        "$url/api/v1/limits/$new_limit_scope $as_admin",
+        200,
+        LIMIT | {"max_tokens_per_day": 1_000, "version": 1},
+    ),
+    ("get a limit as a runtime", "$url/api/v1/limits/everyone $as_runtime", 403, NOT_ALLOWED),
+    ("get a limit of nothing", "$url/api/v1/limits/nobody $as_admin", 400, invalid("scope")),
+    (
         "list limits",
         "$url$api/limits $as_admin",
         200,

@@ -78,5 +78,18 @@ ROWS: list[Row] = [
         409,
         conflict("PROVIDER_IN_USE", "provider", "agent_count"),
     ),
-    ("get a provider", "$url/api/v1/providers/none $as_admin", 405, NO_METHOD),
+    (
+        "get a provider",
+        "$url/api/v1/providers/$new_provider_id $as_admin",
+        200,
+        PROVIDER | {"version": 1},
+    ),
+    (
+        "get no provider",
+        "$url/api/v1/providers/none $as_admin",
+        404,
+        error("NOT_FOUND", "PROVIDER_NOT_FOUND", details={"provider": "none"}),
+    ),
+    ("get a provider as a user", "$url/api/v1/providers/none $as_user", 403, NOT_ALLOWED),
+    ("put a provider", "-X PUT $url/api/v1/providers/none $as_admin", 405, NO_METHOD),
 ]

@@ -66,12 +66,14 @@ PROJECT = {
     "budget": SCOPE_BUDGET,
     "created_at": TIME,
     "updated_at": TIME,
+    "version": int,
 }
 ORGANISATION = {
     "id": "default",
     "name": str,
     "budget": SCOPE_BUDGET | {"scope": "organisation", "id": "organisation"},
     "updated_at": MAYBE_TIME,
+    "version": int,
 }
 AGENT = {
     "id": str,
@@ -85,6 +87,7 @@ AGENT = {
     "updated_at": TIME,
     "last_seen_at": MAYBE_TIME,
     "project_id": str,
+    "version": int,
 }
 STATUS = {
     "agent_id": str,
@@ -109,6 +112,7 @@ PROVIDER = {
     "last_used_at": MAYBE_TIME,
     "usable": True,
     "allow_plaintext_key": bool,
+    "version": int,
 }
 USER = {
     "id": str,
@@ -121,6 +125,7 @@ USER = {
     "last_login_at": MAYBE_TIME,
     "suspended_at": None,
     "suspend_reason": "",
+    "version": int,
 }
 AUDIT_ENTRY = {
     "number": int,
@@ -227,6 +232,7 @@ LIMIT = {
     "cost_reset_at": TIME,
     "created_at": TIME,
     "updated_at": TIME,
+    "version": int,
 }
 WEBHOOK = {
     "id": str,

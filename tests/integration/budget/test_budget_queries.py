@@ -58,7 +58,8 @@ class Explained:
 @pytest_asyncio.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Sqlite]:
     opened = await Sqlite.open(tmp_path / "steward.db")
-    await migrate(opened, [f"steward_server.{room}" for room in ("events", "budget", "analytics")])
+    rooms = ("events", "agents", "budget", "analytics")
+    await migrate(opened, [f"steward_server.{room}" for room in rooms])
     yield opened
     await opened.close()
 

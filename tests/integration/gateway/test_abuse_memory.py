@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import resource
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.raw_http import RawHttp, bomb, exchange, get, post, resident_bytes
+from steward_gateway.rpc import envelope
+from tests.raw_http import RawHttp, bomb, exchange, get, peak_bytes, post, resident_bytes
 
 MIB = 1024 * 1024
 MAX_GROWTH_BYTES = 24 * MIB
 """What a few requests under way need at their largest, and what the allocator keeps of it."""
+MAX_PEAK_BYTES = 96 * MIB
+"""What one request needs while it is answered."""
 
 Process = tuple[asyncio.subprocess.Process, int]
 Abuse = Callable[[int], Awaitable[None]]
@@ -26,6 +30,18 @@ async def bombs(port: int) -> None:
             port, post("/v1/tools", bomb(coding), f"Content-Encoding: {coding}")
         )
         assert answer.status == 413
+
+
+async def many_bombs_in_one_body(port: int) -> None:
+    message = envelope.pack(gzip.compress(bytes(4 * MIB)), envelope.COMPRESSED)
+    path, kind = "/workshop.v1.WorkshopService/Weigh", "application/grpc-web+proto"
+    sent = post(path, message * 200, "Grpc-Encoding: gzip", content_type=kind)
+    assert b"grpc-status: 8" in (await exchange(port, sent)).body
+
+
+async def many_messages(port: int) -> None:
+    body = b'{"tools":[' + b"{}," * 1_300_000 + b"{}]}"
+    assert (await exchange(port, post("/v1/tools", body))).status == 400
 
 
 async def depths(port: int) -> None:
@@ -81,6 +97,8 @@ async def chunk_extensions(port: int) -> None:
 
 ABUSES: list[Abuse] = [
     bombs,
+    many_bombs_in_one_body,
+    many_messages,
     depths,
     unknown_fields,
     keys_twice,
@@ -100,6 +118,7 @@ async def test_memory_is_flat_and_others_are_answered(process: Process, abuse: A
         await abuse(port)
     assert (await exchange(port, get("/v1/tools/t1"))).status == 200
     assert resident_bytes(running.pid) - before < MAX_GROWTH_BYTES
+    assert peak_bytes(running.pid) - before < MAX_PEAK_BYTES
 
 
 async def sit_idle(process: Process, count: int) -> None:

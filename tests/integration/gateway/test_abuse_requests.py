@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 import zlib
 from typing import Any
 
@@ -179,6 +180,32 @@ async def test_of_wrong_items_deep_in_a_body_a_few_are_told(gateway: RunningGate
     assert answer.status == 400
     assert answer.fields["tags[0]"] == "must be text"
     assert answer.json["error"]["message"].endswith("; and 99981 more")
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('{"tools":[' + "{}," * 20_000 + "{}]}", "more than 20000 objects and lists"),
+        ('{"tools":[' + "[]," * 20_000 + "[]]}", "more than 20000 objects and lists"),
+        ('{"tags":[' + "0," * 500_000 + "0]}", "more than 500000 values"),
+        ("[" * 20_001 + '"' + '\\"' * MIB, "more than 20000 objects and lists"),
+    ],
+    ids=["objects", "lists", "values", "a text that does not end"],
+)
+async def test_more_than_others_can_bear_is_refused_quickly(
+    gateway: RunningGateway, body: str, told: str
+) -> None:
+    begun_s = time.monotonic()
+    answer = await create(gateway, body)
+    assert time.monotonic() - begun_s < 1
+    assert answer.status == 400
+    assert told in answer.json["error"]["message"]
+
+
+async def test_what_stands_in_a_text_counts_for_nothing(gateway: RunningGateway, core: Any) -> None:
+    text = '{[,"' * 500_000
+    assert (await create(gateway, json.dumps({"request_id": text}))).status == 201
+    assert core.requests[0].request_id == text
 
 
 async def test_a_very_long_key_is_told_in_short(gateway: RunningGateway) -> None:

@@ -219,6 +219,7 @@ async def test_reading_methods_can_be_asked_by_get(http: Http, workshop: Any) ->
     async with http.get(url) as response:
         assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
         assert "Authorization" in response.headers["Vary"]
+        assert response.headers["Cache-Control"] == "private, no-cache"
         assert (await response.json())["name"] == "a b"
     raw = gzip.compress(workshop.pb.WeighRequest(name="c").SerializeToString())
     text = base64.urlsafe_b64encode(raw).decode().rstrip("=")
@@ -350,6 +351,23 @@ async def test_a_compressed_message_that_grows_too_large_is_refused(http: Http) 
     async with http.post(f"{SERVICE}/Count", data=body, headers=sent) as response:
         ((_, end),) = messages(await response.read())
     assert end["error"]["code"] == "resource_exhausted"
+
+
+async def test_messages_that_grow_too_large_together_are_refused(http: Http) -> None:
+    sent = STREAM | {"Connect-Content-Encoding": "gzip"}
+    number = gzip.compress(b'{"number":1' + b" " * 1_000 + b"}")
+    for count, code in ((10, None), (100, "resource_exhausted")):
+        body = envelope.pack(number, envelope.COMPRESSED) * count
+        async with http.post(f"{SERVICE}/Sum", data=body, headers=sent) as response:
+            *_, (_, end) = messages(await response.read())
+        assert end.get("error", {}).get("code") == code, count
+    assert end["error"]["message"] == "what is sent is larger than 65536 bytes"
+
+
+async def test_more_messages_than_anybody_sends_are_refused(http: Http) -> None:
+    async with http.post(f"{SERVICE}/Sum", data=bytes(5 * 10_001), headers=STREAM) as response:
+        ((_, end),) = messages(await response.read())
+    assert end["error"]["message"] == "a request holds at most 10000 messages"
 
 
 async def test_a_stream_of_requests_is_sent_whole_and_answered_once(http: Http) -> None:

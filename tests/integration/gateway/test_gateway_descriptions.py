@@ -29,7 +29,7 @@ async def test_a_page_is_whole_and_asked_again_cheaply(
         assert response.headers["X-Request-Id"]
         etag = response.headers["ETag"]
         assert await response.read()
-    for known in (etag, f'"other", W/{etag}', "*"):
+    for known in (etag, f'"other", {etag}', etag.removeprefix("W/"), "*"):
         async with http.get(path, headers={"If-None-Match": known}) as response:
             assert (response.status, await response.read()) == (304, b"")
     async with http.get(path, headers={"If-None-Match": '"other"'}) as response:
@@ -37,7 +37,17 @@ async def test_a_page_is_whole_and_asked_again_cheaply(
     async with http.head(path) as response:
         assert (response.status, await response.read()) == (200, b"")
     async with http.post(path) as response:
-        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    async with http.options(path) as response:
+        assert (response.status, response.headers["Allow"]) == (204, "GET, HEAD, OPTIONS")
+    sizes = []
+    for coding in ("identity", "gzip"):
+        async with http.get(path, headers={"Accept-Encoding": coding}) as response:
+            assert response.headers["Vary"] == "Accept-Encoding"
+            assert response.headers.get("Content-Encoding", "identity") == coding
+            sizes.append(int(response.headers["Content-Length"]))
+            assert len(await response.read()) == sizes[0]  # unpacked by the client
+    assert sizes[1] < sizes[0]
 
 
 async def test_the_description_is_of_what_is_served(http: Http) -> None:

@@ -131,6 +131,37 @@ class TestCors:
             assert "Authorization" in response.headers["Access-Control-Allow-Headers"]
             assert response.headers["Vary"] == "Origin"
 
+    @pytest.mark.parametrize("path", ["/workshop.v1.WorkshopService/Weigh", "/docs", "/v1/count"])
+    async def test_so_it_may_whatever_serves_the_path(self, http: Http, path: str) -> None:
+        headers = {
+            "Origin": APP,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "connect-protocol-version, content-type",
+        }
+        async with http.options(path, headers=headers) as response:
+            assert response.status == 204
+            assert response.headers["Access-Control-Allow-Origin"] == APP
+            assert response.headers["Access-Control-Allow-Methods"] == response.headers["Allow"]
+            assert "Connect-Protocol-Version" in response.headers["Access-Control-Allow-Headers"]
+
+    async def test_a_page_that_does_not_ask_is_told_what_is_allowed_and_no_more(
+        self, http: Http
+    ) -> None:
+        async with http.options("/v1/tools", headers={"Origin": APP}) as response:
+            assert response.headers["Allow"]
+            assert "Access-Control-Allow-Methods" not in response.headers
+
+    @pytest.mark.parametrize("kind", ["connect+json", "grpc-web+json"])
+    async def test_it_may_read_streams_of_every_protocol(self, http: Http, kind: str) -> None:
+        async with http.post(
+            "/workshop.v1.WorkshopService/Count",
+            data=b"\0\0\0\0\x0b" + b'{"count":1}',
+            headers={"Origin": APP, "Content-Type": f"application/{kind}"},
+        ) as response:
+            assert b'"number":1' in await response.read()
+            assert response.headers["Access-Control-Allow-Origin"] == APP
+            assert response.headers["Server"] == "Steward"
+
     @pytest.mark.parametrize("path", ["/v1/tools/t1", "/v1/nothing", "/v1/count?to=1"])
     async def test_it_may_read_answers_refusals_and_streams(self, http: Http, path: str) -> None:
         async with http.get(path, headers={"Origin": APP}) as response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import aiohttp
@@ -18,26 +19,46 @@ async def patch(http: Http, if_match: str | None, **headers: str) -> aiohttp.Cli
     return await http.patch("/v1/parts/p1", json={"name": "bolt"}, headers=headers)
 
 
-async def test_a_version_is_the_tag_of_what_is_read(http: Http) -> None:
+async def tag_of(http: Http) -> str:
     async with http.get("/v1/parts/p1", headers=PLAIN) as response:
-        assert response.headers["ETag"] == '"7"'
+        return response.headers["ETag"]
+
+
+async def test_a_tag_is_a_version_and_a_digest(http: Http) -> None:
+    tag = await tag_of(http)
+    assert re.fullmatch(r'"7~[0-9a-f]{18}"', tag)
+    async with http.get("/v1/parts/p1", headers={"If-None-Match": f'"6", W/{tag}'}) as response:
+        assert (response.status, response.headers["ETag"]) == (304, tag)
         assert response.headers["Cache-Control"] == "private, no-cache"
-    async with http.get("/v1/parts/p1", headers={"If-None-Match": '"6", W/"7"'}) as response:
-        assert (response.status, response.headers["ETag"]) == (304, '"7"')
         assert await response.read() == b""
-    async with http.head("/v1/parts/p1", headers={"If-None-Match": '"7"'}) as response:
+    async with http.head("/v1/parts/p1", headers={"If-None-Match": tag}) as response:
         assert response.status == 304
+    async with http.get("/v1/parts/p1", headers={"If-None-Match": '"7"'}) as response:
+        assert response.status == 200
+
+
+async def test_what_goes_on_within_a_version_is_never_taken_for_unchanged(
+    http: Http, core: Any
+) -> None:
+    tag = await tag_of(http)
+    core.part_notes = "used once more"
+    async with http.get("/v1/parts/p1", headers={"If-None-Match": tag}) as response:
+        assert response.status == 200
+        assert response.headers["ETag"].partition("~")[0] == '"7'
+    async with await patch(http, tag) as response:  # the version is the one that was read
+        assert response.status == 200
 
 
 async def test_the_tag_of_a_compressed_answer_is_weak(http: Http) -> None:
     async with http.get("/v1/parts/p1", headers={"Accept-Encoding": "gzip"}) as response:
         assert response.headers["Content-Encoding"] == "gzip"
-        assert response.headers["ETag"] == 'W/"7"'
+        assert response.headers["ETag"] == f"W/{await tag_of(http)}"
 
 
 async def test_a_change_is_made_to_the_version_it_was_meant_for(http: Http, core: Any) -> None:
     async with await patch(http, '"7"') as response:
-        assert (response.status, response.headers["ETag"]) == (200, '"8"')
+        assert response.status == 200
+        assert response.headers["ETag"].startswith('"8~')
     async with await patch(http, '"7"') as response:
         assert response.status == 412
         error = (await response.json())["error"]
@@ -45,6 +66,12 @@ async def test_a_change_is_made_to_the_version_it_was_meant_for(http: Http, core
     async with await patch(http, 'W/"8"') as response:
         assert response.status == 200
     assert core.part_version == 9
+
+
+async def test_no_version_is_not_the_same_as_no_condition(http: Http, core: Any) -> None:
+    async with await patch(http, '"0"') as response:
+        assert response.status == 412
+    assert core.part_version == 7
 
 
 @pytest.mark.parametrize("if_match", [None, "*", ' "7" '])

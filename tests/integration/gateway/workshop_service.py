@@ -27,6 +27,7 @@ class WorkshopCore:
         self.release = asyncio.Event()
         self.counted = 0
         self.part_version = 7
+        self.part_notes = "n" * 2_000
         self.content_type = "text/plain; version=0.0.4"
 
     async def CreateTool(self, request: Any, context: Any) -> Any:
@@ -43,11 +44,11 @@ class WorkshopCore:
         return request
 
     async def GetPart(self, request: Any, context: Any) -> Any:
-        part = self._pb.Part(name=request.part_id, version=self.part_version, notes="n" * 2_000)
+        part = self._pb.Part(name=request.part_id, version=self.part_version, notes=self.part_notes)
         return self._pb.GetPartResponse(part=part)
 
     async def UpdatePart(self, request: Any, context: Any) -> Any:
-        if request.version and request.version != self.part_version:
+        if request.HasField("version") and request.version != self.part_version:
             await context.abort(grpc.StatusCode.ABORTED, f"it has version {self.part_version}")
         self.part_version += 1
         return self._pb.UpdatePartResponse(

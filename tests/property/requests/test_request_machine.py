@@ -51,7 +51,7 @@ POLICY = LeasePolicy(
     lease_ttl_ms=10**9,
     settle_grace_ms=1,
 )
-ROOMS = [f"steward_server.{room}" for room in ("events", "audit", "budget", "requests")]
+ROOMS = [f"steward_server.{room}" for room in ("events", "audit", "agents", "budget", "requests")]
 AGENT = "agent_1"
 ANN = Principal(Kind.PERSON, "user_ann", ROLE_ADMIN)
 BOB = Principal(Kind.PERSON, "user_bob", ROLE_ADMIN)

@@ -129,6 +129,7 @@ def test_options_of_the_method_reach_the_route(tmp_path: Path) -> None:
         (option('etag_field: "real"'), "etag_field 'real' is no text or whole number"),
         (option('if_match_field: "nope"'), "if_match_field names 'nope'"),
         (option('if_match_field: "tags"'), "if_match_field 'tags' is no text or whole number"),
+        (option('if_match_field: "count"'), "if_match_field 'count' is not `optional`"),
         (option('resume: {id_field: "id"}'), "`resume` on a method without a stream"),
         (stream('id_field: "nope"'), "resume.id_field names 'nope'"),
         (stream('id_field: "inner"'), "resume.id_field 'inner' is no text or whole number"),

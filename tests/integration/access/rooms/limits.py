@@ -10,7 +10,14 @@ from tests.integration.access.world import World
 
 SERVICE = "steward.limits.v1.LimitService"
 
-ACCESS = {SERVICE: {"ListLimits": PEOPLE, "SetLimit": ADMIN, "DeleteLimit": ADMIN}}
+ACCESS = {
+    SERVICE: {
+        "ListLimits": PEOPLE,
+        "GetLimit": PEOPLE,
+        "SetLimit": ADMIN,
+        "DeleteLimit": ADMIN,
+    }
+}
 
 
 async def _set(world: World) -> Message:

@@ -14,6 +14,7 @@ ACCESS = {
     SERVICE: {
         "CreateProvider": ADMIN,
         "ListProviders": ADMIN,
+        "GetProvider": ADMIN,
         "UpdateProvider": ADMIN,
         "DeleteProvider": ADMIN,
     }

@@ -1,0 +1,2 @@
+-- Raised by each change; see versions.py.
+ALTER TABLE provider ADD COLUMN version BIGINT NOT NULL DEFAULT 1;
