@@ -15,6 +15,8 @@ class Cause(StrEnum):
     """A request was approved."""
     RAISE_ENDED = "raise_ended"
     """A raise was over, and something of it was taken back."""
+    PERIOD_BEGAN = "period_began"
+    """A new period allows something else than the one before it did in the end."""
 
 
 class Why(NamedTuple):

@@ -39,6 +39,11 @@ class Checks:
         """Note what is wrong with a field; the first finding of a field counts."""
         self.wrong.setdefault(field, text)
 
+    def given(self, field: str, *, is_given: bool) -> None:
+        """A field that has to be there: what is left out must not count as 0."""
+        if not is_given:
+            self.add(field, "is missing")
+
     def text(self, field: str, value: str, least: int, most: int) -> None:
         """A text of `least` to `most` characters without control characters."""
         if len(value) < least:

@@ -1,4 +1,5 @@
-"""The server is killed without warning, again and again, while runtimes borrow and spend.
+"""The server is killed without warning, again and again, while runtimes borrow and spend, and an
+administrator raises their budgets.
 
 Whatever was acknowledged is there afterwards, once; whoever asks again is told the same.
 """
@@ -22,6 +23,8 @@ from google.protobuf.message import Message
 
 from steward.budget.v1 import budget_pb2 as pb
 from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
+from steward.requests.v1 import requests_pb2
+from steward.requests.v1.requests_pb2_grpc import BudgetRequestServiceStub
 from tests.books import Books, read_books, wrong_in
 from tests.integration.conftest import refusal_of
 from tests.live import Agent, Api, ServerProcess, create_agent, create_provider
@@ -31,6 +34,7 @@ CALLS_AT_ONCE = 4
 STREAMS = 2
 ASKED_AGAIN = 20
 """Of what each runtime was told before, so much is asked again after each restart."""
+BUDGET_USD = 900_000
 
 USD = 1_000_000_000
 GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -144,6 +148,7 @@ class Runtime:
 
 STREAMED_PER_CYCLE = 30
 """Reports each stream has acknowledged before the server is killed."""
+APPROVED_PER_CYCLE = 3
 
 
 @dataclass
@@ -198,6 +203,73 @@ class Streaming:
             await call.write(pb.SessionRequest(message_id=first + 2, report_batch=batch))
 
 
+@dataclass
+class Administrator:
+    """Has agents ask for more, approves it, often for a moment, and remembers what was said."""
+
+    agents: Sequence[Agent]
+    key: str
+    draw: random.Random
+    waiting: list[str] = field(default_factory=list)
+    """Requests whose decision nobody knows, or that were not decided about."""
+    approved: dict[str, int] = field(default_factory=dict)
+    """What budgets are to be by the approvals that were answered, by request."""
+    _dollars: Any = field(default_factory=lambda: count(BUDGET_USD + 1))
+    """What is asked for next: more than any agent has."""
+
+    async def work(self, channel: grpc.aio.Channel) -> None:
+        """Until the server is gone."""
+        stub: Any = BudgetRequestServiceStub(channel)
+        try:
+            while True:
+                await self.decide(stub)
+                await self._ask(stub)
+                await asyncio.sleep(0.01)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in GONE:
+                raise
+
+    async def decide(self, stub: Any) -> None:
+        """Approve what waits, whether it was approved before the server was killed or not."""
+        for request_id in list(self.waiting):
+            request = requests_pb2.ApproveBudgetRequestRequest(budget_request_id=request_id)
+            try:
+                answer = await stub.ApproveBudgetRequest(request, metadata=self.metadata)
+                self.approved[request_id] = answer.budget_request.approved_budget_nanousd
+            except grpc.aio.AioRpcError as error:
+                if error.code() in GONE:
+                    raise
+                if refusal_of(error).reason != "REQUEST_ALREADY_REVIEWED":  # before the kill
+                    raise
+            self.waiting.remove(request_id)
+
+    async def _ask(self, stub: Any) -> None:
+        agent = self.draw.choice(self.agents)
+        request = requests_pb2.CreateBudgetRequestRequest(
+            requested_budget_nanousd=next(self._dollars) * USD,
+            justification="There is so much more to do.",
+            expires_in_s=self.draw.choice((None, 1, 1, 2)),
+        )
+        try:
+            made = await stub.CreateBudgetRequest(request, metadata=agent.metadata)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in GONE or refusal_of(error).reason != "TOO_MANY_PENDING_REQUESTS":
+                raise
+            return  # it asked so often while the server was killed
+        self.waiting.append(made.budget_request.id)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self.key}"),)
+
+    def check(self, books: Books) -> None:
+        """What was approved is in the history, once, and nothing else is."""
+        raised = Counter(row.request_id for row in books.changes if row.cause == "raised")
+        assert set(raised.values()) <= {1}
+        told = {row.request_id: row.new_nanousd for row in books.changes if row.cause == "raised"}
+        assert self.approved.items() <= told.items()
+
+
 async def _answer(call: Any) -> pb.SessionResponse:
     """The next answer; what is pushed meanwhile, say that another lease of the agent ended, is not.
 
@@ -245,6 +317,8 @@ async def share_projects(admin: Api, agents: Sequence[Agent]) -> None:
     for number, agent in enumerate(agents):
         if number % 3 < len(made):
             body = {"project_id": made[number % 3].body["id"]}
+            if number >= len(agents) // 2:
+                body["budget_period"] = "week"
             moved = await admin.call("PATCH", f"/api/v1/agents/{agent.agent_id}", body)
             assert moved.status == 200, moved
 
@@ -258,22 +332,29 @@ class House:
     server: ServerProcess
     runtimes: list[Runtime] = field(default_factory=list)
     streams: list[Streaming] = field(default_factory=list)
+    administrators: list[Administrator] = field(default_factory=list)
 
     async def open(self) -> None:
         await self.server.start()
         async with aiohttp.ClientSession() as session:
             admin = await Api(f"http://{self.server.http_address}", session).sign_in()
             await create_provider(admin)
-            agents = [await create_agent(admin, budget_usd=1_000_000) for _ in range(RUNTIMES)]
+            agents = [await create_agent(admin, budget_usd=BUDGET_USD) for _ in range(RUNTIMES)]
             await share_projects(admin, agents)
+            key = await admin.call("POST", "/api/v1/api-keys", {"role": "admin"})
+            assert key.status == 201, key
         self.runtimes = [Runtime(agent, random.Random(self.draw.random())) for agent in agents]
         self.streams = [Streaming(agent) for agent in agents[:STREAMS]]
+        draw = random.Random(self.draw.random())
+        self.administrators = [Administrator(agents, key.body["key"], draw)]
 
     async def work_until_killed(self) -> None:
         """Put the server under load and kill it at some moment."""
         answered_before = self._answered
+        approved_before = self._approved
         streamed_before = [stream.acknowledged for stream in self.streams]
-        users: list[Runtime | Streaming] = [*self.runtimes, *self.streams]
+        users: list[Runtime | Streaming | Administrator]
+        users = [*self.runtimes, *self.streams, *self.administrators]
         async with channels(self.server, len(users)) as opened:
             working = [
                 asyncio.create_task(user.work(channel))
@@ -282,6 +363,7 @@ class House:
             # Mostly in the middle of everybody's work, sometimes before it has begun.
             while self.draw.random() < 0.9995 and (
                 self._answered == answered_before
+                or self._approved < approved_before + APPROVED_PER_CYCLE
                 or any(
                     stream.acknowledged < before + STREAMED_PER_CYCLE
                     for stream, before in zip(self.streams, streamed_before, strict=True)
@@ -295,6 +377,10 @@ class House:
     @property
     def _answered(self) -> int:
         return sum(runtime.answered for runtime in self.runtimes)
+
+    @property
+    def _approved(self) -> int:
+        return sum(len(administrator.approved) for administrator in self.administrators)
 
     async def rise_again(self) -> Books:
         """Start the server, prove its books, and have everybody ask again."""
@@ -334,6 +420,8 @@ class House:
                         asked.request.request_id,
                     )
                     assert row.body["cost"] == asked.request.cost_nanousd
+        for administrator in self.administrators:
+            administrator.check(books)
         for stream in self.streams:
             if stream.lease:
                 assert books.lease(stream.lease).sequence >= stream.acknowledged
@@ -370,6 +458,7 @@ async def test_what_was_acknowledged_outlives_kill_9(tmp_path: Path) -> None:
     assert all(stream.acknowledged > 100 for stream in house.streams)
     for stream in house.streams:
         assert all(durable >= told for told, durable in stream.resumed_with)
+    assert all(len(administrator.approved) > 5 for administrator in house.administrators)
 
 
 @pytest.mark.proof

@@ -104,6 +104,13 @@ class Directory:
         self._seen_us[agent_id] = now_us
         await store.save_seen(transaction, agent_id, now_us)
 
+    def forget_seen(self, agent_id: str, now_us: int) -> bool:
+        """Forget that it was heard at this time: that was undone. Whether it was known at all."""
+        if self._seen_us.get(agent_id) != now_us:
+            return False
+        del self._seen_us[agent_id]
+        return True
+
     async def mark_started(
         self, transaction: Transaction, *, agent_id: str, runtime_id: str, now_us: int
     ) -> None:

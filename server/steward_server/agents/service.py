@@ -41,6 +41,7 @@ class AgentService(rpc.AgentServiceServicer):
     ) -> pb.CreateAgentResponse:
         with Checks() as checks:
             _check_name(checks, request.name)
+            checks.given("budget_usd", is_given=request.HasField("budget_nanousd"))
             _check_budget(checks, request.budget_nanousd)
             checks.text("provider", request.provider, 0, 50)
             checks.text("owner_id", request.owner_id, 0, 100)

@@ -6,7 +6,7 @@ taken back, and when, is decided in `raises.py`.
 
 from __future__ import annotations
 
-from steward_server.budget import chart, entries, raises, store
+from steward_server.budget import chart, entries, history, raises, store
 from steward_server.budget.allocation import reallocate
 from steward_server.budget.ledger_errors import LedgerError
 from steward_server.budget.period import Period
@@ -15,7 +15,7 @@ from steward_server.budget.refusals import refused
 from steward_server.budget.scopes import Scope
 from steward_server.budget.values import Account, agent_of, scope_of_agent
 from steward_server.budget_change import BudgetChange, BudgetSummary, Cause, Why
-from steward_server.db import Reader, Row, Transaction
+from steward_server.db import Reader, Transaction
 from steward_server.events.store import NewEntry, append
 from steward_server.versions import AGENTS
 
@@ -58,13 +58,14 @@ async def raise_to(
     """
     scope, account = await _now(transaction, agent_id, now_us)
     granted = raises.grant(
-        _allocated(account),
+        scope.budget_nanousd or 0,
         await _raises(transaction, agent_id),
         agent_id=agent_id,
         request_id=why.request_id,
         allocated_nanousd=allocated_nanousd,
         ends_at_us=ends_at_us,
         now_us=now_us,
+        repeats=_repeats(scope),
     )
     wanted = scope._replace(budget_nanousd=allocated_nanousd)
     await apply(transaction, account, wanted, why, now_us)
@@ -72,30 +73,35 @@ async def raise_to(
     await AGENTS.advance(transaction, agent_id)
 
 
+async def write_off(transaction: Transaction, agent_id: str, now_us: int) -> int:
+    """Have raises of an agent that are over owe nothing any more; its budget without them."""
+    await take_back(transaction, agent_id, now_us)
+    held = await _raises(transaction, agent_id)
+    scope, _ = await chart.load(transaction, scope_of_agent(agent_id))
+    await _save(
+        transaction, [each._replace(owed_nanousd=0) for each in held if each.has_ended(now_us)]
+    )
+    return raises.lasting(scope.budget_nanousd or 0, held, now_us, repeats=_repeats(scope))
+
+
 async def take_back(transaction: Transaction, agent_id: str, now_us: int) -> bool:
     """Take back what raises of an agent owe whose time is over; whether that changed anything.
 
-    The periods after this one have nothing of it. In this one only what is free can be taken; of a
-    budget with periods what is lent by then stays lendable until its period ends.
+    What is lent of them goes when its lease gives it back. Periods to come have nothing of them.
     """
     held = await _raises(transaction, agent_id)
     if not any(each.has_ended(now_us) for each in held):
         return False
     scope, account = await _now(transaction, agent_id, now_us)
-    repeats = scope.period is not Period.NONE
-    changed = raises.take_back(account, held, now_us, at_once=repeats)
+    changed = raises.take_back(account, held, now_us, repeats=_repeats(scope))
     for each in changed:
-        if repeats:
-            budget_nanousd = (scope.budget_nanousd or 0) - each.owed_nanousd
-        else:
-            budget_nanousd = _allocated(account) - each.taken_nanousd
-        scope = scope._replace(budget_nanousd=max(0, budget_nanousd))
-        why = Why(Cause.RAISE_ENDED, request_id=each.raised.request_id)
+        budget_nanousd = max(0, (scope.budget_nanousd or 0) - each.reduction_nanousd)
+        scope = scope._replace(budget_nanousd=budget_nanousd)
         account = await apply(
             transaction,
             account,
             scope,
-            why,
+            Why(Cause.RAISE_ENDED, request_id=each.raised.request_id),
             now_us,
             allocated_nanousd=_allocated(account) - each.taken_nanousd,
         )
@@ -115,7 +121,8 @@ async def take_back_overdue(transaction: Transaction, now_us: int, limit: int) -
         " JOIN scope ON scope.scope_id = 'agent:' || budget_raise.agent_id"
         " JOIN account ON account.account_id = scope.account_id"
         " WHERE owed_nanousd > 0 AND budget_raise.ends_at_us <= ?"
-        " AND (allocated_nanousd > spent_nanousd + leased_nanousd OR leased_nanousd = 0)"
+        " AND (allocated_nanousd > spent_nanousd + leased_nanousd OR leased_nanousd = 0"
+        " OR (scope.period <> 'none' AND ended_in <> account.account_id))"
         " ORDER BY budget_raise.ends_at_us LIMIT ?",
         now_us,
         limit,
@@ -133,10 +140,18 @@ async def apply(
     now_us: int,
     *,
     allocated_nanousd: int | None = None,
+    follows: Account | None = None,
 ) -> Account:
     """Save what is wanted of a scope, and have the account it has now allow that.
 
-    `allocated_nanousd` is what this account is to allow, if that is not what the next ones do.
+    Args:
+        transaction: where.
+        account: the one it has.
+        wanted: what it is to be.
+        why: what led to it.
+        now_us: the time.
+        allocated_nanousd: what this account is to allow, if that is not what the next ones do.
+        follows: the account it had up to now, if this one is new to it.
 
     Raises:
         StewardError: it is out of range, or less than is spent and leased.
@@ -147,24 +162,25 @@ async def apply(
     except LedgerError as error:
         raise refused(error) from error
     await chart.save(transaction, wanted)
-    if after == account:
-        return account
-    await store.save_allocation(transaction, after)
-    body = {
-        "allocated": after.allocated_nanousd,
-        "previous": account.allocated_nanousd,
-        "mode": after.mode,
-        "cause": why.cause,
-        "by": why.by,
-        "request": why.request_id,
-    }
-    agent_id = agent_of(wanted.scope_id)
-    entry = NewEntry("account.reallocated", body, agent_id, after.account_id)
-    warnings = entries.warnings(account, after)
-    last_lsn = await append(transaction, now_us, entry, *warnings)
-    if agent_id and account.allocated_nanousd != after.allocated_nanousd:
-        lsn = last_lsn - len(warnings)
-        await _write_down(transaction, lsn, agent_id, account, after, why, now_us)
+    if after != account:
+        await store.save_allocation(transaction, after)
+        body = {
+            "scope": wanted.scope_id,
+            "allocated": after.allocated_nanousd,
+            "previous": account.allocated_nanousd,
+            "mode": after.mode,
+            "cause": why.cause,
+            "by": why.by,
+            "request": why.request_id,
+        }
+        entry = NewEntry("account.reallocated", body, agent_of(wanted.scope_id), after.account_id)
+        warnings = entries.warnings(account, after)
+        last_lsn = await append(transaction, now_us, entry, *warnings)
+        if follows is None:
+            lsn = last_lsn - len(warnings)
+            await history.write_down(transaction, lsn, account, after, why, now_us)
+    if follows is not None:
+        await history.follow(transaction, follows, after, why, now_us)
     return after
 
 
@@ -175,6 +191,10 @@ async def _now(transaction: Transaction, agent_id: str, now_us: int) -> tuple[Sc
         account = await chart.open_next(transaction, scope, account, now_us)
         scope, _ = await chart.load(transaction, scope.scope_id)
     return scope, account
+
+
+def _repeats(scope: Scope) -> bool:
+    return scope.period is not Period.NONE
 
 
 def _allocated(account: Account) -> int:
@@ -224,48 +244,20 @@ async def summary(reader: Reader, agent_id: str) -> BudgetSummary:
     )
 
 
-async def _write_down(
-    transaction: Transaction,
-    lsn: int,
-    agent_id: str,
-    before: Account,
-    after: Account,
-    why: Why,
-    now_us: int,
-) -> None:
-    change = BudgetChange(
-        lsn,
-        agent_id,
-        now_us,
-        before.allocated_nanousd or 0,
-        after.allocated_nanousd or 0,
-        why.cause.value,
-        why.by,
-        why.reason,
-        why.request_id,
-    )
-    marks = ", ".join("?" * len(change))
-    await transaction.execute(f"INSERT INTO budget_change VALUES ({marks})", *change)
-
-
 async def _raises(reader: Reader, agent_id: str) -> list[Raise]:
     """Those that owe something, whether their time is over or not."""
     rows = await reader.fetch_all(
-        "SELECT request_id, agent_id, ends_at_us, owed_nanousd FROM budget_raise"
+        "SELECT request_id, agent_id, ends_at_us, owed_nanousd, ended_in FROM budget_raise"
         " WHERE agent_id = ? AND owed_nanousd > 0",
         agent_id,
     )
-    return [_raise(row) for row in rows]
-
-
-def _raise(row: Row) -> Raise:
-    return Raise(row["request_id"], row["agent_id"], row["ends_at_us"], row["owed_nanousd"])
+    return [Raise(**row) for row in rows]
 
 
 async def _save(transaction: Transaction, changed: list[Raise]) -> None:
     await transaction.execute_many(
-        "INSERT INTO budget_raise (request_id, agent_id, ends_at_us, owed_nanousd)"
-        " VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (request_id) DO UPDATE SET owed_nanousd = excluded.owed_nanousd",
+        "INSERT INTO budget_raise (request_id, agent_id, ends_at_us, owed_nanousd, ended_in)"
+        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (request_id) DO UPDATE"
+        " SET owed_nanousd = excluded.owed_nanousd, ended_in = excluded.ended_in",
         changed,
     )

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from steward_server.budget import store
+from steward_server.budget import history, store
 from steward_server.budget.allocation import lendable_nanousd
 from steward_server.budget.period import Period
-from steward_server.budget.scopes import Scope, current, start_and_end
+from steward_server.budget.scopes import Scope, account_at, current, start_and_end
 from steward_server.budget.values import ORGANISATION, Account, Path, ScopeId, agent_of
+from steward_server.budget_change import Cause, Why
 from steward_server.db import Reader, Row, Transaction
 from steward_server.errors import NotFound
 from steward_server.events.store import NewEntry, append
@@ -57,6 +58,12 @@ async def load_all(reader: Reader, scope_ids: Iterable[ScopeId]) -> dict[ScopeId
         above = {scope.parent_id for scope, _ in level if scope.parent_id is not None}
         wanted = sorted(above - found.keys())
     return found
+
+
+async def scopes_above(reader: Reader, agent_scope: ScopeId) -> set[ScopeId]:
+    """The scopes that an agent spends from beside its own."""
+    row = await reader.fetch_one("SELECT parent_id FROM scope WHERE scope_id = ?", agent_scope)
+    return {ORGANISATION, *([ScopeId(row["parent_id"])] if row else [])}
 
 
 async def children(
@@ -129,8 +136,21 @@ async def path(transaction: Transaction, agent_scope: ScopeId, now_us: int) -> P
 async def open_next(
     transaction: Transaction, scope: Scope, before: Account | None, now_us: int
 ) -> Account:
-    """Give a scope the account of the period it is in now, and open it if it is the first time."""
-    account = current(scope, before, now_us)
+    """Give a scope the account of the period it is in now, after one that is over, or the first."""
+    account = await enter(transaction, scope, before, now_us)
+    if before is not None:
+        await history.follow(transaction, before, account, Why(Cause.PERIOD_BEGAN), now_us)
+    return account
+
+
+async def enter(
+    transaction: Transaction, scope: Scope, before: Account | None, now_us: int
+) -> Account:
+    """Have a scope spend from the account of the period it is in now, a new one if need be.
+
+    `before` is the one it had.
+    """
+    account = account_at(scope, now_us)
     known = await store.accounts(transaction, [account.account_id])
     account = known.get(account.account_id, account)
     starts_at_us, _ = start_and_end(scope, now_us)
@@ -141,18 +161,21 @@ async def open_next(
         max(scope.since_us, starts_at_us),
         scope.scope_id,
     )
-    if known:
-        return account
-    await store.insert_account(transaction, account, period=scope.period, starts_at_us=starts_at_us)
     body = {
         "scope": scope.scope_id,
+        "follows": before.account_id if before else None,
         "allocated": account.allocated_nanousd,
         "mode": account.mode,
         "period": scope.period,
         "starts_at_us": starts_at_us,
         "ends_at_us": account.ends_at_us,
     }
-    entry = NewEntry("account.opened", body, agent_of(scope.scope_id), account.account_id)
+    kind = "account.resumed" if known else "account.opened"
+    if not known:
+        await store.insert_account(
+            transaction, account, period=scope.period, starts_at_us=starts_at_us
+        )
+    entry = NewEntry(kind, body, agent_of(scope.scope_id), account.account_id)
     await append(transaction, now_us, entry)
     return account
 
@@ -185,6 +208,14 @@ async def save(transaction: Transaction, scope: Scope) -> None:
 async def retire(transaction: Transaction, scope_id: ScopeId) -> None:
     """Open no more accounts for a scope by the clock: what it was for is gone."""
     await transaction.execute("UPDATE scope SET ends_at_us = NULL WHERE scope_id = ?", scope_id)
+
+
+async def next_end_us(reader: Reader) -> int | None:
+    """When the next period ends; None if none does."""
+    row = await reader.fetch_one(
+        "SELECT ends_at_us FROM scope WHERE ends_at_us IS NOT NULL ORDER BY ends_at_us LIMIT 1"
+    )
+    return row["ends_at_us"] if row else None
 
 
 async def roll(transaction: Transaction, now_us: int, limit: int) -> int:

@@ -16,6 +16,7 @@ MAX_RATE_PICOUSD = 10**12
 """A dollar a token."""
 
 KINDS = ("openai", "anthropic")
+RATES = ("input_picousd", "output_picousd", "cache_read_picousd", "cache_write_picousd")
 
 
 class PriceService(PriceServiceServicer):
@@ -41,14 +42,15 @@ class PriceService(PriceServiceServicer):
         with Checks() as checks:
             checks.one_of("price.provider", price.provider, KINDS)
             checks.text("price.model", price.model, 1, 100)
-            for field in ("input", "output", "cache_read", "cache_write"):
-                rate = getattr(price, f"{field}_picousd")
-                checks.between(f"price.{field}_picousd", rate, 0, MAX_RATE_PICOUSD)
+            checks.given("price.input_picousd", is_given=price.HasField("input_picousd"))
+            checks.given("price.output_picousd", is_given=price.HasField("output_picousd"))
+            for field in RATES:
+                checks.between(f"price.{field}", getattr(price, field), 0, MAX_RATE_PICOUSD)
         rates = Rates(
-            price.input_picousd,
-            price.output_picousd,
-            price.cache_read_picousd,
-            price.cache_write_picousd,
+            *[
+                getattr(price, field) if price.HasField(field) else price.input_picousd  # type: ignore[arg-type]
+                for field in RATES
+            ]
         )
         listed = await self._book.set(
             caller(context),

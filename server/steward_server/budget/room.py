@@ -98,6 +98,10 @@ class Agents(Protocol):
         """Note that a runtime of the agent was heard."""
         ...
 
+    def forget_seen(self, agent_id: str, now_us: int) -> bool:
+        """Forget what was noted at this time, which was undone; whether it was known at all."""
+        ...
+
 
 class Publisher(Protocol):
     """The part of the events room that takes what runtimes tell."""
@@ -177,7 +181,7 @@ class BudgetRoom:
             allotted = await self.limits.allotted(transaction, lent.lease.lease_id, now_us)
             return key, lent, sealed, allotted
 
-        return self._granted(*await self.lend(agent_id, lend), now_us)
+        return self._granted(*await self.lend(agent_id, lend, now_us), now_us)
 
     def _granted(
         self,
@@ -261,7 +265,7 @@ class BudgetRoom:
             )
             return grown, await self.limits.allotted(transaction, request.lease_id, now_us)
 
-        grown, allotted = await self.lend(agent_id, write)
+        grown, allotted = await self.lend(agent_id, write, now_us)
         if grown.denied_because == INSUFFICIENT:
             facts = {"available_nanousd": str(grown.available_nanousd)}
             await self.alarm.refused(agent_id, reason="BUDGET_EXCEEDED", facts=facts)
@@ -340,11 +344,20 @@ class BudgetRoom:
 
         return allotment_of(await self.run(write)) or pb.Allotment(lease_id=request.lease_id)
 
-    async def lend(self, agent_id: str, work: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def lend(
+        self, agent_id: str, work: Callable[[Transaction], Awaitable[T]], now_us: int
+    ) -> T:
         """As `run`; that money was refused is told to whoever listens for that."""
         try:
             return await self.run(work)
         except ResourceExhausted as refusal:
+            if self.agents.forget_seen(agent_id, now_us):
+                # A runtime that waits for money is there all the same.
+                await self.run(
+                    lambda transaction: self.agents.mark_seen(
+                        transaction, agent_id=agent_id, now_us=now_us
+                    )
+                )
             if refusal.reason in MONEY_REASONS:
                 await self.alarm.refused(agent_id, reason=refusal.reason, facts=refusal.facts)
             raise

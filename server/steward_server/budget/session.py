@@ -23,7 +23,7 @@ from steward_server.budget.refusals import refused
 from steward_server.budget.requests import LEASE_STATES, facts_of, status_of
 from steward_server.budget.room import BudgetRoom, desired
 from steward_server.budget.teller import MAX_USAGES
-from steward_server.budget.values import Lease, LeaseState, scope_of_agent
+from steward_server.budget.values import ORGANISATION, Lease, LeaseState, scope_of_agent
 from steward_server.calls import Call, Refused
 from steward_server.checks import Checks
 from steward_server.db import Transaction
@@ -42,8 +42,9 @@ MAX_UNREAD = 32
 
 CONTROL_KINDS = frozenset(
     {
-        *("agent.stopping", "agent.starting", "lease.draining", "lease.ended"),
-        *("account.reallocated", "limits.allotted", "limits.changed"),
+        *("agent.stopping", "agent.starting", "agent.updated", "lease.draining", "lease.ended"),
+        *("account.opened", "account.resumed", "account.reallocated"),
+        *("limits.allotted", "limits.changed"),
     }
 )
 
@@ -54,13 +55,17 @@ async def answer(
     """Serve one stream until the runtime ends it or it is cut."""
     session = _Session(room, call)
     # Before anything is answered: what is decided after an answer must not be missed.
-    subscription = await room.hub.subscribe(CONTROL_KINDS, call.principal.subject.__eq__)
-    tasks = [
-        asyncio.create_task(session.read(requests)),
-        asyncio.create_task(session.work()),
-        asyncio.create_task(session.push(subscription)),
-    ]
+    subscription = await room.hub.subscribe(
+        CONTROL_KINDS, _anybody, audiences=frozenset({call.principal.subject, ORGANISATION})
+    )
+    tasks: list[asyncio.Task[None]] = []
     try:
+        await session.listen(subscription)
+        tasks += [
+            asyncio.create_task(session.read(requests)),
+            asyncio.create_task(session.work()),
+            asyncio.create_task(session.push(subscription)),
+        ]
         while (response := await session.next_response()) is not None:
             yield response
     finally:
@@ -247,16 +252,26 @@ class _Session:
 
     # What is pushed.
 
+    async def listen(self, subscription: Subscription) -> None:
+        """Hear what is about the agent, and about the budgets that it spends from by now."""
+        scope_id = scope_of_agent(self._agent_id)
+        above = await chart.scopes_above(self._room.database, scope_id)
+        self._room.hub.listen_to(subscription, frozenset({self._agent_id, *above}))
+
     async def push(self, subscription: Subscription) -> None:
         """Tell the runtime what others decided about it."""
         try:
             while True:
                 entry = await subscription.next()
-                controls = (
-                    [await self._control(entry)]
-                    if isinstance(entry, Entry)
-                    else await self._missed_controls()
-                )
+                if not isinstance(entry, Entry):
+                    await self.listen(subscription)  # it may have moved
+                    controls = await self._missed_controls()
+                elif _changes_nothing(entry):
+                    continue
+                else:
+                    if entry.kind == "agent.updated":
+                        await self.listen(subscription)
+                    controls = [await self._control(entry)]
                 for control in controls:
                     await self._outbox.put(pb.SessionResponse(control=control))
         except Exception as error:  # noqa: BLE001 - ends the stream with it
@@ -289,11 +304,18 @@ class _Session:
                     reason="the lease's share of the limits has changed",
                     allotment=await self._room.allotment(entry.subject),
                 )
-        what = "limits were" if entry.kind == "limits.changed" else "budget was"
-        return pb.Control(
-            reason=f"the agent's {what} changed",
-            budget_remaining_nanousd=await self._available_nanousd(),
-        )
+            case "limits.changed":
+                return await self._budget_control("the agent's limits were changed")
+            case "agent.updated":
+                return await self._budget_control("the agent spends from another project")
+        whose = "the agent" if entry.agent_id else repr(body["scope"])
+        begins = entry.kind == "account.opened"
+        what = f"a new period of {whose} began" if begins else f"the budget of {whose} was changed"
+        return await self._budget_control(what)
+
+    async def _budget_control(self, reason: str) -> pb.Control:
+        available_nanousd = await self._available_nanousd()
+        return pb.Control(reason=reason, budget_remaining_nanousd=available_nanousd)
 
     async def _missed_controls(self) -> list[pb.Control]:
         """How things stand, for a runtime that was too slow to be told each change."""
@@ -327,6 +349,17 @@ class _Session:
             error = refused(error)
         refusal_: Refused = refusal(error, self._call, "/steward.budget.v1.BudgetService/Session")
         return refusal_.status
+
+
+def _changes_nothing(entry: Entry) -> bool:
+    """Neither the agent's project, nor an account that is followed: the first one is no news."""
+    if entry.kind == "agent.updated":
+        return "project_id" not in entry.body
+    return entry.kind == "account.opened" and entry.body["follows"] is None
+
+
+def _anybody(_agent_id: str) -> bool:
+    return True
 
 
 def _usages_in(group: list[pb.SessionRequest]) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
+from steward_server.budget.chart import next_end_us
 from steward_server.budget.desk import SWEEP_AT_ONCE, Desk
 from steward_server.budget.store import IS_OPEN
 from steward_server.db import Database
@@ -31,16 +32,19 @@ class Audit:
 async def sweep_forever(
     database: Database, desk: Desk, clock: Callable[[], int], interval_s: float
 ) -> None:
-    """Let leases end when their time is over, and periods begin."""
+    """Let leases end when their time is over, and periods begin: those to the moment."""
     while True:
+        wait_s = interval_s
         try:
             while await database.run(lambda transaction: desk.sweep(transaction, clock())) >= (
                 SWEEP_AT_ONCE
             ):
                 pass
+            if (ends_at_us := await next_end_us(database)) is not None:
+                wait_s = min(wait_s, max(0.001, (ends_at_us - clock()) / 1e6))
         except Exception:
             log.exception("budget.sweep_failed")
-        await asyncio.sleep(interval_s)
+        await asyncio.sleep(wait_s)
 
 
 class Auditor:

@@ -22,6 +22,7 @@ from steward_server.budget.values import (
     LeasePolicy,
     Mode,
     ScopeId,
+    agent_of,
     scope_of_agent,
     scope_of_project,
 )
@@ -87,6 +88,8 @@ class Treasury:
     async def retire(self, transaction: Transaction, *, scope: str) -> None:
         """Open no more periods for an agent or a project that is gone."""
         await chart.retire(transaction, ScopeId(scope))
+        if agent_id := agent_of(ScopeId(scope)):
+            await allocations.end_raises(transaction, agent_id)
 
     # What it may spend.
 
@@ -121,12 +124,20 @@ class Treasury:
         by: str = "",
         reason: str = "",
     ) -> None:
-        """Have an agent's budget begin anew with each period, as `set_budget`; None leaves it."""
+        """Have an agent's budget begin anew with each period, as `set_budget`.
+
+        An amount is for good, as `reallocate` sets it. None leaves it, and raises that are to end.
+        """
         scope, _ = await chart.load(transaction, scope_of_agent(agent_id))
-        budget_nanousd = scope.budget_nanousd if allocated_nanousd is None else allocated_nanousd
+        if allocated_nanousd is None:
+            if period == scope.period:
+                return
+            budget_nanousd = await allocations.write_off(transaction, agent_id, now_us)
+        else:
+            budget_nanousd = allocated_nanousd
+            await allocations.end_raises(transaction, agent_id)
         wanted = scope._replace(period=Period(period), budget_nanousd=budget_nanousd)
         await self._set(transaction, wanted, Why(Cause.SET, by, reason), now_us)
-        await allocations.end_raises(transaction, agent_id)
 
     async def set_budget(
         self, transaction: Transaction, *, scope: str, terms: BudgetTerms, now_us: int
@@ -149,14 +160,15 @@ class Treasury:
         before, account = await chart.load(transaction, wanted.scope_id)
         if account is None or account.is_over(now_us):
             account = await chart.open_next(transaction, before, account, now_us)
-        await chart.save(transaction, wanted)
-        if wanted.period is not before.period:
-            await self._cut_short(transaction, account, now_us)
-            # As it stands by now: what it had may have begun in this very call.
-            since_us = (await chart.load(transaction, wanted.scope_id))[0].since_us
-            wanted = wanted._replace(since_us=since_us)
-            account = await chart.open_next(transaction, wanted, None, now_us)
-        await allocations.apply(transaction, account, wanted, why, now_us)
+        if wanted.period is before.period:
+            await allocations.apply(transaction, account, wanted, why, now_us)
+            return
+        await self._cut_short(transaction, account, now_us)
+        # As it stands by now: what it had may have begun in this very call.
+        since_us = (await chart.load(transaction, wanted.scope_id))[0].since_us
+        wanted = wanted._replace(since_us=since_us)
+        begun = await chart.enter(transaction, wanted, account, now_us)
+        await allocations.apply(transaction, begun, wanted, why, now_us, follows=account)
 
     async def _cut_short(self, transaction: Transaction, account: Account, now_us: int) -> None:
         for lease in await store.open_leases_on(transaction, account.account_id):
@@ -228,7 +240,7 @@ def _balance(found: Found, now_us: int) -> ScopeBalance:
     return ScopeBalance(
         scope=scope.scope_id,
         parent=scope.parent_id,
-        terms=BudgetTerms(scope.budget_nanousd, scope.mode, scope.period),
+        terms=BudgetTerms(account.allocated_nanousd, account.mode, scope.period),
         spent_nanousd=account.spent_nanousd,
         leased_nanousd=account.leased_nanousd,
         overrun_nanousd=account.overrun_nanousd,

@@ -6,7 +6,7 @@ Nothing is handed out before it is committed, because only committed rows can be
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +33,11 @@ class Entry:
     subject: str
     key: str | None
     body: dict[str, Any]
+
+    @property
+    def audience(self) -> str:
+        """Whom it is about: an agent's id, or the scope of a budget that agents share."""
+        return self.agent_id or str(self.body.get("scope", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,11 @@ class Hub:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: dict[Subscription, frozenset[str]] = {}
+        """What is listened to, and by which audiences it is found; none: it is offered all."""
+
+        self._offered_all: set[Subscription] = set()
+        self._by_audience: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._committed = asyncio.Event()
         self.lsn = 0
         """The newest entry handed out."""
@@ -133,10 +142,12 @@ class Hub:
         *,
         capacity: int = 1_000,
         arrived: asyncio.Event | None = None,
+        audiences: frozenset[str] = frozenset(),
     ) -> Subscription:
         """Ask for entries of these kinds whose agent id `wants` says yes to, from now on.
 
-        `arrived` is set whenever one comes.
+        `arrived` is set whenever one comes. With `audiences`, only what is about one of them is
+        offered: thousands of readers may listen so, each to its own.
         """
         if not self._subscriptions:
             newest = await self._newest()
@@ -146,12 +157,25 @@ class Hub:
         # Rows now being handed out were read without these kinds: they count as the past.
         start_lsn = max(self.lsn, self._handing_out_to)
         subscription = Subscription(kinds, wants, capacity, start_lsn, arrived)
-        self._subscriptions.add(subscription)
+        self.listen_to(subscription, audiences)
         self._committed.set()  # what was committed since `newest` was read went unnoticed
         return subscription
 
+    def listen_to(self, subscription: Subscription, audiences: frozenset[str]) -> None:
+        """Offer a subscription what is about these, in place of what it was offered."""
+        self.unsubscribe(subscription)
+        self._subscriptions[subscription] = audiences
+        if not audiences:
+            self._offered_all.add(subscription)
+        for audience in audiences:
+            self._by_audience[audience].add(subscription)
+
     def unsubscribe(self, subscription: Subscription) -> None:
-        self._subscriptions.discard(subscription)
+        self._offered_all.discard(subscription)
+        for audience in self._subscriptions.pop(subscription, ()):
+            self._by_audience[audience].discard(subscription)
+            if not self._by_audience[audience]:
+                del self._by_audience[audience]
 
     async def read(
         self, kinds: frozenset[str], after_lsn: int, up_to_lsn: int, agent_id: str = ""
@@ -172,12 +196,14 @@ class Hub:
 
     async def _hand_out(self) -> None:
         newest = self._handing_out_to = await self._newest()
-        kinds = frozenset().union(*(each.kinds for each in self._subscriptions))
+        kinds = frozenset[str]().union(*{each.kinds for each in self._subscriptions})
         while kinds and self.lsn < newest:
             entries = await self.read(kinds, self.lsn, newest)
             for entry in entries:
                 self.lsn = entry.lsn
-                for subscription in self._subscriptions:
+                for subscription in self._offered_all:
+                    subscription.offer(entry)
+                for subscription in self._by_audience.get(entry.audience, ()):
                     subscription.offer(entry)
             if len(entries) < READ_AT_ONCE:
                 break

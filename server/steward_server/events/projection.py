@@ -18,7 +18,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "AgentStopped": ("agent.stopped",),
     "BudgetRequested": ("budget.requested",),
     "BudgetReviewed": ("budget.approved", "budget.rejected", "budget.cancelled"),
-    "BudgetChanged": ("account.reallocated",),
+    "BudgetChanged": ("account.reallocated", "budget.changed"),
     "CircuitOpened": ("circuit.opened",),
 }
 """Event types, by the name callers filter by, and the journal's kinds that are seen as them."""
@@ -76,8 +76,8 @@ def event_of(entry: Entry) -> pb.Event:
             event.budget_requested.CopyFrom(_budget_requested(entry.subject, body))
         case "budget.approved" | "budget.rejected" | "budget.cancelled" as kind:
             event.budget_reviewed.CopyFrom(_budget_reviewed(kind, entry.subject, body))
-        case "account.reallocated":
-            event.budget_changed.CopyFrom(_budget_changed(body))
+        case "account.reallocated" | "budget.changed":
+            event.budget_changed.CopyFrom(_budget_changed(entry.agent_id, body))
         case other:
             raise ValueError(f"{other} is not seen as an event")
     return event
@@ -162,7 +162,7 @@ def _budget_reviewed(kind: str, request_id: str, body: dict[str, Any]) -> pb.Bud
     )
 
 
-def _budget_changed(body: dict[str, Any]) -> pb.BudgetChanged:
+def _budget_changed(agent_id: str, body: dict[str, Any]) -> pb.BudgetChanged:
     return pb.BudgetChanged(
         old_budget_nanousd=body["previous"],
         new_budget_nanousd=body["allocated"],
@@ -170,6 +170,8 @@ def _budget_changed(body: dict[str, Any]) -> pb.BudgetChanged:
         cause=body.get("cause", ""),
         changed_by=body.get("by", ""),
         budget_request_id=body.get("request", ""),
+        # Nor, in an agent's, whose budget it was.
+        scope=body.get("scope", f"agent:{agent_id}" if agent_id else ""),
     )
 
 

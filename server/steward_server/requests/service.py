@@ -29,6 +29,7 @@ CAUSES = {
     Cause.SET: pb.BUDGET_CHANGE_CAUSE_SET,
     Cause.RAISED: pb.BUDGET_CHANGE_CAUSE_RAISED,
     Cause.RAISE_ENDED: pb.BUDGET_CHANGE_CAUSE_RAISE_ENDED,
+    Cause.PERIOD_BEGAN: pb.BUDGET_CHANGE_CAUSE_PERIOD_BEGAN,
 }
 
 
@@ -46,6 +47,8 @@ class BudgetRequestService(rpc.BudgetRequestServiceServicer):
         agent_id = request.agent_id or (principal.subject if is_agent else "")
         with Checks() as checks:
             checks.text("agent_id", agent_id, 1, 100)
+            is_given = request.HasField("requested_budget_nanousd")
+            checks.given("requested_budget_usd", is_given=is_given)
             _check_budget(checks, "requested_budget_usd", request.requested_budget_nanousd)
             justification = checks.prose("justification", request.justification, 20, 500)
             expires_in_s = _expires_in_s(checks, request)

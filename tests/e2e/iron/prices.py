@@ -33,9 +33,16 @@ ROWS: list[Row] = [
     ),
     (
         "set a negative price",
-        """-X PUT $url/api/v1/prices/openai/m $as_admin $json -d '{"input_picousd":-1}'""",
+        """-X PUT $url/api/v1/prices/openai/m $as_admin $json \
+        -d '{"input_picousd":-1,"output_picousd":1}'""",
         400,
         invalid("price.input_picousd"),
+    ),
+    (
+        "set a price that is left out",
+        "-X PUT $url/api/v1/prices/openai/m $as_admin",
+        400,
+        invalid("price.input_picousd", "price.output_picousd"),
     ),
     (
         "set a price as a user",

@@ -123,6 +123,7 @@ async def test_an_agent_may_be_made_for_someone_else(server: Server) -> None:
         ({"name": "n" * 101}, {"name"}),
         ({"name": "a\nb"}, {"name"}),
         ({"name": "a\0b"}, {"name"}),
+        ({"budget_nanousd": None}, {"budget_usd"}),
         ({"budget_nanousd": 0}, {"budget_usd"}),
         ({"budget_nanousd": -1}, {"budget_usd"}),
         ({"budget_nanousd": 1_000_000 * DOLLAR + 1}, {"budget_usd"}),

@@ -98,6 +98,7 @@ class Bank:
         await self._tokens.RotateToken(request, metadata=self.admin)
 
     async def set_price(self, model: str, **rates: Any) -> Any:
+        rates = {"input_picousd": 0, "output_picousd": 0} | rates
         price = prices_pb2.Price(provider="openai", model=model, **rates)
         request = prices_pb2.SetPriceRequest(price=price)
         return await self.prices.SetPrice(request, metadata=self.admin)

@@ -416,3 +416,12 @@ def _change_every_provider_key(bank: Bank) -> None:
         changed = bytes([*row[0][:-1], row[0][-1] ^ 1])
         connection.execute("UPDATE provider SET sealed_key = ?", (changed,))
     connection.close()
+
+
+async def test_an_agent_that_is_lent_nothing_was_heard_all_the_same(bank: Bank) -> None:
+    agent = await bank.agent(budget_usd=1)
+    await bank.handshake(agent, USD)
+    bank.clock.advance(60)
+    refused = await refusal(bank.handshake(agent, USD))
+    assert refused.reason == "BUDGET_EXCEEDED"
+    assert (await bank.status(agent)).last_seen_at.ToMicroseconds() == bank.clock()

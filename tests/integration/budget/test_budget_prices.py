@@ -84,12 +84,35 @@ async def test_fields_that_cannot_be_meant_are_all_named(bank: Bank) -> None:
         for value in (-1, MAX_RATE + 1, INT64_MAX)
     ]
     for fields, wrong in cases:
-        price = pb.Price(**{"provider": "openai", "model": "m"} | fields)
-        request = pb.SetPriceRequest(price=price)
+        sound: dict[str, Any] = {
+            "provider": "openai",
+            "model": "m",
+            "input_picousd": 1,
+            "output_picousd": 2,
+        }
+        request = pb.SetPriceRequest(price=pb.Price(**sound | fields))
         refused = await refusal(bank.prices.SetPrice(request, metadata=bank.admin))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
         assert set(refused.fields) == {f"price.{field}" for field in wrong}, fields
     assert await bank.price_version() == before
+
+
+async def test_a_rate_that_is_left_out_is_not_0(bank: Bank) -> None:
+    before = await bank.price_version()
+    admin = bank.live.admin
+    answer = await admin.call("PUT", "/api/v1/prices/openai/left-out")
+    assert answer.status == 400
+    assert answer.body["error"]["fields"] == {
+        "price.input_picousd": "is missing",
+        "price.output_picousd": "is missing",
+    }
+    refused = await admin.call("PUT", "/api/v1/prices/openai/left-out", {"input_picousd": 5})
+    assert refused.body["error"]["fields"] == {"price.output_picousd": "is missing"}
+    assert await bank.price_version() == before
+    rates = {"input_picousd": 5, "output_picousd": 0, "cache_write_picousd": 0}
+    free = await admin.call("PUT", "/api/v1/prices/openai/left-out", rates)
+    assert free.body["output_picousd"] == free.body["cache_write_picousd"] == 0
+    assert free.body["cache_read_picousd"] == 5
 
 
 async def test_prices_outlive_a_restart_and_are_not_added_again(tmp_path: Path) -> None:

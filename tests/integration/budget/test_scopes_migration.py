@@ -40,7 +40,9 @@ async def begin(transaction: Transaction) -> None:
         1,
         NewEntry("account.opened", {"parent": None, "allocated": 1_000}, "agent_1", "agent_1"),
         NewEntry("account.opened", {"parent": None, "allocated": 500}, "agent_2", "agent_2"),
-        NewEntry("account.reallocated", {"allocated": 900, "previous": 1_000}, "a", "agent_1"),
+        NewEntry(
+            "account.reallocated", {"allocated": 900, "previous": 1_000}, "agent_1", "agent_1"
+        ),
         NewEntry("lease.opened", lease, "agent_1", "lease_1"),
         NewEntry("lease.opened", lease | {"granted": 30}, "agent_1", "lease_2"),
         NewEntry("usage", usage, "agent_1", "lease_2", "call"),
@@ -88,6 +90,7 @@ async def test_books_from_before_there_were_scopes_go_on(tmp_path: Path) -> None
         "budget/0002_create_scopes.sql",
         "budget/0003_create_budget_change.sql",
         "budget/0004_find_leases_of_agents.sql",
+        "budget/0005_end_raises_by_account.sql",
     ]
     migrated = read_books(path)
     assert wrong_in(migrated) == []

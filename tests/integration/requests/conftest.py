@@ -58,7 +58,7 @@ class Desk:
         request = pb.ListBudgetRequestsRequest(**fields)
         return await self.stub.ListBudgetRequests(request, metadata=by or self.admin)
 
-    async def approve(self, request_id: str, by: Metadata = (), **fields: Any) -> Any:
+    async def approve(self, request_id: str, /, by: Metadata = (), **fields: Any) -> Any:
         request = pb.ApproveBudgetRequestRequest(budget_request_id=request_id, **fields)
         answer = await self.stub.ApproveBudgetRequest(request, metadata=by or self.admin)
         return answer.budget_request

@@ -243,6 +243,7 @@ async def test_a_dashboard_sees_requests_decisions_and_changes(live: Live) -> No
             "cause": "raised",
             "changed_by": admin_id,
             "budget_request_id": made["id"],
+            "scope": f"agent:{agent.agent_id}",
         },
         "BudgetReviewed": {
             "budget_request_id": made["id"],

@@ -11,6 +11,8 @@ import grpc
 
 from steward.agents.v1 import agents_pb2
 from steward.requests.v1 import requests_pb2 as pb
+from steward.users.v1 import users_pb2
+from steward.users.v1.users_pb2_grpc import UserServiceStub
 from steward_server.auth.accounts import Role
 from tests.integration.conftest import Server, bearer, ic_key, refusal
 from tests.integration.requests.conftest import NO, USD, WHY, Desk
@@ -113,6 +115,7 @@ async def test_the_second_to_decide_is_told_who_was_first_and_when(desk: Desk) -
 MALFORMED: list[tuple[dict[str, Any], set[str]]] = [
     ({"agent_id": ""}, {"agent_id"}),
     ({"agent_id": "a" * 101}, {"agent_id"}),
+    ({"requested_budget_nanousd": None}, {"requested_budget_usd"}),
     ({"requested_budget_nanousd": 0}, {"requested_budget_usd"}),
     ({"requested_budget_nanousd": -1}, {"requested_budget_usd"}),
     ({"requested_budget_nanousd": 1_000_000 * USD + 1}, {"requested_budget_usd"}),
@@ -239,6 +242,18 @@ async def test_the_owner_does_not_decide_about_what_the_agent_asked(desk: Desk) 
     await desk.reject(made.id, desk.admin)
 
 
+async def test_whoever_inherits_an_agent_sees_what_it_asked_and_does_not_decide_about_it(
+    desk: Desk,
+) -> None:
+    made = await desk.ask(8, by=desk.runtime)
+    request = users_pb2.DeleteUserRequest(user_id=desk.owner_id)
+    users: Any = UserServiceStub(desk.server.channel)
+    await users.DeleteUser(request, metadata=desk.ann)
+    refused = await refusal(desk.approve(made.id, desk.ann))
+    assert refused.reason == "SELF_REVIEW_FORBIDDEN"
+    assert (await desk.approve(made.id)).status == APPROVED
+
+
 async def test_the_only_administrator_decides_about_their_own(server: Server) -> None:
     agent = await server.create_agent()
     owner = (agent.owner_id, server.admin)
@@ -315,6 +330,19 @@ async def test_a_request_repeated_by_its_id_is_one(desk: Desk) -> None:
 
 
 # What an agent's end does.
+
+
+async def test_a_decision_repeated_by_its_id_has_the_same_answer(desk: Desk) -> None:
+    approved, rejected = await desk.ask(8), await desk.ask(9)
+    first = await desk.approve(approved.id, request_id="twice")
+    assert await desk.approve(approved.id, request_id="twice") == first
+    request = pb.RejectBudgetRequestRequest(
+        budget_request_id=rejected.id, rejection_reason=NO, request_id="twice"
+    )
+    answers = [await desk.stub.RejectBudgetRequest(request, metadata=desk.admin) for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert (await refusal(desk.approve(approved.id))).reason == "REQUEST_ALREADY_REVIEWED"
+    assert await desk.allocated() == 8 * USD
 
 
 async def test_deleting_an_agent_cancels_what_waits_and_keeps_what_was_decided(desk: Desk) -> None:

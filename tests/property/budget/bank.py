@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from steward_server.budget import allocation, ledger
+from steward_server.budget import allocation, ledger, raises
 from steward_server.budget.audit import Balances
 from steward_server.budget.ledger import Booking, Closing, Denial, Growth, Opening
 from steward_server.budget.ledger_errors import LedgerError
 from steward_server.budget.period import Period
+from steward_server.budget.raises import Raise, Taken
 from steward_server.budget.scopes import Scope, current, start_and_end
 from steward_server.budget.values import (
     Account,
@@ -42,6 +43,9 @@ class Rules:
     end_draining: Callable[..., Closing] = ledger.end_draining
     reallocate: Callable[..., Account] = allocation.reallocate
     current: Callable[..., Account] = current
+    lasting: Callable[..., int] = raises.lasting
+    grant: Callable[..., list[Raise]] = raises.grant
+    take_back: Callable[..., list[Taken]] = raises.take_back
 
 
 LEDGER = Rules()
@@ -57,6 +61,8 @@ class Bank:
         """The account each scope has."""
         self.accounts: dict[AccountId, Account] = {}
         self.leases: dict[LeaseId, Lease] = {}
+        self.raises: dict[str, Raise] = {}
+        """Those that owe something, or will."""
         self.journal: list[JournalEntry] = []
         self.lsn = 0
         self._rules = rules
@@ -123,10 +129,76 @@ class Bank:
         self.scopes[account] = self.scopes[account]._replace(parent_id=parent_id)
         return {"outcome": "moved"}
 
-    def change_period(self, account: str, period: str, at_us: int) -> Answer:
+    def raise_to(
+        self, account: str, request: str, allocated: int, holds_us: int | None, at_us: int
+    ) -> Answer:
+        """What an approval does: take back what is over, then raise to this much or refuse."""
+        self.take_back(account, at_us)
+        present = self.present(account, at_us)
+        if allocated <= (present.allocated_nanousd or 0):
+            return refused("APPROVAL_DECREASES_BUDGET")
         scope = self.scopes[account]
-        if scope.period == period:
+        granted = self._rules.grant(
+            scope.budget_nanousd,
+            self._owing(account),
+            agent_id=account,
+            request_id=request,
+            allocated_nanousd=allocated,
+            ends_at_us=None if holds_us is None else at_us + holds_us,
+            now_us=at_us,
+            repeats=scope.period is not Period.NONE,
+        )
+        self._want(account, allocated)
+        self._enter(account, present, at_us)
+        self._allocate(account, allocated, scope.mode, at_us)
+        self._keep(granted)
+        return {"outcome": "raised", "available": self.present(account, at_us).available_nanousd}
+
+    def take_back(self, account: str, at_us: int) -> Answer:
+        repeats = self.scopes[account].period is not Period.NONE
+        taken = self._rules.take_back(
+            self.present(account, at_us), self._owing(account), at_us, repeats=repeats
+        )
+        for each in taken:
+            self._keep([each.raised])
+            if not (each.taken_nanousd or each.reduction_nanousd):
+                continue
+            self._enter(account, self.present(account, at_us), at_us)
+            scope, before = self.scopes[account], self.present(account, at_us)
+            self._want(account, (scope.budget_nanousd or 0) - each.reduction_nanousd)
+            left_nanousd = (before.allocated_nanousd or 0) - each.taken_nanousd
+            self._allocate(account, left_nanousd, scope.mode, at_us)
+        return {
+            "outcome": "settled",
+            "allocated": self.present(account, at_us).allocated_nanousd,
+            "wanted": self.scopes[account].budget_nanousd,
+        }
+
+    def _owing(self, account: str) -> list[Raise]:
+        return [each for each in self.raises.values() if each.agent_id == account]
+
+    def _keep(self, changed: Iterable[Raise]) -> None:
+        for each in changed:
+            self.raises.pop(each.request_id, None)
+            if each.owed_nanousd:
+                self.raises[each.request_id] = each
+
+    def _owe_nothing(self, raised: Iterable[Raise]) -> None:
+        self._keep(each._replace(owed_nanousd=0) for each in raised)
+
+    def _want(self, account: str, allocated: int | None) -> None:
+        self.scopes[account] = self.scopes[account]._replace(budget_nanousd=allocated)
+
+    def change_period(self, account: str, period: str, at_us: int) -> Answer:
+        """Raises that are to end stay; what ended ones have lent is of the period before."""
+        if self.scopes[account].period == period:
             return {"outcome": "unchanged"}
+        self.take_back(account, at_us)
+        scope, held = self.scopes[account], self._owing(account)
+        if scope.budget_nanousd is not None:
+            repeats = scope.period is not Period.NONE
+            budget_nanousd = self._rules.lasting(scope.budget_nanousd, held, at_us, repeats=repeats)
+            scope = scope._replace(budget_nanousd=budget_nanousd)
         before = self.present(account, at_us)
         starts_at_us, _ = start_and_end(scope, at_us)
         since_us = max(scope.since_us, starts_at_us)
@@ -134,6 +206,7 @@ class Bank:
         begun = self._rules.current(wanted, None, at_us)
         begun = self.accounts.get(begun.account_id, begun)
         self._rules.reallocate(begun, scope.budget_nanousd, scope.mode)  # or nothing changes
+        self._owe_nothing([each for each in held if each.has_ended(at_us)])
         self._enter(account, before, at_us)
         drained = []
         for lease in list(self.leases.values()):
@@ -158,6 +231,7 @@ class Bank:
         self.scopes[account] = self.scopes[account]._replace(
             budget_nanousd=allocated, mode=Mode(mode)
         )
+        self._owe_nothing(self._owing(account))
         return {"outcome": "reallocated", "available": after.available_nanousd}
 
     def _allocate(self, scope: str, allocated: int | None, mode: Mode, at_us: int) -> Account:
@@ -200,6 +274,7 @@ class Bank:
     def handshake(
         self, lease: LeaseId, agent: AgentId, requested: int | None, minimum: int, at_us: int
     ) -> Answer:
+        self.take_back(agent, at_us)
         opening = self._rules.open_lease(
             self.path_at(agent, at_us),
             lease_id=lease,
@@ -267,6 +342,7 @@ class Bank:
 
     def refresh(self, lease: LeaseId, requested: int | None, at_us: int) -> Answer:
         before = self.leases[lease]
+        self.take_back(before.agent_id, at_us)
         growth = self._rules.grow(
             self.path(before.account_ids),
             before,

@@ -25,6 +25,19 @@ class Wish:
     purse: str
     since_us: int = 0
     """When the newest period it ever had began; an earlier one does not come back."""
+    base: int = 0
+    """Of an agent: what it is to have for good, without raises that are to end."""
+    raises: list[tuple[int, int]] = field(default_factory=list)
+    """What each that is to end has added, and when it ends."""
+
+    @property
+    def repeats(self) -> bool:
+        return self.period != "none"
+
+    @property
+    def lasting(self) -> int:
+        """What it is to have while the raises hold that have not ended."""
+        return self.base + sum(added for added, _ in self.raises)
 
 
 @dataclass(slots=True)
@@ -49,6 +62,7 @@ class Purse:
 
 @dataclass(slots=True)
 class Loan:
+    agent: str
     purses: list[str]
     granted: int
     expires_at_us: int
@@ -106,6 +120,7 @@ class Model:
         self.wishes: dict[str, Wish] = {}
         self.purses: dict[str, Purse] = {}
         self.loans: dict[str, Loan] = {}
+        self.agents: set[str] = set()
         self._default, self._maximum = default_tranche, maximum_tranche
         self._ttl_us, self._grace_us = ttl_us, grace_us
 
@@ -177,7 +192,8 @@ class Model:
         mode: str = "restrictive",
         period: str = "none",
     ) -> Answer:
-        self.wishes[account] = Wish(parent, allocated, mode, period, "")
+        self.wishes[account] = Wish(parent, allocated, mode, period, "", base=allocated or 0)
+        self.agents.update([account] if account.startswith("agent") else [])
         self.enter_one(account, at_us)
         return {"outcome": "opened"}
 
@@ -191,13 +207,60 @@ class Model:
         self.wishes[account].parent = parent
         return {"outcome": "moved"}
 
+    def settle(self, agent: str, at_us: int) -> None:
+        """Leave it what it is to have, or what is spent and lent, if that is more."""
+        wish = self.wishes[agent]
+        wish.raises = [each for each in wish.raises if at_us < each[1]]
+        purse = self.present(agent, at_us)[1]
+        left = min(purse.allocated or 0, max(wish.lasting, purse.spent + purse.leased))
+        wanted = wish.lasting if wish.repeats else left
+        if (left, wanted) != (purse.allocated, wish.allocated):
+            self.enter_one(agent, at_us).allocated = left
+            wish.allocated = wanted
+
+    def keep_what_was_spent(self, agent: str, at_us: int) -> None:
+        """What ended raises have spent of a budget for ever is its own from now on."""
+        wish, purse = self.wishes[agent], self.present(agent, at_us)[1]
+        if not wish.repeats:
+            surplus = (purse.allocated or 0) - wish.lasting
+            wish.base += surplus - min(surplus, purse.leased)
+
+    def take_back(self, account: str, at_us: int) -> Answer:
+        self.settle(account, at_us)
+        allocated, wanted = (
+            self.present(account, at_us)[1].allocated,
+            self.wishes[account].allocated,
+        )
+        return {"outcome": "settled", "allocated": allocated, "wanted": wanted}
+
+    def raise_to(
+        self, account: str, request: str, allocated: int, holds_us: int | None, at_us: int
+    ) -> Answer:
+        self.settle(account, at_us)
+        wish, purse = self.wishes[account], self.present(account, at_us)[1]
+        if allocated <= (purse.allocated or 0):
+            return refused("APPROVAL_DECREASES_BUDGET")
+        if holds_us is None:
+            wish.base += allocated - wish.lasting
+        else:
+            self.keep_what_was_spent(account, at_us)
+            wish.raises.append((allocated - wish.lasting, at_us + holds_us))
+        purse = self.enter_one(account, at_us)
+        wish.allocated = purse.allocated = allocated
+        return {"outcome": "raised", "available": purse.available}
+
     def change_period(self, account: str, period: str, at_us: int) -> Answer:
         wish = self.wishes[account]
         if period == wish.period:
             return {"outcome": "unchanged"}
+        wanted = wish.allocated
+        if account in self.agents:
+            self.settle(account, at_us)
+            self.keep_what_was_spent(account, at_us)
+            wanted = wish.lasting
         from_us = max(at_us, self.since_us(account, at_us))
         known = self.purses.get(self.name_of(account, period, from_us))
-        limit = wish.allocated if wish.mode == "restrictive" else None
+        limit = wanted if wish.mode == "restrictive" else None
         if known and limit is not None and limit < known.spent + known.leased:
             return refused("BUDGET_BELOW_COMMITTED")
         self.enter_one(account, at_us)
@@ -211,8 +274,9 @@ class Model:
             loan.state, loan.ending = "draining", "expired"
             loan.settle_until_us = at_us + self._grace_us
         wish.period, wish.purse = period, ""
+        wish.allocated = wanted
         purse = self.enter_one(account, at_us)
-        purse.allocated, purse.mode = wish.allocated, wish.mode
+        purse.allocated, purse.mode = wanted, wish.mode
         return {"outcome": "begun", "drained": drained}
 
     def reallocate(
@@ -228,11 +292,13 @@ class Model:
         purse = self.enter_one(account, at_us)
         wish.allocated = purse.allocated = allocated
         wish.mode = purse.mode = mode
+        wish.base, wish.raises = allocated or 0, []
         return {"outcome": "reallocated", "available": purse.available}
 
     def handshake(
         self, lease: str, agent: str, requested: int | None, minimum: int, at_us: int
     ) -> Answer:
+        self.settle(agent, at_us)
         asked = self._default if requested is None else requested
         wanted = min(asked, self._maximum)
         if asked <= 0 or minimum < 0 or minimum > wanted:
@@ -244,7 +310,7 @@ class Model:
         path = self.path(agent, at_us)
         ends = [purse.ends_at_us for purse in path.values() if purse.ends_at_us is not None]
         expires_at_us = min([at_us + self._ttl_us, *ends])
-        self.loans[lease] = Loan(list(path), granted, expires_at_us, min(ends, default=None))
+        self.loans[lease] = Loan(agent, list(path), granted, expires_at_us, min(ends, default=None))
         for purse in path.values():
             purse.leased += granted
         return {
@@ -295,6 +361,7 @@ class Model:
 
     def refresh(self, lease: str, requested: int | None, at_us: int) -> Answer:
         loan = self.loans[lease]
+        self.settle(loan.agent, at_us)
         asked = self._default if requested is None else requested
         if asked <= 0:
             return refused("INVALID_AMOUNT")

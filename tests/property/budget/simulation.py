@@ -47,11 +47,13 @@ MIX = {
     "give_back": 5,
     "sweep": 9,
     "revoke": 3,
-    "reallocate": 4,
+    "reallocate": 3,
+    "raise": 2,
+    "take_back": 1,
     "balance": 1,
     "roll": 1,
     "move": 0.5,
-    "change_period": 0.1,
+    "change_period": 0.2,
 }
 PERIODS = ("none", "none", "day", "week", "month")
 MODES = ("restrictive", "restrictive", "informative")
@@ -105,7 +107,7 @@ class _Simulation:
         self._step = 0
         self._outcomes: Counter[str] = Counter()
         self._billed = 0
-        self._requests = 0
+        self._requests = self._leases = 0
         self._replayed = EMPTY
         self._entries = self._replays = 0
         self._agents: list[str] = []
@@ -186,6 +188,8 @@ class _Simulation:
             self._now_us -= self._random.randrange(1_000)  # clocks are set back at times
         elif draw < 0.031:
             self._pass_to_the_end_of_a_period()
+        elif draw < 0.036 and self._bank.raises:
+            self._pass_to_the_end_of_a_raise()
         else:
             self._now_us += self._random.randrange(200_000)
 
@@ -204,11 +208,18 @@ class _Simulation:
             self._do("roll", account=scope)
             self._check_scope(scope)
 
+    def _pass_to_the_end_of_a_raise(self) -> None:
+        raised = self._random.choice(list(self._bank.raises.values()))
+        edge_us = raised.ends_at_us + self._random.choice((-1, 0, 1))
+        if edge_us < self._now_us + 3 * 10**9:  # the others end by and by
+            self._now_us = max(self._now_us, edge_us)
+            self._do("take_back", account=raised.agent_id)
+            self._check_scope(raised.agent_id)
+
     # --- the operations
 
     def _handshake(self) -> None:
         agent = self._random.choice(self._agents)
-        lease_id = LeaseId(f"lease_{self._step}")
         available = self._model.available(agent, self._now_us)
         requested: int | None = self._amount()
         minimum = 0
@@ -216,6 +227,11 @@ class _Simulation:
             edges = (None, available, available + 1, available - 1, 20_000, 20_001, 0)
             requested = self._random.choice(edges)
             minimum = self._random.choice((0, 1, available, available + 1, requested or 0, -1))
+        self._borrow(agent, requested, minimum)
+
+    def _borrow(self, agent: str, requested: int | None, minimum: int = 0) -> bool:
+        self._leases += 1
+        lease_id = LeaseId(f"lease_{self._leases}")
         answer = self._do(
             "handshake", lease=lease_id, agent=agent, requested=requested, minimum=minimum
         )
@@ -223,6 +239,7 @@ class _Simulation:
             self._open[agent].append(lease_id)
             self._last_reports[lease_id] = []
         self._check_scope(agent)
+        return bool(answer["outcome"] == "granted")
 
     def _report(self) -> None:
         lease = self._some_lease()
@@ -299,6 +316,31 @@ class _Simulation:
         self._do("reallocate", account=scope, allocated=allocated, mode=mode)
         self._check_scope(scope)
 
+    def _raise(self) -> None:
+        """At times all of it is lent at once, so that it ends under its leases."""
+        agent = self._some_raised()
+        _, purse = self._model.present(agent, self._now_us)
+        more = self._random.choice((0, 1, self._random.randrange(30_000)))
+        holds_us = self._random.choice((None, 1, 1_000_000, self._random.randrange(2 * 10**8)))
+        self._requests += 1
+        self._do(
+            "raise_to",
+            account=agent,
+            request=f"request_{self._requests:09d}",
+            allocated=(purse.allocated or 0) + more,
+            holds_us=holds_us,
+        )
+        self._check_scope(agent)
+        if self._random.random() < 0.2:
+            while self._borrow(agent, 20_000):
+                pass
+
+    def _take_back(self) -> None:
+        """What the server does by its clock when a raise is over; mostly none is."""
+        agent = self._some_raised()
+        self._do("take_back", account=agent)
+        self._check_scope(agent)
+
     def _balance(self) -> None:
         self._do("balance", account=self._random.choice(self._agents))
 
@@ -315,7 +357,7 @@ class _Simulation:
             self._do("move", account=agent, parent=self._random.choice([None, *self._parents]))
 
     def _change_period(self) -> None:
-        scope = self._some_scope()
+        scope = self._some_scope() if self._random.random() < 0.5 else self._some_raised()
         self._do("change_period", account=scope, period=self._random.choice(PERIODS))
         self._check_scope(scope)
 
@@ -366,6 +408,12 @@ class _Simulation:
 
     def _some_scope(self) -> str:
         return self._random.choice(self._agents + self._parents)
+
+    def _some_raised(self) -> str:
+        """An agent, often one whose raises owe something, or will."""
+        if self._bank.raises and self._random.random() < 0.6:
+            return self._random.choice(list(self._bank.raises.values())).agent_id
+        return self._random.choice(self._agents)
 
     def _some_open(self) -> Lease | None:
         for agent in self._random.sample(self._agents, k=5):

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from steward_server.budget import allocation, ledger
+from steward_server.budget import allocation, ledger, raises
 from steward_server.budget.ledger import Booking, Closing, Denial, Growth, Opening
+from steward_server.budget.raises import Raise
 from steward_server.budget.scopes import Scope, current
 from steward_server.budget.values import Account, Lease, LeasePolicy, LeaseState, Mode, Path
 from tests.changed import replace
@@ -47,6 +48,9 @@ OUTCOMES = {
     "roll: opened",
     "roll: unchanged",
     "move: moved",
+    "raise_to: APPROVAL_DECREASES_BUDGET",
+    "raise_to: raised",
+    "take_back: settled",
     "change_period: BUDGET_BELOW_COMMITTED",
     "change_period: begun",
     "change_period: unchanged",
@@ -252,6 +256,57 @@ def current_zeroes_what_was_spent(scope: Scope, account: Account | None, now_us:
     return replace(account, spent_nanousd=0, ends_at_us=after.ends_at_us)
 
 
+def lasting_leaves_what_ended_raises_have_lent(budget_nanousd: int, *_: Any, **__: Any) -> int:
+    return budget_nanousd
+
+
+def grant_leaves_what_ended_raises_owe(*what: Any, **how: Any) -> list[Raise]:
+    granted = raises.grant(*what, **how)
+    return [each for each in granted if each.request_id == how["request_id"]]
+
+
+def grant_counts_what_ended_raises_owe_as_the_agents_own(
+    budget_nanousd: int, held: list[Raise], **how: Any
+) -> list[Raise]:
+    over = [each for each in held if each.has_ended(how["now_us"])]
+    return [
+        *(each._replace(owed_nanousd=0) for each in over),
+        *raises.grant(budget_nanousd, [], **how),
+    ]
+
+
+def take_back_comes_a_moment_early(account: Account, held: Any, now_us: int, **how: Any) -> Any:
+    return raises.take_back(account, held, now_us + 1, **how)
+
+
+def take_back_forgives_what_is_lent(account: Account, held: Any, now_us: int, **how: Any) -> Any:
+    taken = raises.take_back(account, held, now_us, **how)
+    return [each._replace(raised=each.raised._replace(owed_nanousd=0)) for each in taken]
+
+
+def take_back_leaves_the_periods_to_come(
+    account: Account, held: Any, now_us: int, **how: Any
+) -> Any:
+    taken = raises.take_back(account, held, now_us, **how)
+    return [each._replace(reduction_nanousd=each.taken_nanousd) for each in taken]
+
+
+def take_back_follows_into_the_next_period(
+    account: Account, held: list[Raise], now_us: int, **how: Any
+) -> Any:
+    here = [each._replace(ended_in=each.ended_in and account.account_id) for each in held]
+    return raises.take_back(account, here, now_us, **how)
+
+
+def take_back_takes_all_of_each_twice(account: Account, held: Any, now_us: int, **how: Any) -> Any:
+    taken = raises.take_back(account, held, now_us, **how)
+    owed = {each.request_id: each.owed_nanousd for each in held}
+    return [
+        each._replace(raised=each.raised._replace(owed_nanousd=owed[each.raised.request_id]))
+        for each in taken
+    ]
+
+
 PLANTED: list[tuple[str, Callable[..., Any]]] = [
     ("book", book_frees_twice),
     ("book", book_moves_only_the_leaf),
@@ -282,6 +337,14 @@ PLANTED: list[tuple[str, Callable[..., Any]]] = [
     ("current", current_comes_a_moment_late),
     ("current", current_brings_yesterday_back),
     ("current", current_zeroes_what_was_spent),
+    ("lasting", lasting_leaves_what_ended_raises_have_lent),
+    ("grant", grant_leaves_what_ended_raises_owe),
+    ("grant", grant_counts_what_ended_raises_owe_as_the_agents_own),
+    ("take_back", take_back_comes_a_moment_early),
+    ("take_back", take_back_forgives_what_is_lent),
+    ("take_back", take_back_leaves_the_periods_to_come),
+    ("take_back", take_back_follows_into_the_next_period),
+    ("take_back", take_back_takes_all_of_each_twice),
 ]
 
 

@@ -15,17 +15,18 @@ import apsw
 import pytest
 
 from steward_server.balance import BudgetTerms
-from steward_server.budget import store
+from steward_server.budget import allocations, store
 from steward_server.budget.bookings import Batch, Booked, Fact, Outcome, book
 from steward_server.budget.desk import Desk
 from steward_server.budget.ledger_errors import LeaseClosed, LedgerError
+from steward_server.budget.period import DAY_US
 from steward_server.budget.store import Terms
 from steward_server.budget.values import LeasePolicy
+from steward_server.budget_change import Cause, Why
 from steward_server.db import Transaction
 from steward_server.errors import NotFound, StewardError
-from steward_server.events.journal import JournalRow
 from steward_server.events.store import head
-from tests.books import Books, wrong_in
+from tests.books import QUERIES, Books, books_of, wrong_in
 from tests.property.budget.powercut import ApswTransaction, Disk
 
 T = TypeVar("T")
@@ -65,6 +66,8 @@ class Findings:
     acknowledged: int = 0
     lost: int = 0
     refused: int = 0
+    causes: set[str] = field(default_factory=set)
+    """Of changes of budgets that were found."""
     wrong: list[str] = field(default_factory=list)
 
 
@@ -79,22 +82,35 @@ class Callers:
         self.leases: list[tuple[str, str]] = []
         self._draw = draw
         self._desk = Desk(POLICY)
-        self._now_us = MIDNIGHT_US - 400_000  # a day ends under way
+        self._now_us = MIDNIGHT_US - 100_000  # a day ends under way
 
     def draw_operation(self) -> Asked:
         self._now_us += self._draw.randrange(1, 2_000)  # also what makes ids unique
-        if len(self.agents) < 2 or self._draw.random() < 0.03:
+        if self._draw.random() < 0.04:
+            # A day is about to end, often with raises that end before it does.
+            ends_at_us = self._now_us + DAY_US - self._now_us % DAY_US
+            self._now_us = max(self._now_us, ends_at_us - self._draw.randrange(1, 20_000))
+        if len(self.agents) < 2 or self._draw.random() < 0.02:
             return self._open_account()
-        if not self.leases or self._draw.random() < 0.12:
+        if not self.leases or self._draw.random() < 0.2:
             return self._open_lease()
-        operations = (self._book, self._grow, self._close, self._sweep, self._set_budget)
-        (operation,) = self._draw.choices(operations, weights=(60, 10, 10, 12, 4))
+        operations = {
+            self._book: 60,
+            self._grow: 10,
+            self._close: 10,
+            self._sweep: 20,
+            self._set_budget: 4,
+            self._set_agent: 2,
+            self._raise: 12,
+            self._move: 1,
+        }
+        (operation,) = self._draw.choices(list(operations), list(operations.values()))
         return operation()
 
     def _open_account(self) -> Asked:
         agent, project, now_us = f"agent_{self._now_us}", f"project_{self._now_us}", self._now_us
         parent = self._draw.choice(["", *self.projects])
-        period = self._draw.choice(("none", "day"))
+        period = self._draw.choice(("none", "day", "day"))
         terms = self._some_terms()
         self.agents.append(agent)
 
@@ -105,7 +121,7 @@ class Callers:
             await self._desk.open_account(
                 transaction,
                 agent_id=agent,
-                allocated_nanousd=20_000,
+                allocated_nanousd=100,
                 now_us=now_us,
                 project_id=parent,
                 period=period,
@@ -123,6 +139,47 @@ class Callers:
             is_known=False,
         )
 
+    def _set_agent(self) -> Asked:
+        """For good, or with another period, in which raises that are to end go on."""
+        agent, now_us = self._draw.choice(self.agents), self._now_us
+        amount = self._draw.choice((None, None, 100, 800))
+        period = self._draw.choice(("none", "day", "week"))
+        return Asked(
+            lambda transaction: self._desk.set_period(
+                transaction, agent_id=agent, period=period, allocated_nanousd=amount, now_us=now_us
+            ),
+            is_known=False,
+        )
+
+    def _raise(self) -> Asked:
+        agent, now_us = self._draw.choice(self.agents), self._now_us
+        more, holds_us = self._draw.randrange(1, 1_500), self._draw.randrange(1, 10_000)
+        ends_at_us = None if self._draw.random() < 0.1 else now_us + holds_us
+        why = Why(Cause.RAISED, "user", "", f"breq_{now_us}")
+
+        async def work(transaction: Transaction) -> None:
+            await allocations.take_back(transaction, agent, now_us)
+            balance = (await self._desk.balances(transaction, [agent], now_us))[agent]
+            await allocations.raise_to(
+                transaction,
+                agent,
+                balance.allocated_nanousd + more,
+                why,
+                ends_at_us=ends_at_us,
+                now_us=now_us,
+            )
+
+        return Asked(work, is_known=False)
+
+    def _move(self) -> Asked:
+        agent, project = self._draw.choice(self.agents), self._draw.choice(["", *self.projects])
+
+        async def work(transaction: Transaction) -> None:
+            if not await store.open_leases(transaction, agent):
+                await self._desk.move(transaction, agent_id=agent, project_id=project)
+
+        return Asked(work, is_known=False)
+
     def _some_terms(self) -> BudgetTerms:
         return BudgetTerms(
             self._draw.choice((None, 15_000, 60_000)),
@@ -133,7 +190,7 @@ class Callers:
     def _open_lease(self) -> Asked:
         now_us = self._now_us
         agent, lease = self._draw.choice(self.agents), f"lease_{now_us}"
-        requested = self._draw.choice((None, 1, 700))
+        requested = self._draw.choice((None, 1, 2_000, 2_000))
         terms = Terms("openai", "openai", "token", "runtime", f"request_{now_us}", b"", 0)
         self.leases.append((lease, agent))
 
@@ -203,7 +260,7 @@ class Callers:
             output_tokens=1,
             cache_read_tokens=0,
             cache_write_tokens=0,
-            cost_nanousd=self._draw.randrange(60),
+            cost_nanousd=self._draw.randrange(200),
             price_version="1",
             certainty="measured",
             at_us=0,
@@ -283,6 +340,7 @@ def inspect(disk: Disk, callers: Callers, draw: random.Random, findings: Finding
         findings.acknowledged += len(callers.acknowledged)
         findings.lost += len(callers.acknowledged) - len(kept)
         findings.wrong += wrong_in(books)
+        findings.causes |= {row.cause for row in books.changes}
         used = {(row.subject, row.key or "") for row in books.of_kind("usage")}
         findings.wrong += [f"nobody reported {each}" for each in used - callers.reported]
         known = [each for each in kept if each.asked.is_known]
@@ -298,14 +356,7 @@ def inspect(disk: Disk, callers: Callers, draw: random.Random, findings: Finding
 
 
 def read(transaction: ApswTransaction) -> Books:
-    accounts = map(store.account_of, finished(transaction.fetch_all("SELECT * FROM account")))
-    leases = map(store.lease_of, finished(transaction.fetch_all("SELECT * FROM lease")))
-    rows = finished(transaction.fetch_all("SELECT * FROM journal ORDER BY lsn"))
-    return Books(
-        {account.account_id: account for account in accounts},
-        {lease.lease_id: lease for lease in leases},
-        tuple(JournalRow(**row) for row in rows),
-    )
+    return books_of(finished(transaction.fetch_all(query)) for query in QUERIES)
 
 
 class _Undo(Exception):
@@ -342,6 +393,7 @@ def test_what_the_desk_acknowledged_outlives_every_power_cut() -> None:
     assert findings.lost == 0
     assert findings.acknowledged > 5_000
     assert findings.refused > 100
+    assert findings.causes == set(Cause)
 
 
 @pytest.mark.proof

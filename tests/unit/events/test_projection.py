@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,9 +126,18 @@ def test_a_change_of_a_budget_is_seen_with_who_and_why() -> None:
         cause="raised",
         changed_by="user_bob",
         budget_request_id="breq",
+        scope="agent:agent_1",
     )
     old = event_of(entry("account.reallocated", {"previous": 5, "allocated": 8})).budget_changed
     assert (old.new_budget_nanousd, old.cause) == (8, "")
+
+
+def test_a_change_of_a_shared_budget_says_whose_it_is_and_what_has_no_limit() -> None:
+    body = {"previous": None, "allocated": 8, "cause": "set", "scope": "project:p"}
+    change = entry("account.reallocated", body)
+    seen = event_of(replace(change, agent_id="")).budget_changed
+    assert seen == pb.BudgetChanged(new_budget_nanousd=8, cause="set", scope="project:p")
+    assert not seen.HasField("old_budget_nanousd")
 
 
 def test_what_is_no_event_has_no_form_as_one() -> None:

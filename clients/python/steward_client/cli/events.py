@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import islice
 from typing import get_args
 
@@ -125,8 +126,12 @@ def _told(data: EventData) -> str:
         case BudgetChanged():
             by = f" by {data.changed_by}" if data.changed_by else ""
             return (
-                f"{dollars(data.old_budget_usd)} to {dollars(data.new_budget_usd)}, "
+                f"{data.scope}: {_limit(data.old_budget_usd)} to {_limit(data.new_budget_usd)}, "
                 f"{data.cause.replace('_', ' ')}{by}"
             )
         case Gap():
             return f"events {data.from_sequence} to {data.to_sequence} were not sent"
+
+
+def _limit(budget_usd: Decimal | None) -> str:
+    return "no limit" if budget_usd is None else dollars(budget_usd)

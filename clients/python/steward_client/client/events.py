@@ -132,15 +132,17 @@ class BudgetReviewed:
 
 @dataclass(frozen=True, slots=True)
 class BudgetChanged:
-    """An agent's budget changed."""
+    """A budget changed: of an agent, or one that agents share. None: no limit."""
 
-    old_budget_usd: Decimal
-    new_budget_usd: Decimal
+    old_budget_usd: Decimal | None
+    new_budget_usd: Decimal | None
     cause: str
-    """"set", "raised" or "raise_ended"."""
+    """"set", "raised", "raise_ended" or "period_began"."""
     changed_by: str
     """Empty for the server itself."""
     budget_request_id: str
+    scope: str
+    """"agent:…", "project:…" or "organisation"."""
 
 
 @dataclass(frozen=True, slots=True)
