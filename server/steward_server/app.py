@@ -270,7 +270,13 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         provider_keys = ProviderKeyService(database, provider_room, directory, clock)
         add_ProviderKeyServiceServicer_to_server(provider_keys, methods)
         limit_room = limits.register(
-            methods, database, book=limit_book, purse=desk, people=People(), clock=clock
+            methods,
+            database,
+            book=limit_book,
+            purse=desk,
+            people=people,
+            projects=project_room,
+            clock=clock,
         )
         await limit_room.start()
         alerts.register(methods, alerts=alert_room)
@@ -281,6 +287,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             purse=desk,
             ledger=Receipts(),
             providers=provider_room,
+            projects=project_room,
             config=settings.analytics,
             clock=clock,
         )

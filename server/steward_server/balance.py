@@ -35,6 +35,10 @@ class Balance:
     starts_at_us: int | None = None
     ends_at_us: int | None = None
     """None: it is for ever."""
+    tightest_percent: float = 0.0
+    """Used of the budget that is closest to its end, of those that block: its own or one above."""
+    tightest_scope: str = ""
+    """Whose budget that is."""
 
     @property
     def percent_used(self) -> float:

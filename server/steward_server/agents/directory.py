@@ -16,20 +16,35 @@ SEEN_INTERVAL_US = 5_000_000
 
 
 class Directory:
-    """Knows every agent; who owns each is kept in memory, for streams that ask often."""
+    """Knows every agent; who owns each is kept in memory, for streams that ask often.
 
-    def __init__(self, owners: dict[str, str]) -> None:
+    So is the project it belongs to, for whoever counts by it in every booking.
+    """
+
+    def __init__(self, owners: dict[str, str], projects: dict[str, str] | None = None) -> None:
         self._owners = owners
+        self._projects = projects or {}
         self._seen_us: dict[str, int] = {}
 
     @classmethod
     async def load(cls, reader: Reader) -> Directory:
         """The directory as the database has it at the start."""
-        return cls(await store.owners(reader))
+        return cls(await store.owners(reader), await store.projects(reader))
 
     def owner_of(self, agent_id: str) -> str | None:
         """Who owns the agent; None if there is no such agent."""
         return self._owners.get(agent_id)
+
+    def project_of(self, agent_id: str) -> str:
+        """The project the agent belongs to; empty for none."""
+        return self._projects.get(agent_id, "")
+
+    def note_project(self, agent_id: str, project_id: str) -> None:
+        """That an agent belongs to a project, or to none, was committed."""
+        if project_id:
+            self._projects[agent_id] = project_id
+        else:
+            self._projects.pop(agent_id, None)
 
     def note_created(self, agent_id: str, owner_id: str) -> None:
         """An agent, or its new owner, was committed."""
@@ -38,6 +53,7 @@ class Directory:
     def note_deleted(self, agent_id: str) -> None:
         """An agent's deletion was committed."""
         self._owners.pop(agent_id, None)
+        self._projects.pop(agent_id, None)
         self._seen_us.pop(agent_id, None)
 
     async def record(self, reader: Reader, agent_id: str) -> Agent:

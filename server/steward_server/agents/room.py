@@ -121,6 +121,7 @@ class AgentRoom:
         async def create_and_note() -> Seen:
             seen = await self.database.run(work)
             self.directory.note_created(agent.agent_id, agent.owner_id)
+            self.directory.note_project(agent.agent_id, project_id)
             return seen
 
         return await complete(create_and_note())
@@ -240,7 +241,12 @@ class AgentRoom:
             await record(transaction, now_us, caller, change)
             return await self._seen(transaction, after, now_us)
 
-        return await self.database.run(work)
+        async def update_and_note() -> Seen:
+            seen = await self.database.run(work)
+            self.directory.note_project(agent_id, seen.agent.project_id)
+            return seen
+
+        return await complete(update_and_note())
 
     async def delete(
         self, caller: Principal, agent_id: str, *, expected_version: int | None = None

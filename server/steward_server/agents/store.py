@@ -81,6 +81,14 @@ async def owners(reader: Reader) -> dict[str, str]:
     return {row["agent_id"]: row["owner_id"] for row in rows}
 
 
+async def projects(reader: Reader) -> dict[str, str]:
+    """The project of each agent that belongs to one."""
+    rows = await reader.fetch_all(
+        "SELECT agent_id, project_id FROM agent WHERE deleted_at_us IS NULL AND project_id <> ''"
+    )
+    return {row["agent_id"]: row["project_id"] for row in rows}
+
+
 async def count_using(reader: Reader, provider: str) -> int:
     """How many agents are assigned to a provider."""
     row = await reader.fetch_one(

@@ -11,6 +11,7 @@ from steward.alerts.v1.alerts_pb2_grpc import add_AlertServiceServicer_to_server
 from steward_server.alerts.alarm import Alarm
 from steward_server.alerts.config import AlertsConfig
 from steward_server.alerts.courier import Courier
+from steward_server.alerts.queue import Queue
 from steward_server.alerts.room import AlertRoom
 from steward_server.alerts.service import AlertService
 from steward_server.alerts.tail import Journal, Tail
@@ -30,21 +31,14 @@ def open_room(
     """The room; run its `tail` and its `courier` beside it."""
     outcomes = Counter(
         "webhook_deliveries",
-        "Webhook deliveries by outcome: delivered, retried, dead, suppressed.",
+        "Webhook deliveries by outcome: delivered, retried, dead, suppressed, dropped.",
         ["outcome"],
         registry=registry,
     )
     courier = Courier(database, vault, outcomes, config=config, clock=clock)
-    repeat_window_us = round(config.repeat_window_s * 1e6)
-    tail = Tail(
-        database,
-        journal,
-        outcomes,
-        repeat_window_us=repeat_window_us,
-        clock=clock,
-        on_queued=courier.wake,
-    )
-    alarm = Alarm(database, repeat_window_us=repeat_window_us, clock=clock, on_queued=courier.wake)
+    queue = Queue(outcomes, round(config.repeat_window_s * 1e6), config.max_pending, courier.wake)
+    tail = Tail(database, journal, queue, clock=clock)
+    alarm = Alarm(database, queue, clock=clock)
     return AlertRoom(
         database, vault, tail, courier, alarm, config.allow_private, config.max_webhooks, clock
     )

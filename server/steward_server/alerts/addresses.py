@@ -81,7 +81,10 @@ def leads_inside(host: str) -> bool:
     try:
         return not is_public(host)
     except ValueError:
-        return host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
+        name = host.rstrip(".")
+        # Short forms of addresses, as 127.1, are not looked up like names when they are called.
+        is_short_form = name.rpartition(".")[2].isdigit() or name.rpartition(".")[2][:2] == "0x"
+        return is_short_form or name == "localhost" or name.endswith(".localhost")
 
 
 async def check_name(url: str) -> None:

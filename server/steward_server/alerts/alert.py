@@ -17,6 +17,11 @@ KINDS = frozenset({"budget.warning", "budget.overrun", "pii.detected", "circuit.
 """The journal's kinds that may be alerts."""
 
 
+MAX_TOLD = 20
+"""Different alerts of one type that one agent's runtimes may have sent to a webhook in a short
+time: what they tell is their own choice of words."""
+
+
 class Alert(NamedTuple):
     """Something that should not go unnoticed."""
 
@@ -24,17 +29,24 @@ class Alert(NamedTuple):
     topic: str
     """The same for alerts that need not be sent twice in a short time."""
     data: dict[str, Any]
+    teller: str = ""
+    """What the topics begin with of all that the same runtimes could tell; empty: the server's."""
 
 
 def alert_of(kind: str, agent_id: str, subject: str, body: Mapping[str, Any]) -> Alert:
     """The alert a journal entry of one of `KINDS` is."""
     match kind:
         case "budget.warning":
-            percent = body["threshold"]
+            percent, limit = body["threshold"], body["limit"]
             name = "BudgetExhausted" if percent >= 100 else "BudgetWarning"
-            amounts = {"spent_usd": _usd(body["spent"]), "limit_usd": _usd(body["limit"])}
-            data = {"threshold_percent": percent, **amounts}
-            return Alert(name, f"{name} {agent_id} {percent}", data)
+            data = {
+                "scope": body.get("scope", f"agent:{agent_id}"),
+                "threshold_percent": percent,
+                "spent_usd": _usd(body["spent"]),
+                "limit_usd": _usd(limit),
+            }
+            # Of the account: each scope and each period of it has its own. Another limit is news.
+            return Alert(name, f"{name} {subject} {limit} {percent}", data)
         case "budget.overrun":
             data = {
                 "lease_id": subject,
@@ -51,18 +63,20 @@ def alert_of(kind: str, agent_id: str, subject: str, body: Mapping[str, Any]) ->
                 "findings": findings,
             }
             what = "+".join(sorted(body["findings"]))
-            topic = f"PiiAlert {agent_id} {body['direction']} {body['action']} {what}"
-            return Alert("PiiAlert", topic, data)
+            teller = f"PiiAlert {agent_id} "
+            topic = f"{teller}{body['direction']} {body['action']} {what}"
+            return Alert("PiiAlert", topic, data, teller)
         case "circuit.opened":
-            topic = f"CircuitOpen {agent_id} {body['provider']}"
-            return Alert("CircuitOpen", topic, dict(body))
+            teller = f"CircuitOpen {agent_id} "
+            return Alert("CircuitOpen", f"{teller}{body['provider']}", dict(body), teller)
     raise ValueError(f"{kind} is no alert")
 
 
 def refusal_alert(agent_id: str, reason: str, facts: Mapping[str, str]) -> Alert:
-    """The alert a loan is that was refused for lack of money."""
-    name = "BudgetExhausted"
-    return Alert(name, f"{name} {agent_id} {reason}", {"reason": reason, "details": dict(facts)})
+    """The alert a loan is that was refused for lack of money; one for all who share what lacks."""
+    name, scope = "BudgetExhausted", facts.get("scope", f"agent:{agent_id}")
+    data = {"scope": scope, "reason": reason, "details": dict(facts)}
+    return Alert(name, f"{name} {scope} {reason}", data)
 
 
 def payload(event_type: str, at_us: int, data: Mapping[str, Any]) -> bytes:

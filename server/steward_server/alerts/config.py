@@ -38,4 +38,9 @@ class AlertsConfig:
     kept_s: float = setting(
         604_800.0, "How long deliveries that are over can be looked up, in seconds.", minimum=1
     )
+    max_pending: int = setting(
+        10_000,
+        "How many deliveries may wait for one webhook; alerts beyond are only counted and logged.",
+        minimum=1,
+    )
     max_webhooks: int = setting(50, "How many webhooks there may be.", minimum=1, maximum=1_000)

@@ -12,8 +12,9 @@ from steward_server.alerts.addresses import BadAddress, check_name, check_url
 from steward_server.alerts.alarm import Alarm
 from steward_server.alerts.alert import TEST, payload
 from steward_server.alerts.courier import Courier, secret_context
+from steward_server.alerts.queue import queued
 from steward_server.alerts.signing import secret_key, secret_text
-from steward_server.alerts.tail import Tail, queued
+from steward_server.alerts.tail import Tail
 from steward_server.alerts.webhook import Delivery, Webhook
 from steward_server.audit import Change, record
 from steward_server.db import Database, T, Transaction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from steward_server.alerts.webhook import DEAD, DELIVERED, PENDING, Delivery, Webhook
 from steward_server.db import Reader, Row, Transaction
@@ -184,14 +184,42 @@ async def bury(transaction: Transaction, webhook_id: str, why: str) -> int:
     )
 
 
-async def sent_since(reader: Reader, webhook_id: str, since_us: int) -> set[str]:
-    """The topics of what was queued for a webhook since then."""
+async def sent_since(
+    reader: Reader, webhook_id: str, since_us: int, topics: Collection[str]
+) -> set[str]:
+    """Those of these topics that were queued for a webhook since then."""
+    marks = ", ".join("?" * len(topics))
     rows = await reader.fetch_all(
-        "SELECT DISTINCT topic FROM webhook_delivery WHERE webhook_id = ? AND created_at_us > ?",
+        "SELECT DISTINCT topic FROM webhook_delivery"
+        f" WHERE webhook_id = ? AND topic IN ({marks}) AND created_at_us > ?",
         webhook_id,
+        *topics,
         since_us,
     )
     return {row["topic"] for row in rows}
+
+
+async def count_told(reader: Reader, webhook_id: str, since_us: int, teller: str) -> int:
+    """How many topics that begin like this were queued for a webhook since then."""
+    row = await reader.fetch_one(
+        "SELECT count(*) AS told FROM webhook_delivery"
+        " WHERE webhook_id = ? AND topic >= ? AND topic < ? AND created_at_us > ?",
+        webhook_id,
+        teller,
+        f"{teller}\U0010ffff",
+        since_us,
+    )
+    return int(row["told"]) if row else 0
+
+
+async def waiting(reader: Reader, webhook_id: str) -> int:
+    """How many deliveries wait for a webhook."""
+    row = await reader.fetch_one(
+        "SELECT count(*) AS waiting FROM webhook_delivery"
+        " WHERE webhook_id = ? AND status = 'pending'",
+        webhook_id,
+    )
+    return int(row["waiting"]) if row else 0
 
 
 async def forget(transaction: Transaction, before_us: int) -> int:

@@ -6,19 +6,17 @@ The cursor moves in the transaction that queues, so that a crash neither loses n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 import structlog
-from prometheus_client import Counter
 
 from steward_server.alerts import store
-from steward_server.alerts.alert import KINDS, alert_of, payload, wants
-from steward_server.alerts.webhook import PENDING, Delivery, Webhook
+from steward_server.alerts.alert import KINDS, alert_of, payload
+from steward_server.alerts.queue import Queue, Raised
 from steward_server.db import Database, Transaction
 from steward_server.events.hub import READ_AT_ONCE, Entry
 from steward_server.events.store import head
-from steward_server.ids import new_id
 
 log = structlog.get_logger(__name__)
 
@@ -46,18 +44,14 @@ class Tail:
         self,
         database: Database,
         journal: Journal,
-        outcomes: Counter,
+        queue: Queue,
         *,
-        repeat_window_us: int,
         clock: Callable[[], int],
-        on_queued: Callable[[], None],
     ) -> None:
         self._database = database
         self._journal = journal
-        self._outcomes = outcomes
-        self._repeat_window_us = repeat_window_us
+        self._queue = queue
         self._clock = clock
-        self._on_queued = on_queued
         self._committed = asyncio.Event()
         self._committed.set()
         self._has_webhooks = True
@@ -105,68 +99,20 @@ class Tail:
         to_lsn = entries[-1].lsn if is_full else newest_lsn
         if entries or to_lsn - stored_lsn > LAG:
 
-            async def queue(transaction: Transaction) -> int:
+            async def put(transaction: Transaction) -> int:
                 if not await store.move_cursor(transaction, stored_lsn, to_lsn):
                     return 0
                 now = await store.enabled(transaction)
-                return await self._queue(transaction, now, entries)
+                raised = [_raised(entry) for entry in entries]
+                return await self._queue.put(transaction, now, raised, self._clock())
 
-            if await self._database.run(queue):
-                self._on_queued()
+            if await self._database.run(put):
+                self._queue.on_queued()
         self._looked_to = to_lsn
         return is_full
 
-    async def _queue(
-        self, transaction: Transaction, webhooks: Sequence[Webhook], entries: Sequence[Entry]
-    ) -> int:
-        now_us = self._clock()
-        count = 0
-        for webhook in webhooks:
-            sent = await store.sent_since(
-                transaction, webhook.webhook_id, now_us - self._repeat_window_us
-            )
-            new: list[Delivery] = []
-            for entry in entries:
-                if entry.lsn <= webhook.since_lsn:
-                    continue
-                alert = alert_of(entry.kind, entry.agent_id, entry.subject, entry.body)
-                if not wants(webhook.events, alert.event_type):
-                    continue
-                if alert.topic in sent:
-                    self._outcomes.labels("suppressed").inc()
-                    continue
-                if self._repeat_window_us:
-                    sent.add(alert.topic)
-                event = {
-                    "event_id": f"evt_{entry.lsn}",
-                    "sequence": entry.lsn,
-                    "agent_id": entry.agent_id,
-                }
-                body = payload(alert.event_type, entry.at_us, event | alert.data)
-                new.append(
-                    queued(webhook, alert.event_type, alert.topic, body, now_us, lsn=entry.lsn)
-                )
-            await store.insert_deliveries(transaction, new)
-            count += len(new)
-        return count
 
-
-def queued(
-    webhook: Webhook, event_type: str, topic: str, body: bytes, now_us: int, *, lsn: int
-) -> Delivery:
-    """A delivery that has not been tried."""
-    return Delivery(
-        delivery_id=new_id("msg"),
-        webhook_id=webhook.webhook_id,
-        lsn=lsn,
-        event_type=event_type,
-        topic=topic,
-        body=body,
-        status=PENDING,
-        attempts=0,
-        created_at_us=now_us,
-        next_attempt_at_us=now_us,
-        delivered_at_us=None,
-        last_status_code=0,
-        last_error="",
-    )
+def _raised(entry: Entry) -> Raised:
+    alert = alert_of(entry.kind, entry.agent_id, entry.subject, entry.body)
+    event = {"event_id": f"evt_{entry.lsn}", "sequence": entry.lsn, "agent_id": entry.agent_id}
+    return Raised(alert, payload(alert.event_type, entry.at_us, event | alert.data), entry.lsn)

@@ -19,6 +19,8 @@ class KnownAgent(Protocol):
     @property
     def owner_id(self) -> str: ...
     @property
+    def project_id(self) -> str: ...
+    @property
     def created_at_us(self) -> int: ...
     @property
     def stop_wanted(self) -> bool: ...
@@ -42,6 +44,14 @@ class Agents(Protocol):
         ...
 
 
+class Projects(Protocol):
+    """The part of the projects room that filters need."""
+
+    async def exists(self, reader: Reader, project_id: str) -> bool:
+        """Whether there is a project with this id."""
+        ...
+
+
 class Purse(Protocol):
     """The part of the budget room that keeps agents' money."""
 
@@ -49,6 +59,16 @@ class Purse(Protocol):
         self, reader: Reader, agent_ids: Sequence[str], now_us: int
     ) -> dict[str, Balance]:
         """The money of each of these agents."""
+        ...
+
+    async def allocations(
+        self, reader: Reader, agent_ids: Sequence[str], now_us: int
+    ) -> dict[str, int]:
+        """What each of these agents may spend in its present period."""
+        ...
+
+    async def lendable_together(self, reader: Reader, agent_ids: Sequence[str], now_us: int) -> int:
+        """What could be lent to all of these agents, what they share counted once."""
         ...
 
 

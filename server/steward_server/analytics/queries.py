@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-import orjson
-
-from steward_server.analytics.figures import NOTHING, Grain, Key, Sums, grain_for
+from steward_server.analytics.edges import Call, Edges
+from steward_server.analytics.figures import Grain, Key, Sums, grain_for
 from steward_server.analytics.periods import HOUR_US, Stretch, Stretches, Window, stretches_of
-from steward_server.analytics.rollups import sums_of
-from steward_server.analytics.store import PLACES, SUMS, added, marks, sums_in
+from steward_server.analytics.store import PLACES, added, chosen, marks, sums_in
 from steward_server.db import Reader, Row
 
-ENTRIES_AT_ONCE = 5_000
-"""Entries of the journal that are read together, of the hour a window begins in."""
+AGENTS_AT_ONCE = 1_000
+"""Named in one statement, once for each of its parts; SQLite takes 32,766 parameters."""
 
 
 class Scope(NamedTuple):
@@ -25,10 +23,14 @@ class Scope(NamedTuple):
     provider: str = ""
     model: str = ""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no call can be in it."""
-        return self.agent_ids is not None and not self.agent_ids
+    def parts(self) -> list[Scope]:
+        """The same in scopes of few enough agents for one statement; none if nobody is in it."""
+        if self.agent_ids is None:
+            return [self]
+        return [
+            self._replace(agent_ids=self.agent_ids[first : first + AGENTS_AT_ONCE])
+            for first in range(0, len(self.agent_ids), AGENTS_AT_ONCE)
+        ]
 
 
 class Apart(NamedTuple):
@@ -51,10 +53,31 @@ class _Sql(NamedTuple):
     parameters: tuple[object, ...]
 
 
-async def sums(reader: Reader, scope: Scope, apart: Apart) -> dict[Key, Sums]:
-    """The sums of what is in scope, by what is told apart."""
-    if scope.is_empty:
-        return {}
+async def sums(
+    reader: Reader,
+    scope: Scope,
+    apart: Apart,
+    fields: Collection[str] = Sums._fields,
+    edges: Edges | None = None,
+) -> dict[Key, Sums]:
+    """The sums of what is in scope, by what is told apart.
+
+    With `fields`, which name `request_count`, the others may be left empty: that is faster.
+    """
+    found: dict[Key, Sums] = {}
+    for part in scope.parts():
+        _add(found, await _sums(reader, part, apart, fields, edges or Edges()))
+    return found
+
+
+def _add(found: dict[Key, Sums], more: Mapping[Key, Sums]) -> None:
+    for key, each in more.items():
+        found[key] = found[key].plus(each) if key in found else each
+
+
+async def _sums(
+    reader: Reader, scope: Scope, apart: Apart, fields: Collection[str], edges: Edges
+) -> dict[Key, Sums]:
     grain = grain_for(
         agent=apart.agent or scope.agent_ids is not None,
         provider=apart.provider or bool(scope.provider),
@@ -63,32 +86,40 @@ async def sums(reader: Reader, scope: Scope, apart: Apart) -> dict[Key, Sums]:
     since_us, until_us = scope.window
     found: dict[Key, Sums] = {}
     if since_us is None:
-        parts = [_of_all_time(scope, grain), _fresh(scope, apart, None, None)]
+        parts = [_of_all_time(scope, grain, fields), _fresh(scope, apart, fields, None, None)]
     else:
         stretches = stretches_of(since_us, until_us)
         end_hour = None if until_us is None else until_us // HOUR_US
-        parts = _of_stretches(scope, apart, grain, stretches, end_hour)
+        parts = _of_stretches(scope, apart, grain, fields, stretches, end_hour)
         if stretches.edge_us[0] < stretches.edge_us[1]:
-            found = await _of_edge(reader, scope, apart, grain, stretches.edge_us)
+            found = await _of_edge(reader, scope, apart, stretches.edge_us, edges)
+    columns, grouped = _apart_columns(apart)
     # One statement sees one moment: rows are being moved from one table to the others.
     rows = await reader.fetch_all(
-        " UNION ALL ".join(part.text for part in parts),
+        f"SELECT {columns}, {added('part', fields)} FROM"
+        f" ({' UNION ALL '.join(part.text for part in parts)}) AS part"
+        + (f" GROUP BY {', '.join(grouped)}" if grouped else ""),
         *[parameter for part in parts for parameter in part.parameters],
     )
-    for row in rows:
-        if row["request_count"] is not None:  # what sums over no rows without telling apart give
-            key = apart.key(row["agent_id"], row["provider"], row["model"])
-            found[key] = found.get(key, NOTHING).plus(sums_in(row))
+    # Sums over no rows, without telling apart, are a row of nothing.
+    summed = [row for row in rows if row["request_count"] is not None]
+    keys = [Key(row["agent_id"], row["provider"], row["model"]) for row in summed]
+    _add(found, dict(zip(keys, map(sums_in, summed), strict=True)))
     return found
 
 
-async def payers(reader: Reader, scope: Scope) -> set[tuple[str, str]]:
+async def payers(reader: Reader, scope: Scope, edges: Edges | None = None) -> set[tuple[str, str]]:
     """The agents, each with the name of a provider, that paid it for a call in scope.
 
     Their sums would say so, too, but take twenty times as long where there are many agents.
     """
-    if scope.is_empty:
-        return set()
+    found: set[tuple[str, str]] = set()
+    for part in scope.parts():
+        found |= await _payers(reader, part, edges or Edges())
+    return found
+
+
+async def _payers(reader: Reader, scope: Scope, edges: Edges) -> set[tuple[str, str]]:
     grain = grain_for(agent=True, provider=True, model=bool(scope.model))
     since_us, until_us = scope.window
     found: set[tuple[str, str]] = set()
@@ -100,7 +131,7 @@ async def payers(reader: Reader, scope: Scope) -> set[tuple[str, str]]:
         first_hour = stretches.edge_us[1] // HOUR_US
         if stretches.edge_us[0] < stretches.edge_us[1]:
             apart = Apart(agent=True, provider=True)
-            edge = await _of_edge(reader, scope, apart, grain, stretches.edge_us)
+            edge = await _of_edge(reader, scope, apart, stretches.edge_us, edges)
             found = {
                 (key.agent_id, key.provider) for key, each in edge.items() if each.request_count
             }
@@ -123,20 +154,25 @@ async def payers(reader: Reader, scope: Scope) -> set[tuple[str, str]]:
     return found | {(row["agent_id"], row["provider"]) for row in rows}
 
 
-def _of_all_time(scope: Scope, grain: Grain) -> _Sql:
+def _of_all_time(scope: Scope, grain: Grain, fields: Collection[str]) -> _Sql:
     where = _where(scope, grain)
     return _Sql(
-        f"SELECT agent_id, provider, model, {SUMS} FROM usage_series WHERE {where.text}",
+        f"SELECT agent_id, provider, model, {chosen(fields)} FROM usage_series WHERE {where.text}",
         where.parameters,
     )
 
 
 def _of_stretches(
-    scope: Scope, apart: Apart, grain: Grain, stretches: Stretches, end_hour: int | None
+    scope: Scope,
+    apart: Apart,
+    grain: Grain,
+    fields: Collection[str],
+    stretches: Stretches,
+    end_hour: int | None,
 ) -> list[_Sql]:
     return [
-        _fresh(scope, apart, stretches.edge_us[1] // HOUR_US, end_hour),
-        *[_placed(table, scope, grain, stretch) for table, stretch in _places(stretches)],
+        _fresh(scope, apart, fields, stretches.edge_us[1] // HOUR_US, end_hour),
+        *[_placed(table, scope, grain, fields, stretch) for table, stretch in _places(stretches)],
     ]
 
 
@@ -154,21 +190,29 @@ def _bounds(stretch: Stretch) -> tuple[int, int]:
     return stretch.first, PLACES if stretch.end is None else stretch.end
 
 
-def _placed(table: str, scope: Scope, grain: Grain, stretch: Stretch) -> _Sql:
+def _placed(
+    table: str, scope: Scope, grain: Grain, fields: Collection[str], stretch: Stretch
+) -> _Sql:
     where = _where(scope, grain)
     return _Sql(
-        f"SELECT agent_id, provider, model, {added(table)} FROM usage_series JOIN {table}"
+        f"SELECT agent_id, provider, model, {added(table, fields)} FROM usage_series JOIN {table}"
         f" ON {table}.place >= series_id * {PLACES} + ? AND {table}.place < series_id * {PLACES}"
         f" + ? WHERE {where.text} GROUP BY series_id, agent_id, provider, model",
         (*_bounds(stretch), *where.parameters),
     )
 
 
-def _fresh(scope: Scope, apart: Apart, first_hour: int | None, end_hour: int | None) -> _Sql:
+def _fresh(
+    scope: Scope,
+    apart: Apart,
+    fields: Collection[str],
+    first_hour: int | None,
+    end_hour: int | None,
+) -> _Sql:
     where = _where_fresh(scope, first_hour, end_hour)
     columns, grouped = _apart_columns(apart)
     return _Sql(
-        f"SELECT {columns}, {added('usage_fresh')} FROM usage_fresh"
+        f"SELECT {columns}, {added('usage_fresh', fields)} FROM usage_fresh"
         + (f" WHERE {where.text}" if where.text else "")
         + (f" GROUP BY {', '.join(grouped)}" if grouped else ""),
         where.parameters,
@@ -217,61 +261,51 @@ def _where(scope: Scope, grain: Grain | None) -> _Sql:
 
 
 async def _of_edge(
-    reader: Reader, scope: Scope, apart: Apart, grain: Grain, edge_us: tuple[int, int]
+    reader: Reader, scope: Scope, apart: Apart, edge_us: tuple[int, int], edges: Edges
 ) -> dict[Key, Sums]:
     found: dict[Key, Sums] = {}
-    for key, part in [
-        *await _booked_in(reader, scope, apart, grain, edge_us),
-        *await _told_in(reader, scope, apart, edge_us),
-    ]:
-        found[key] = found.get(key, NOTHING).plus(part)
+    async for calls in edges.calls(reader, edge_us, scope.agent_ids):
+        _add(found, added_calls(calls, scope, apart, edge_us))
+    for key, part in await _told_in(reader, scope, apart, edge_us):
+        _add(found, {key: part})
     return found
 
 
-async def _booked_in(
-    reader: Reader, scope: Scope, apart: Apart, grain: Grain, edge_us: tuple[int, int]
-) -> list[tuple[Key, Sums]]:
-    hour = edge_us[0] // HOUR_US
-    series, fresh = _where(scope, grain), _where(scope, None)
-    span = await reader.fetch_one(
-        "SELECT MIN(first_lsn) AS first_lsn, MAX(last_lsn) AS last_lsn FROM ("
-        "SELECT first_lsn, last_lsn FROM usage_series JOIN usage_hour"
-        f" ON place = series_id * {PLACES} + ? WHERE {series.text}"
-        " UNION ALL SELECT first_lsn, last_lsn FROM usage_fresh WHERE hour = ?"
-        f"{' AND ' + fresh.text if fresh.text else ''}) AS spans",
-        hour,
-        *series.parameters,
-        hour,
-        *fresh.parameters,
+def added_calls(
+    calls: Sequence[Call], scope: Scope, apart: Apart, edge_us: tuple[int, int]
+) -> dict[Key, Sums]:
+    """What those of the calls add up to that are in scope and between two moments."""
+    since_us, until_us = edge_us
+    agent_ids = None if scope.agent_ids is None else frozenset(scope.agent_ids)
+    provider, model = scope.provider, scope.model
+    grouped: dict[tuple[str, str, str], list[Call]] = {}
+    for call in calls:
+        if (
+            since_us <= call[0] < until_us
+            and (agent_ids is None or call[1] in agent_ids)
+            and (not provider or call[2] == provider)
+            and (not model or call[3] == model)
+        ):
+            key = (
+                call[1] if apart.agent else "",
+                call[2] if apart.provider else "",
+                call[3] if apart.model else "",
+            )
+            grouped.setdefault(key, []).append(call)
+    return {Key(*key): _together(each) for key, each in grouped.items()}
+
+
+def _together(calls: Sequence[Call]) -> Sums:
+    _, _, _, _, inputs, outputs, cached, costs = zip(*calls, strict=True)
+    return Sums(
+        request_count=len(calls),
+        input_tokens=sum(inputs),
+        output_tokens=sum(outputs),
+        cached_tokens=sum(cached),
+        cost_nanousd=sum(costs),
+        least_nanousd=min(costs),
+        most_nanousd=max(costs),
     )
-    if span is None or span["first_lsn"] is None:
-        return []
-    whose = f" AND agent_id IN ({marks(scope.agent_ids)})" if scope.agent_ids is not None else ""
-    next_lsn, found = span["first_lsn"], []
-    while True:
-        rows = await reader.fetch_all(
-            "SELECT lsn, agent_id, body FROM journal WHERE lsn >= ? AND lsn <= ?"
-            f" AND kind = 'usage' AND at_us >= ? AND at_us < ?{whose} ORDER BY lsn LIMIT ?",
-            next_lsn,
-            span["last_lsn"],
-            *edge_us,
-            *(scope.agent_ids or ()),
-            ENTRIES_AT_ONCE,
-        )
-        found += _grouped(rows, scope, apart)
-        if len(rows) < ENTRIES_AT_ONCE:
-            return found
-        next_lsn = rows[-1]["lsn"] + 1
-
-
-def _grouped(rows: Sequence[Row], scope: Scope, apart: Apart) -> list[tuple[Key, Sums]]:
-    bodies: dict[Key, list[dict[str, object]]] = {}
-    for row in rows:
-        body = orjson.loads(row["body"])
-        provider, model = body["provider"], body["model"]
-        if scope.provider in ("", provider) and scope.model in ("", model):
-            bodies.setdefault(apart.key(row["agent_id"], provider, model), []).append(body)
-    return [(key, sums_of(each)) for key, each in bodies.items()]
 
 
 async def _told_in(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
+from steward_server.analytics.edges import Edges
 from steward_server.analytics.figures import NOTHING, Key, Sums, percent
-from steward_server.analytics.needs import Agents, KnownAgent, Providers, Purse
+from steward_server.analytics.needs import Agents, KnownAgent, Projects, Providers, Purse
 from steward_server.analytics.periods import ALL_TIME, window_of
 from steward_server.analytics.queries import Apart, Scope, payers, sums
 from steward_server.analytics.risk import Risk, Standing, risk_of, standing_of
@@ -17,6 +18,18 @@ from steward_server.errors import NotFound
 from steward_server.principals import Principal
 
 BALANCES_AT_ONCE = 500
+
+SPENDING = ("request_count", "cost_nanousd")
+TOKENS = (
+    "request_count",
+    "unbilled_count",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "unbilled_tokens",
+)
+USAGE = (*TOKENS, "failed_count")
+"""What is summed up of each agent, where there may be many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +41,12 @@ class Question:
     provider_id: str = ""
     provider: str = ""
     model: str = ""
+    project_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentFigures:
-    """An agent with its money and its sums."""
+    """An agent with its money in its present period, and its sums."""
 
     agent: KnownAgent
     balance: Balance
@@ -40,7 +54,7 @@ class AgentFigures:
 
     @property
     def spent_nanousd(self) -> int:
-        """Of all time, overrun included."""
+        """Overrun included."""
         return self.balance.spent_nanousd + self.balance.overrun_nanousd
 
     @property
@@ -48,17 +62,28 @@ class AgentFigures:
         return max(0, self.balance.allocated_nanousd - self.spent_nanousd)
 
     @property
-    def period_percent(self) -> float:
-        """The spending summed up, as a share of the budget."""
-        return percent(self.sums.cost_nanousd, self.balance.allocated_nanousd)
-
-    @property
     def risk(self) -> Risk:
-        return risk_of(self.balance.percent_used)
+        """By its own budget and those above it: it can spend no more once one of them is used."""
+        return risk_of(self.balance.tightest_percent)
 
     @property
     def standing(self) -> Standing:
-        return standing_of(self.balance.percent_used, stop_wanted=self.agent.stop_wanted)
+        return standing_of(self.balance.tightest_percent, stop_wanted=self.agent.stop_wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Spender:
+    """An agent with what it spent and what it may spend."""
+
+    agent: KnownAgent
+    allocated_nanousd: int
+    """In its present period."""
+    sums: Sums
+
+    @property
+    def percent_used(self) -> float:
+        """The spending summed up, as a share of the budget."""
+        return percent(self.sums.cost_nanousd, self.allocated_nanousd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +104,9 @@ class AnalyticsRoom:
     agents: Agents
     purse: Purse
     providers: Providers
+    projects: Projects
     clock: Callable[[], int]
+    edges: Edges = field(default_factory=Edges)
 
     async def total(self, caller: Principal, question: Question) -> Sums:
         """Everything together.
@@ -87,38 +114,44 @@ class AnalyticsRoom:
         Raises:
             NotFound: there is no such agent that the caller may see, or no such provider; as below.
         """
-        found = await sums(self.database, await self._scope(caller, question), Apart())
+        scope = await self._scope(caller, question)
+        found = await sums(self.database, scope, Apart(), edges=self.edges)
         return found.get(Key("", "", ""), NOTHING)
 
-    async def spenders(self, caller: Principal, question: Question) -> list[AgentFigures]:
+    async def spenders(self, caller: Principal, question: Question) -> list[Spender]:
         """Each agent that paid for a call, the one that spent the most first."""
-        found = await self._by_agent(caller, question)
-        paid = [each for each in found if each.sums.request_count]
-        return sorted(paid, key=lambda one: (-one.sums.cost_nanousd, one.agent.agent_id))
+        found = await self._by_agent(caller, question, SPENDING)
+        paid = [(agent, each) for agent, each in found if each.request_count]
+        allocated: dict[str, int] = {}
+        for first in range(0, len(paid), BALANCES_AT_ONCE):
+            ids = [agent.agent_id for agent, _ in paid[first : first + BALANCES_AT_ONCE]]
+            allocated |= await self.purse.allocations(self.database, ids, self.clock())
+        spenders = [Spender(agent, allocated[agent.agent_id], each) for agent, each in paid]
+        return sorted(spenders, key=lambda one: (-one.sums.cost_nanousd, one.agent.agent_id))
 
-    async def token_users(self, caller: Principal, question: Question) -> list[AgentFigures]:
+    async def token_users(
+        self, caller: Principal, question: Question
+    ) -> list[tuple[KnownAgent, Sums]]:
         """Each agent with a call that succeeded, the one with the most tokens first."""
-        found = await self._by_agent(caller, question)
-        answered = [each for each in found if each.sums.successful_count]
-        return sorted(answered, key=lambda one: (-one.sums.total_tokens, one.agent.agent_id))
+        found = await self._by_agent(caller, question, TOKENS)
+        answered = [(agent, each) for agent, each in found if each.successful_count]
+        return sorted(answered, key=lambda one: (-one[1].total_tokens, one[0].agent_id))
 
-    async def _by_agent(self, caller: Principal, question: Question) -> list[AgentFigures]:
+    async def _by_agent(
+        self, caller: Principal, question: Question, fields: Collection[str]
+    ) -> list[tuple[KnownAgent, Sums]]:
         scope = await self._scope(caller, question)
-        found = await sums(self.database, scope, Apart(agent=True))
+        found = await sums(self.database, scope, Apart(agent=True), fields, self.edges)
         owner_id = None if caller.is_admin else caller.subject
         known = await self.agents.of_owner(self.database, owner_id, deleted_too=True)
-        chosen = [agent for agent in known if Key(agent.agent_id, "", "") in found]
-        balances = await self._balances(chosen)
-        return [
-            AgentFigures(agent, balances[agent.agent_id], found[Key(agent.agent_id, "", "")])
-            for agent in chosen
-        ]
+        of_agents = [(agent, found.get(Key(agent.agent_id, "", ""))) for agent in known]
+        return [(agent, each) for agent, each in of_agents if each is not None]
 
     async def by_provider(self, caller: Principal, question: Question) -> list[ProviderFigures]:
         """Each provider that was paid, the one that was paid the most first."""
         scope = await self._scope(caller, question)
-        found = await sums(self.database, scope, Apart(provider=True))
-        agent_counts = Counter(name for _, name in await payers(self.database, scope))
+        found = await sums(self.database, scope, Apart(provider=True), edges=self.edges)
+        agent_counts = Counter(name for _, name in await payers(self.database, scope, self.edges))
         ids = {name: number for number, name in (await self.providers.names(self.database)).items()}
         listed = [
             ProviderFigures(
@@ -132,26 +165,33 @@ class AnalyticsRoom:
     async def by_model(self, caller: Principal, question: Question) -> list[tuple[Key, Sums]]:
         """Each model of each provider that answered a call, the one asked most often first."""
         scope = await self._scope(caller, question)
-        found = await sums(self.database, scope, Apart(provider=True, model=True))
+        apart = Apart(provider=True, model=True)
+        found = await sums(self.database, scope, apart, edges=self.edges)
         answered = [(key, each) for key, each in found.items() if each.successful_count]
         return sorted(answered, key=lambda one: (-one[1].successful_count, one[0]))
 
     async def standing(
-        self, caller: Principal, agent_id: str = "", *, with_sums: bool = False
+        self,
+        caller: Principal,
+        agent_id: str = "",
+        project_id: str = "",
+        *,
+        with_sums: bool = False,
     ) -> list[AgentFigures]:
         """The agents there are, newest first, with their money, and with sums of all time."""
+        asked = await self._whose(caller, agent_id, project_id)
         if agent_id:
             agents: Sequence[KnownAgent] = [
-                await visible(self.agents, self.database, caller, agent_id)
+                await self.agents.record(self.database, each) for each in asked or ()
             ]
         else:
             owner_id = None if caller.is_admin else caller.subject
-            agents = await self.agents.of_owner(self.database, owner_id, deleted_too=False)
+            known = await self.agents.of_owner(self.database, owner_id, deleted_too=False)
+            agents = [one for one in known if project_id in ("", one.project_id)]
         found: dict[Key, Sums] = {}
         if with_sums:
-            whose = None if caller.is_admin and not agent_id else [one.agent_id for one in agents]
-            window = window_of(ALL_TIME, self.clock())
-            found = await sums(self.database, Scope(window, whose), Apart(agent=True))
+            scope = Scope(window_of(ALL_TIME, self.clock()), asked)
+            found = await sums(self.database, scope, Apart(agent=True), USAGE)
         balances = await self._balances(agents)
         return [
             AgentFigures(
@@ -161,6 +201,11 @@ class AnalyticsRoom:
             )
             for agent in agents
         ]
+
+    async def lendable_together(self, figures: Sequence[AgentFigures]) -> int:
+        """What could be lent to all of these agents, what they share counted once."""
+        ids = [each.agent.agent_id for each in figures]
+        return await self.purse.lendable_together(self.database, ids, self.clock())
 
     async def _balances(self, agents: Sequence[KnownAgent]) -> dict[str, Balance]:
         balances: dict[str, Balance] = {}
@@ -172,7 +217,7 @@ class AnalyticsRoom:
     async def _scope(self, caller: Principal, question: Question) -> Scope:
         """What a question is about, of what the caller may see."""
         window = window_of(question.period, self.clock())
-        agent_ids = await whose(self.agents, self.database, caller, question.agent_id)
+        agent_ids = await self._whose(caller, question.agent_id, question.project_id)
         provider = question.provider
         if question.provider_id:
             names = await self.providers.names(self.database)
@@ -183,6 +228,9 @@ class AnalyticsRoom:
                 return Scope(window, [])
             provider = of_id
         return Scope(window, agent_ids, provider, question.model)
+
+    async def _whose(self, caller: Principal, agent_id: str, project_id: str) -> list[str] | None:
+        return await whose(self.agents, self.projects, self.database, caller, agent_id, project_id)
 
 
 async def visible(
@@ -199,16 +247,29 @@ async def visible(
 
 
 async def whose(
-    agents: Agents, database: Database, caller: Principal, agent_id: str
+    agents: Agents,
+    projects: Projects,
+    database: Database,
+    caller: Principal,
+    agent_id: str,
+    project_id: str = "",
 ) -> list[str] | None:
     """The agents asked about, by their ids; None is everyone's.
 
     Raises:
-        NotFound: there is no such agent that the caller may see.
+        NotFound: there is no such agent or project that the caller may see.
     """
-    if agent_id:
-        return [(await visible(agents, database, caller, agent_id)).agent_id]
-    if caller.is_admin:
-        return None
-    owned = await agents.of_owner(database, caller.subject, deleted_too=True)
-    return [agent.agent_id for agent in owned]
+    one = await visible(agents, database, caller, agent_id) if agent_id else None
+    if not project_id:
+        if one is not None:
+            return [one.agent_id]
+        if caller.is_admin:
+            return None
+    owner_id = None if caller.is_admin else caller.subject
+    owned = await agents.of_owner(database, owner_id, deleted_too=True)
+    if not project_id:
+        return [agent.agent_id for agent in owned]
+    members = [agent.agent_id for agent in owned if agent.project_id == project_id]
+    if not members and not (caller.is_admin and await projects.exists(database, project_id)):
+        raise NotFound.of("project", project_id)
+    return members if one is None else [each for each in members if each == one.agent_id]

@@ -11,6 +11,7 @@ from steward.analytics.v1 import analytics_pb2 as pb
 from steward.analytics.v1 import analytics_pb2_grpc as rpc
 from steward_server.analytics.figures import Sums, percent, rounded_share, total
 from steward_server.analytics.ingestion import MAX_EVENTS, Ingestion
+from steward_server.analytics.needs import KnownAgent
 from steward_server.analytics.numbered_pages import Page, page_of
 from steward_server.analytics.periods import ALL_TIME, PERIODS, TODAY
 from steward_server.analytics.risk import Risk, Standing
@@ -81,22 +82,22 @@ class AnalyticsService(rpc.AnalyticsServiceServicer):
     ) -> pb.ListSpendingByAgentResponse:
         question, page = _question(request), _page(request)
         found = await self._room.spenders(caller(context), question)
-        shares = [each.period_percent for each in found]
+        shares = [each.percent_used for each in found]
         return pb.ListSpendingByAgentResponse(
             data=[
                 pb.AgentSpending(
                     agent_id=each.agent.agent_id,
                     agent_name=each.agent.name,
                     spending_nanousd=each.sums.cost_nanousd,
-                    budget_nanousd=each.balance.allocated_nanousd,
-                    percent_used=each.period_percent,
+                    budget_nanousd=each.allocated_nanousd,
+                    percent_used=each.percent_used,
                     request_count=each.sums.request_count,
                 )
                 for each in page.of(found)
             ],
             summary=pb.AgentSpendingSummary(
                 total_spend_nanousd=sum(each.sums.cost_nanousd for each in found),
-                total_budget_nanousd=sum(each.balance.allocated_nanousd for each in found),
+                total_budget_nanousd=sum(each.allocated_nanousd for each in found),
                 total_agents=len(found),
                 average_percent_used=sum(shares) / len(shares) if shares else 0.0,
             ),
@@ -152,15 +153,17 @@ class AnalyticsService(rpc.AnalyticsServiceServicer):
     ) -> pb.ListBudgetStatusResponse:
         with Checks() as checks:
             checks.text("agent_id", request.agent_id, 0, 100)
+            checks.text("project_id", request.project_id, 0, 100)
             if request.HasField("threshold") and not 0 <= request.threshold <= MAX_THRESHOLD:
                 checks.add(
                     "threshold", f"is {request.threshold}; it must be from 0 to {MAX_THRESHOLD}"
                 )
         page = _page(request)
         threshold = request.threshold if request.HasField("threshold") else -1.0
+        found = await self._room.standing(caller(context), request.agent_id, request.project_id)
         matching = [
             each
-            for each in await self._room.standing(caller(context), request.agent_id)
+            for each in found
             if each.balance.percent_used > threshold
             and request.status in (pb.SPENDING_STATUS_UNSPECIFIED, STANDINGS[each.standing])
             and request.risk_level in (pb.RISK_LEVEL_UNSPECIFIED, RISKS[each.risk])
@@ -192,9 +195,9 @@ class AnalyticsService(rpc.AnalyticsServiceServicer):
     ) -> pb.ListTokenUsageByAgentResponse:
         question, page = _question(request), _page(request)
         found = await self._room.token_users(caller(context), question)
-        together = total(each.sums for each in found)
+        together = total(each for _, each in found)
         return pb.ListTokenUsageByAgentResponse(
-            data=[_tokens(each) for each in page.of(found)],
+            data=[_tokens(*each) for each in page.of(found)],
             summary=pb.TokensSummary(
                 total_input_tokens=together.input_tokens,
                 total_output_tokens=together.output_tokens,
@@ -248,6 +251,7 @@ class AnalyticsService(rpc.AnalyticsServiceServicer):
                 provider_id=question.provider_id or None,
                 provider=question.provider or None,
                 model=question.model or None,
+                project_id=question.project_id or None,
             ),
             "calculated_at": self._now(),
         }
@@ -271,7 +275,15 @@ def _question(request: Any, *, default: str = ALL_TIME) -> Question:
         checks.text("provider_id", request.provider_id, 0, 100)
         checks.text("provider", request.provider, 0, 50)
         checks.text("model", request.model, 0, 100)
-    return Question(period, request.agent_id, request.provider_id, request.provider, request.model)
+        checks.text("project_id", request.project_id, 0, 100)
+    return Question(
+        period,
+        request.agent_id,
+        request.provider_id,
+        request.provider,
+        request.model,
+        request.project_id,
+    )
 
 
 def _page(request: Any) -> Page:
@@ -335,6 +347,7 @@ def _budget_status(each: AgentFigures) -> pb.AgentBudgetStatus:
         percent_used=each.balance.percent_used,
         status=STANDINGS[each.standing],
         risk_level=RISKS[each.risk],
+        risk_scope=each.balance.tightest_scope,
     )
 
 
@@ -353,11 +366,10 @@ def _budget_summary(matching: list[AgentFigures]) -> pb.BudgetStatusSummary:
     )
 
 
-def _tokens(each: AgentFigures) -> pb.AgentTokens:
-    found = each.sums
+def _tokens(agent: KnownAgent, found: Sums) -> pb.AgentTokens:
     return pb.AgentTokens(
-        agent_id=each.agent.agent_id,
-        agent_name=each.agent.name,
+        agent_id=agent.agent_id,
+        agent_name=agent.name,
         input_tokens=found.input_tokens,
         output_tokens=found.output_tokens,
         cached_tokens=found.cached_tokens,

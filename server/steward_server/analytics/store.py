@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple
 
-from steward_server.analytics.figures import Grain, Key, Sums
+from steward_server.analytics.figures import NOTHING, Grain, Key, Sums
 from steward_server.db import Reader, Row, Transaction
 
 PLACES = 2**20
@@ -20,9 +20,20 @@ SUMS = ", ".join(Sums._fields)
 _sums = itemgetter(*Sums._fields)
 
 
-def added(table: str) -> str:
-    """The same columns of several rows of a table together."""
-    return ", ".join(_together(f"{table}.{name}") + f" AS {name}" for name in Sums._fields)
+def added(table: str, fields: Collection[str] = Sums._fields) -> str:
+    """The same columns of several rows of a table together; those that are not asked for empty."""
+    return ", ".join(
+        f"{_together(f'{table}.{name}') if name in fields else empty} AS {name}"
+        for name, empty in NOTHING._asdict().items()
+    )
+
+
+def chosen(fields: Collection[str]) -> str:
+    """Columns as they are; those that are not asked for empty."""
+    return ", ".join(
+        name if name in fields else f"{empty} AS {name}"
+        for name, empty in NOTHING._asdict().items()
+    )
 
 
 def _together(column: str) -> str:

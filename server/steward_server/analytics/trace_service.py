@@ -38,6 +38,7 @@ class TraceService(rpc.TraceServiceServicer):
             size = page_size(checks, "page_size", request.page_size)
             position = _position(checks, request.page_token)
             checks.text("agent_id", request.agent_id, 0, 100)
+            checks.text("project_id", request.project_id, 0, 100)
             checks.text("provider", request.provider, 0, 50)
             checks.text("model", request.model, 0, 100)
             if request.status not in IS_FAILED:
@@ -53,6 +54,7 @@ class TraceService(rpc.TraceServiceServicer):
             is_failed=IS_FAILED[request.status],
             since_us=since_us,
             until_us=until_us,
+            project_id=request.project_id,
         )
         traces, following = await self._room.page(caller(context), wanted, position, size)
         return pb.ListTracesResponse(

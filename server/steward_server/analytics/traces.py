@@ -14,7 +14,7 @@ import orjson
 
 from steward_server.analytics import store
 from steward_server.analytics.figures import grain_for
-from steward_server.analytics.needs import Agents
+from steward_server.analytics.needs import Agents, Projects
 from steward_server.analytics.periods import HOUR_US
 from steward_server.analytics.room import visible, whose
 from steward_server.analytics.store import PLACES, ToldCall, marks
@@ -23,6 +23,16 @@ from steward_server.errors import NotFound
 from steward_server.principals import Principal
 
 ENTRIES_AT_ONCE = 200
+"""Entries that are read together at first where others are among them; then twice as many, ..."""
+
+MOST_AT_ONCE = 3_200
+
+FIRST_SPANS, MOST_SPANS = 4, 64
+"""Stretches of the journal that are read together at first and at most; it doubles in between."""
+
+MOST_NAMES = 10_000
+"""Of agents, each named for each stretch; SQLite takes 32,766 parameters."""
+
 FIRST_STRIDE_HOURS = 24
 """How far back is looked at first; then twice as far, and so on."""
 
@@ -77,6 +87,7 @@ class Wanted:
     is_failed: bool | None = None
     since_us: int | None = None
     until_us: int | None = None
+    project_id: str = ""
 
 
 class Position(NamedTuple):
@@ -108,6 +119,7 @@ class TraceRoom:
 
     database: Database
     agents: Agents
+    projects: Projects
     retention_us: int
     clock: Callable[[], int]
 
@@ -133,9 +145,16 @@ class TraceRoom:
         """Some calls, newest first, and where the next page begins, if there is one.
 
         Raises:
-            NotFound: there is no such agent that the caller may see.
+            NotFound: there is no such agent or project that the caller may see.
         """
-        agent_ids = await whose(self.agents, self.database, caller, wanted.agent_id)
+        agent_ids = await whose(
+            self.agents,
+            self.projects,
+            self.database,
+            caller,
+            wanted.agent_id,
+            wanted.project_id,
+        )
         if agent_ids == []:
             return [], None
         now_us = self.clock()
@@ -182,19 +201,26 @@ class TraceRoom:
             until_us = min(until_us, row["at_us"] + 1) if row else until_us
         first_hour, end_hour = search.since_us // HOUR_US, -(-until_us // HOUR_US)
         stride = FIRST_STRIDE_HOURS
+        marked = _marks_of(search)
+        at_once = max(search.limit, ENTRIES_AT_ONCE) if marked else search.limit
+        most_spans = min(MOST_SPANS, max(1, MOST_NAMES // max(1, len(search.agent_ids or ()))))
+        span_count = min(FIRST_SPANS, most_spans)
         while end_hour > first_hour:
             begin_hour = max(first_hour, end_hour - stride)
-            for first_lsn, last_lsn in await self._spans(search, begin_hour, end_hour):
-                at_lsn = last_lsn + 1 if before_lsn is None else min(last_lsn + 1, before_lsn)
-                while rows := await self._entries(search, first_lsn, at_lsn):
+            spans = await self._spans(search, begin_hour, end_hour)
+            while spans:
+                group, spans = spans[:span_count], spans[span_count:]
+                is_done = False
+                while not is_done:
+                    rows = await self._entries(search, group, before_lsn, at_once)
                     for row in rows:
-                        trace = _booked_trace(row)
-                        if search.provider in ("", trace.provider) and search.model in (
-                            "",
-                            trace.model,
-                        ):
-                            yield trace
-                    before_lsn = at_lsn = rows[-1]["lsn"]
+                        if all(mark in row["body"] for mark in marked):
+                            yield _booked_trace(row)
+                    is_done = len(rows) < at_once
+                    before_lsn = group[-1][0] if is_done else rows[-1]["lsn"]
+                    if marked:
+                        at_once = min(2 * at_once, MOST_AT_ONCE)
+                span_count = min(2 * span_count, most_spans)
             end_hour, stride = begin_hour, stride * 2
 
     async def _spans(
@@ -232,19 +258,37 @@ class TraceRoom:
             spans.append((first_lsn, last_lsn))
         return spans
 
-    async def _entries(self, search: _Search, first_lsn: int, before_lsn: int) -> list[Row]:
-        ids, is_sifted = search.agent_ids, bool(search.provider or search.model)
+    async def _entries(
+        self,
+        search: _Search,
+        spans: Sequence[tuple[int, int]],
+        before_lsn: int | None,
+        limit: int,
+    ) -> list[Row]:
+        """The newest entries in these spans, and before a number."""
+        ids = search.agent_ids
         whose = f" AND agent_id IN ({marks(ids)})" if ids is not None else ""
+        most_lsn = spans[0][1] if before_lsn is None else before_lsn - 1
+        within = [each for each in spans if each[0] <= most_lsn]
+        if not within:
+            return []
+        # One part for each span: each is read in its order, and no further than is needed.
+        part = (
+            "SELECT lsn, at_us, agent_id, subject, key, body FROM journal WHERE lsn >= ?"
+            f" AND lsn <= ? AND kind = 'usage' AND at_us >= ? AND at_us < ?{whose}"
+        )
         return await self.database.fetch_all(
-            "SELECT lsn, at_us, agent_id, subject, key, body FROM journal"
-            " WHERE lsn >= ? AND lsn < ? AND kind = 'usage' AND at_us >= ? AND at_us < ?"
-            f"{whose} ORDER BY lsn DESC LIMIT ?",
-            first_lsn,
-            before_lsn,
-            search.since_us,
-            search.until_us,
-            *(ids or ()),
-            max(search.limit, ENTRIES_AT_ONCE) if is_sifted else search.limit,
+            f"{' UNION ALL '.join([part] * len(within))} ORDER BY lsn DESC LIMIT ?",
+            *[
+                parameter
+                for first_lsn, last_lsn in within
+                for parameter in (
+                    *(first_lsn, min(last_lsn, most_lsn)),
+                    *(search.since_us, search.until_us),
+                    *(ids or ()),
+                )
+            ],
+            limit,
         )
 
     async def _told(self, search: _Search) -> list[Trace]:
@@ -264,6 +308,12 @@ class TraceRoom:
             search.limit,
         )
         return [_told_trace(store.told_call(row)) for row in rows]
+
+
+def _marks_of(search: _Search) -> list[bytes]:
+    """What the bodies of entries hold that are looked for, as `append` writes them."""
+    wanted = {"provider": search.provider, "model": search.model}
+    return [orjson.dumps(name) + b":" + orjson.dumps(text) for name, text in wanted.items() if text]
 
 
 def _conditions(search: _Search) -> tuple[str, list[object]]:

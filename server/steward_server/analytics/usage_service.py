@@ -25,11 +25,15 @@ class UsageService(rpc.UsageServiceServicer):
     async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:
         with Checks() as checks:
             checks.text("agent_id", request.agent_id, 0, 100)
+            checks.text("project_id", request.project_id, 0, 100)
             page = page_of(checks, request)
-        found = await self._room.standing(caller(context), request.agent_id, with_sums=True)
+        found = await self._room.standing(
+            caller(context), request.agent_id, request.project_id, with_sums=True
+        )
+        available_nanousd = await self._room.lendable_together(found)
         return pb.GetUsageResponse(
             agents=[_usage(each) for each in page.of(found)],
-            totals=_totals(found),
+            totals=_totals(found, available_nanousd),
             pagination=page.described(len(found)),
             calculated_at=timestamp(self._clock()),
         )
@@ -47,12 +51,13 @@ def _usage(each: AgentFigures) -> pb.AgentUsage:
         available_nanousd=balance.available_nanousd,
         percent_used=balance.percent_used,
         risk_level=RISKS[each.risk],
+        risk_scope=balance.tightest_scope,
         requests=each.sums.total_count,
         tokens=each.sums.total_tokens,
     )
 
 
-def _totals(found: list[AgentFigures]) -> pb.UsageTotals:
+def _totals(found: list[AgentFigures], available_nanousd: int) -> pb.UsageTotals:
     balances = [each.balance for each in found]
     allocated = sum(balance.allocated_nanousd for balance in balances)
     spent = sum(each.spent_nanousd for each in found)
@@ -62,7 +67,7 @@ def _totals(found: list[AgentFigures]) -> pb.UsageTotals:
         reserved_nanousd=sum(balance.leased_nanousd for balance in balances),
         spent_nanousd=spent,
         overrun_nanousd=sum(balance.overrun_nanousd for balance in balances),
-        available_nanousd=sum(balance.available_nanousd for balance in balances),
+        available_nanousd=available_nanousd,
         percent_used=percent(spent, allocated),
         requests=together.total_count,
         tokens=together.total_tokens,

@@ -4,8 +4,19 @@ A restrictive account blocks: nothing is lent beyond it. An informative one coun
 may go over; so may one without an allocation, of which there is nothing to warn.
 """
 
+from collections import Counter
+from collections.abc import Mapping
+
 from steward_server.budget.ledger_errors import BudgetBelowCommitted, InvalidAmount
-from steward_server.budget.values import MAX_BALANCE_NANOUSD, Account, Mode, Path
+from steward_server.budget.values import (
+    MAX_BALANCE_NANOUSD,
+    ORGANISATION,
+    Account,
+    Mode,
+    Path,
+    ScopeId,
+    agent_of,
+)
 
 WARNING_PERCENTS = (50, 80, 95, 100)
 
@@ -42,6 +53,44 @@ def lendable_nanousd(path: Path) -> int:
     if least_nanousd is None:
         raise ValueError("a path needs an account that limits it")
     return max(0, least_nanousd)
+
+
+def most_used(path: Path) -> Account:
+    """The account of the path that is closest to its end, of those that block.
+
+    Raises:
+        ValueError: no account of the path has a limit.
+    """
+    blocking = [account for account in path if account.limit_nanousd is not None]
+    if not blocking:
+        raise ValueError("a path needs an account that limits it")
+    return max(blocking, key=lambda account: account.percent_used)
+
+
+def lendable_together(accounts: Mapping[ScopeId, tuple[ScopeId | None, Account]]) -> int:
+    """What could be lent to all agents among these accounts; each is given with what is above it.
+
+    What several agents share is counted once.
+    """
+    from_below: Counter[ScopeId] = Counter()
+    for agents_turn in (True, False):
+        for scope_id, (parent_id, account) in accounts.items():
+            is_agent = bool(agent_of(scope_id))
+            if parent_id is None or is_agent is not agents_turn:
+                continue
+            free_nanousd = account.available_nanousd
+            if is_agent:
+                from_below[parent_id] += free_nanousd or 0
+            else:
+                asked_nanousd = from_below[scope_id]
+                from_below[parent_id] += (
+                    asked_nanousd if free_nanousd is None else min(asked_nanousd, free_nanousd)
+                )
+    if ORGANISATION not in accounts:
+        return 0
+    free_nanousd = accounts[ORGANISATION][1].available_nanousd
+    asked_nanousd = from_below[ORGANISATION]
+    return asked_nanousd if free_nanousd is None else min(asked_nanousd, free_nanousd)
 
 
 def reallocate(account: Account, allocated_nanousd: int | None, mode: Mode) -> Account:

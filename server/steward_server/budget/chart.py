@@ -5,7 +5,7 @@ No rule lives here; what follows from a scope and a time is in `scopes.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from steward_server.budget import history, store
 from steward_server.budget.allocation import lendable_nanousd
@@ -46,16 +46,21 @@ async def load(reader: Reader, scope_id: ScopeId) -> Found:
     return _found(row)
 
 
+async def load_some(reader: Reader, scope_ids: Sequence[ScopeId]) -> dict[ScopeId, Found]:
+    """Those of these scopes that exist, by id."""
+    marks = ", ".join("?" * len(scope_ids))
+    rows = await reader.fetch_all(f"{_SELECT} WHERE scope.scope_id IN ({marks})", *scope_ids)
+    return {scope.scope_id: (scope, account) for scope, account in map(_found, rows)}
+
+
 async def load_all(reader: Reader, scope_ids: Iterable[ScopeId]) -> dict[ScopeId, Found]:
     """Those of these scopes that exist and all above them, by id."""
     found: dict[ScopeId, Found] = {}
     wanted = list(dict.fromkeys(scope_ids))
     while wanted:
-        marks = ", ".join("?" * len(wanted))
-        rows = await reader.fetch_all(f"{_SELECT} WHERE scope.scope_id IN ({marks})", *wanted)
-        level = [_found(row) for row in rows]
-        found.update((scope.scope_id, (scope, account)) for scope, account in level)
-        above = {scope.parent_id for scope, _ in level if scope.parent_id is not None}
+        level = await load_some(reader, wanted)
+        found.update(level)
+        above = {scope.parent_id for scope, _ in level.values() if scope.parent_id is not None}
         wanted = sorted(above - found.keys())
     return found
 

@@ -48,6 +48,8 @@ class Grown:
 
     denied_because: str
     """Empty if the lease grew."""
+    scope: str
+    """Whose budget is insufficient, if that is why it did not."""
     added_nanousd: int
     partial: bool
     lease_granted_nanousd: int
@@ -185,6 +187,8 @@ class Desk(Treasury):
         body = _growth_body(path, lease, growth, requested_nanousd)
         if isinstance(growth, Denial):
             body["denied"] = "agent_stopped" if stop_wanted else growth.reason
+            if growth.scope:
+                body["scope"] = growth.scope
             if request_id is None:
                 return _grown(body, (await head(transaction))[0])
             # Written down although nothing changed: its repetition is to be denied as well.
@@ -296,6 +300,7 @@ def _grown(body: dict[str, Any], lsn: int) -> Grown:
     denied_because = body.get("denied", "")
     return Grown(
         denied_because,
+        body.get("scope", ""),
         body["added"],
         bool(denied_because) or body["added"] < body["requested"],
         body["lease_granted"],

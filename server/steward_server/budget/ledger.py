@@ -74,6 +74,8 @@ class Denial:
 
     reason: str
     """"insufficient_budget", "lease_draining", "lease_ended" or "lease_expired"."""
+    scope: str = ""
+    """Whose budget is insufficient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +259,7 @@ def grow(
         return Denial("lease_expired")
     added_nanousd = min(wanted_nanousd, lendable_nanousd(path))
     if added_nanousd == 0:
-        return Denial("insufficient_budget")
+        return Denial("insufficient_budget", tightest(path).scope_id)
     grown = lease._replace(
         granted_nanousd=lease.granted_nanousd + added_nanousd,
         expires_at_us=_renewed_us(lease, now_us, policy),

@@ -268,6 +268,8 @@ class BudgetRoom:
         grown, allotted = await self.lend(agent_id, write, now_us)
         if grown.denied_because == INSUFFICIENT:
             facts = {"available_nanousd": str(grown.available_nanousd)}
+            if grown.scope:
+                facts["scope"] = grown.scope
             await self.alarm.refused(agent_id, reason="BUDGET_EXCEEDED", facts=facts)
         return pb.RefreshResponse(
             status="denied" if grown.denied_because else "approved",

@@ -11,7 +11,11 @@ from collections.abc import Iterable, Sequence
 
 from steward_server.balance import Balance, BudgetTerms, ScopeBalance
 from steward_server.budget import allocations, chart, entries, ledger, store
-from steward_server.budget.allocation import lendable_nanousd
+from steward_server.budget.allocation import (
+    lendable_nanousd,
+    lendable_together,
+    most_used,
+)
 from steward_server.budget.chart import Found
 from steward_server.budget.needs import Limits, NoLimits
 from steward_server.budget.period import Period
@@ -29,6 +33,9 @@ from steward_server.budget.values import (
 from steward_server.budget_change import Cause, Why
 from steward_server.db import Reader, Transaction
 from steward_server.events.store import append
+
+SCOPES_AT_ONCE = 500
+"""Named in one statement."""
 
 
 class Treasury:
@@ -205,6 +212,7 @@ class Treasury:
             path = chart.path_in(found, scope_id, now_us)
             own = path[0]
             starts_at_us, ends_at_us = _bounds(scope, own, now_us)
+            tightest = most_used(path)
             balances[agent_id] = Balance(
                 allocated_nanousd=own.allocated_nanousd or 0,
                 spent_nanousd=own.spent_nanousd,
@@ -215,8 +223,33 @@ class Treasury:
                 period=scope.period,
                 starts_at_us=starts_at_us,
                 ends_at_us=ends_at_us,
+                tightest_percent=tightest.percent_used,
+                tightest_scope=tightest.scope_id,
             )
         return balances
+
+    async def lendable_together(self, reader: Reader, agent_ids: Sequence[str], now_us: int) -> int:
+        """What could be lent to all of these agents: what they share is counted once."""
+        found: dict[ScopeId, Found] = {}
+        for first in range(0, len(agent_ids), SCOPES_AT_ONCE):
+            some = agent_ids[first : first + SCOPES_AT_ONCE]
+            found |= await chart.load_all(reader, [scope_of_agent(each) for each in some])
+        return lendable_together(
+            {
+                scope_id: (scope.parent_id, current(scope, account, now_us))
+                for scope_id, (scope, account) in found.items()
+            }
+        )
+
+    async def allocations(
+        self, reader: Reader, agent_ids: Sequence[str], now_us: int
+    ) -> dict[str, int]:
+        """What each of these agents may spend in its present period; for many of them."""
+        found = await chart.load_some(reader, [scope_of_agent(each) for each in agent_ids])
+        return {
+            agent_of(scope_id): current(scope, account, now_us).allocated_nanousd or 0
+            for scope_id, (scope, account) in found.items()
+        }
 
     async def scope_balances(
         self, reader: Reader, scopes: Iterable[str], now_us: int

@@ -95,6 +95,15 @@ class Account(NamedTuple):
         """All that was really used, covered by a lease or not."""
         return self.spent_nanousd + self.overrun_nanousd
 
+    @property
+    def percent_used(self) -> float:
+        """Used as a share of what is allocated, 0 without a limit; for showing only."""
+        if self.allocated_nanousd is None:
+            return 0.0
+        if not self.allocated_nanousd:
+            return 100.0
+        return self.used_nanousd * 100 / self.allocated_nanousd
+
     def is_over(self, now_us: int) -> bool:
         """Its period has ended: nothing is lent from it any more."""
         return self.ends_at_us is not None and now_us >= self.ends_at_us

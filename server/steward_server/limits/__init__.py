@@ -13,7 +13,7 @@ from typing import Any
 from steward.limits.v1.limits_pb2_grpc import add_LimitServiceServicer_to_server
 from steward_server.db import Database
 from steward_server.limits.book import LimitBook
-from steward_server.limits.needs import People, Purse
+from steward_server.limits.needs import People, Projects, Purse
 from steward_server.limits.room import LimitRoom
 from steward_server.limits.service import LimitService
 
@@ -25,9 +25,10 @@ def register(
     book: LimitBook,
     purse: Purse,
     people: People,
+    projects: Projects,
     clock: Callable[[], int],
 ) -> LimitRoom:
     """Serve LimitService. Beside it, run `keep_sweeping` of the room."""
-    room = LimitRoom(database, book, purse, people, clock)
+    room = LimitRoom(database, book, purse, people, projects, clock)
     add_LimitServiceServicer_to_server(LimitService(room), methods)
     return room

@@ -29,7 +29,7 @@ from steward_server.limits.scopes import (
     day_of,
     month_of,
     next_day_us,
-    scopes_of,
+    scopes_with,
 )
 from steward_server.limits.shares import (
     Share,
@@ -101,8 +101,7 @@ class LimitBook:
         now_us: int,
     ) -> None:
         """Give a new lease its shares; `acknowledges` if its runtime obeys what is pushed to it."""
-        owner_id = self.reading.owner(agent_id)
-        limits = await store.limits_of(transaction, scopes_of(agent_id, owner_id))
+        limits = await store.limits_of(transaction, self.reading.scopes(agent_id))
         requests = 0 if request_limits(limits) else None
         tokens: int | None = None
         if limited := token_limits(limits):
@@ -111,7 +110,8 @@ class LimitBook:
         new = Allotment(
             lease_id,
             agent_id,
-            owner_id,
+            self.reading.owner(agent_id),
+            self.reading.project(agent_id),
             acknowledges,
             1,
             requests,
@@ -154,7 +154,7 @@ class LimitBook:
         lease = await store.allotment(reader, lease_id)
         if lease is None:
             return None
-        limits = await store.limits_of(reader, scopes_of(lease.agent_id, lease.owner_id))
+        limits = await store.limits_of(reader, scopes_with(lease))
         requests, tokens = request_limits(limits), token_limits(limits)
         return Allotted(
             lease,
@@ -189,7 +189,7 @@ class LimitBook:
             return await self.allotted(transaction, lease_id, now_us)
         before = lease
         if version == lease.version:
-            scopes = scopes_of(agent_id, lease.owner_id)
+            scopes = scopes_with(lease)
             lease = replace(
                 lease,
                 requests_held=seats_taken(seats_of(lease, scopes, 0), requests_held=requests_held),
@@ -205,7 +205,7 @@ class LimitBook:
     async def _more_tokens(
         self, transaction: Transaction, lease: Allotment, wanted: int, now_us: int
     ) -> Allotment:
-        scopes = scopes_of(lease.agent_id, lease.owner_id)
+        scopes = scopes_with(lease)
         limited = token_limits(await store.limits_of(transaction, scopes))
         if not limited:
             return lease
@@ -262,11 +262,7 @@ class LimitBook:
         """Allot tokens anew after limits on them have changed."""
         limited = token_limits(limits)
         rows = await store.allotments(transaction)
-        leases = [
-            tokens_of(row, scopes_of(row.agent_id, row.owner_id), limited)
-            for row in rows
-            if row.is_open
-        ]
+        leases = [tokens_of(row, scopes_with(row), limited) for row in rows if row.is_open]
         used = await self.reading.used_tokens(transaction, None, now_us)
         shares = retell_tokens(limited, used, leases)
         changed = [
@@ -310,14 +306,27 @@ class LimitBook:
         if not requests:
             return
         uses = [
-            Use(agent_id, self.reading.owner(agent_id), count, tokens[agent_id], cost[agent_id])
+            Use(
+                agent_id,
+                self.reading.owner(agent_id),
+                self.reading.project(agent_id),
+                count,
+                tokens[agent_id],
+                cost[agent_id],
+            )
             for agent_id, count in requests.items()
         ]
         await store.add_uses(transaction, (day_of(now_us), month_of(now_us)), uses)
         await store.add_booked(transaction, [each for each in of_lease.items() if each[1]])
         if self.counts_recent:
             recent = [
-                (lease_id, agent_id, self.reading.owner(agent_id), count)
+                (
+                    lease_id,
+                    agent_id,
+                    self.reading.owner(agent_id),
+                    self.reading.project(agent_id),
+                    count,
+                )
                 for (lease_id, agent_id), count in calls.items()
             ]
             await store.add_recent(transaction, now_us // 1_000_000, recent)

@@ -19,7 +19,6 @@ from steward_server.limits.scopes import (
     Limit,
     month_of,
     next_day_us,
-    scopes_of,
 )
 from steward_server.limits.shares import Seats, fair_seats
 from steward_server.limits.store import Allotment
@@ -56,8 +55,7 @@ class Ceiling:
             ResourceExhausted: nothing may be lent: LIMIT_COST_PER_MONTH, LIMIT_TOKENS_PER_DAY or
                 LIMIT_REQUESTS_PER_MINUTE.
         """
-        scopes = scopes_of(agent_id, self._reading.owner(agent_id))
-        limits = await store.limits_of(transaction, scopes)
+        limits = await store.limits_of(transaction, self._reading.scopes(agent_id))
         if not limits:
             return None
         lease = await store.allotment(transaction, lease_id) if lease_id else None

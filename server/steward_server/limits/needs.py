@@ -18,12 +18,28 @@ class Agents(Protocol):
         """Who owns the agent; None if there is no such agent."""
         ...
 
+    def project_of(self, agent_id: str) -> str:
+        """The project the agent belongs to; empty for none."""
+        ...
+
+    async def projects_of(self, reader: Reader, owner_id: str) -> set[str]:
+        """The projects that agents of this owner belong to."""
+        ...
+
 
 class People(Protocol):
     """The part of the auth room that a user's limit needs."""
 
     async def exists(self, reader: Reader, user_id: str) -> bool:
         """Whether there is a user with this id."""
+        ...
+
+
+class Projects(Protocol):
+    """The part of the projects room that a project's limit needs."""
+
+    async def exists(self, reader: Reader, project_id: str) -> bool:
+        """Whether there is a project with this id."""
         ...
 
 

@@ -10,12 +10,14 @@ from steward_server.limits import store
 from steward_server.limits.needs import Agents, Leased
 from steward_server.limits.scopes import (
     EVERYONE,
+    PROJECT,
     USER,
     WINDOW_US,
     Limit,
     Use,
     day_of,
     scopes_of,
+    scopes_with,
 )
 from steward_server.limits.shares import Seats, Tokens, free_tokens
 from steward_server.limits.store import Allotment
@@ -47,23 +49,20 @@ class Reading:
         seats = [
             seats_of(
                 row,
-                [each for each in scopes_of(row.agent_id, row.owner_id) if each in limited],
+                [each for each in scopes_with(row) if each in limited],
                 made.get(row.lease_id, 0),
             )
             for row in counted
         ]
         concerned = [
-            each
-            for each in recent
-            if any(scope in limited for scope in scopes_of(each.agent_id, each.owner_id))
+            each for each in recent if any(scope in limited for scope in scopes_with(each))
         ]
         return dict(limited), seats, concerned
 
     async def limited_seats(self, reader: Reader, agent_id: str | None) -> dict[str, int]:
         if agent_id is None:
             return request_limits(await store.limits(reader))
-        scopes = scopes_of(agent_id, self.owner(agent_id))
-        return request_limits(await store.limits_of(reader, scopes))
+        return request_limits(await store.limits_of(reader, self.scopes(agent_id)))
 
     async def rows(
         self, reader: Reader, agent_id: str | None, limited: Mapping[str, int]
@@ -76,7 +75,7 @@ class Reading:
     ) -> tuple[Counter[str], dict[str, int]]:
         used = await self.used_tokens(reader, only(limited, agent_id), now_us)
         leases = [
-            tokens_of(row, scopes_of(row.agent_id, row.owner_id), limited)
+            tokens_of(row, scopes_with(row), limited)
             for row in await self.rows(reader, agent_id, limited)
             if row.is_open
         ]
@@ -90,9 +89,13 @@ class Reading:
         """The money that open leases hold, by scope."""
         totals: Counter[str] = Counter()
         for agent_id, amount in (await self._leased(reader)).items():
-            for scope in scopes_of(agent_id, self.owner(agent_id)):
+            for scope in self.scopes(agent_id):
                 totals[scope] += amount
         return totals
+
+    def scopes(self, agent_id: str) -> tuple[str, ...]:
+        """The scopes that hold an agent now."""
+        return scopes_of(agent_id, self.owner(agent_id), self.project(agent_id))
 
     def owner_of(self, agent_id: str) -> str | None:
         """Who owns the agent; None if there is no such agent."""
@@ -101,6 +104,14 @@ class Reading:
     def owner(self, agent_id: str) -> str:
         """Who owns the agent; empty if there is no such agent."""
         return self._agents.owner_of(agent_id) or ""
+
+    def project(self, agent_id: str) -> str:
+        """The project the agent belongs to; empty for none."""
+        return self._agents.project_of(agent_id)
+
+    async def projects_of(self, reader: Reader, owner_id: str) -> set[str]:
+        """The projects that agents of this owner belong to."""
+        return await self._agents.projects_of(reader, owner_id)
 
 
 def request_limits(limits: Mapping[str, Limit]) -> dict[str, int]:
@@ -121,14 +132,14 @@ def token_limits(limits: Mapping[str, Limit]) -> dict[str, int]:
 
 def only(limited: Iterable[str], agent_id: str) -> str | None:
     """The agent, if nothing but itself shares what limits it."""
-    is_shared = any(scope == EVERYONE or scope.startswith(USER) for scope in limited)
+    is_shared = any(scope == EVERYONE or scope.startswith((USER, PROJECT)) for scope in limited)
     return None if is_shared else agent_id
 
 
 def by_scope(uses: Iterable[Use], amount: Callable[[Use], int]) -> Counter[str]:
     totals: Counter[str] = Counter()
     for use in uses:
-        for scope in scopes_of(use.agent_id, use.owner_id):
+        for scope in scopes_with(use):
             totals[scope] += amount(use)
     return totals
 

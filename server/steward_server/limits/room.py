@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,16 +16,17 @@ from steward_server.errors import InvalidArgument, NotFound
 from steward_server.events.store import NewEntry, append
 from steward_server.limits import store
 from steward_server.limits.book import LimitBook
-from steward_server.limits.needs import People, Purse
+from steward_server.limits.needs import People, Projects, Purse
 from steward_server.limits.scopes import (
     AGENT,
+    PROJECT,
     USER,
     WINDOW_US,
     Limit,
     Use,
     day_of,
-    holds,
     month_of,
+    scopes_with,
 )
 from steward_server.principals import Principal
 from steward_server.versions import LIMITS
@@ -54,6 +55,7 @@ class LimitRoom:
     book: LimitBook
     purse: Purse
     people: People
+    projects: Projects
     clock: Callable[[], int]
 
     async def start(self) -> None:
@@ -63,7 +65,12 @@ class LimitRoom:
     async def page(self, caller: Principal, *, after: str, limit: int) -> list[Shown]:
         """Limits the caller may see, by scope."""
         limits = (await store.limits(self.database)).values()
-        seen = [each for each in limits if each.scope > after and self._may_see(caller, each.scope)]
+        projects = await self._projects_of(caller)
+        seen = [
+            each
+            for each in limits
+            if each.scope > after and self._may_see(caller, each.scope, projects)
+        ]
         return await self._shown(self.database, seen[:limit])
 
     async def get(self, caller: Principal, scope: str) -> Shown:
@@ -73,7 +80,7 @@ class LimitRoom:
             NotFound: it has none that the caller may see.
         """
         found = await store.limits_of(self.database, [scope])
-        if scope not in found or not self._may_see(caller, scope):
+        if scope not in found or not self._may_see(caller, scope, await self._projects_of(caller)):
             raise NotFound.of("limit", scope)
         return (await self._shown(self.database, [found[scope]]))[0]
 
@@ -84,7 +91,7 @@ class LimitRoom:
 
         Raises:
             Aborted: they have another version than expected.
-            InvalidArgument: there is no such user or agent.
+            InvalidArgument: there is no such user, project or agent.
         """
         now_us = self.clock()
 
@@ -192,7 +199,7 @@ class LimitRoom:
         concerned = {
             row.agent_id
             for row in await store.allotments(transaction)
-            if row.is_open and holds(scope, row.agent_id, row.owner_id)
+            if row.is_open and scope in scopes_with(row)
         }
         if limit := limits.get(scope):
             (shown,) = await self._shown(transaction, [limit])
@@ -213,20 +220,30 @@ class LimitRoom:
         )
 
     async def _check_scope(self, reader: Reader, scope: str) -> None:
+        kind, _, name = scope.partition(":")
         is_known = True
         if scope.startswith(USER):
-            is_known = await self.people.exists(reader, scope.removeprefix(USER))
+            is_known = await self.people.exists(reader, name)
+        elif scope.startswith(PROJECT):
+            is_known = await self.projects.exists(reader, name)
         elif scope.startswith(AGENT):
-            is_known = self.book.reading.owner_of(scope.removeprefix(AGENT)) is not None
+            is_known = self.book.reading.owner_of(name) is not None
         if not is_known:
-            kind = "user" if scope.startswith(USER) else "agent"
             raise InvalidArgument.of({"scope": f"is {scope!r}; there is no such {kind}"})
 
-    def _may_see(self, caller: Principal, scope: str) -> bool:
+    async def _projects_of(self, caller: Principal) -> Collection[str]:
+        if caller.is_admin:
+            return ()
+        return await self.book.reading.projects_of(self.database, caller.subject)
+
+    def _may_see(self, caller: Principal, scope: str, projects: Collection[str]) -> bool:
+        """`projects` are those that an agent of the caller's belongs to."""
         if caller.is_admin:
             return True
         if scope.startswith(AGENT):
             return self.book.reading.owner_of(scope.removeprefix(AGENT)) == caller.subject
+        if scope.startswith(PROJECT):
+            return scope.removeprefix(PROJECT) in projects
         return not scope.startswith(USER) or scope == f"{USER}{caller.subject}"
 
     async def _shown(self, reader: Reader, limits: Sequence[Limit]) -> list[Shown]:
@@ -239,15 +256,11 @@ class LimitRoom:
         shown = []
         for limit in limits:
             scope = limit.scope
-            of_scope = [row for row in rows if holds(scope, row.agent_id, row.owner_id)]
+            of_scope = [row for row in rows if scope in scopes_with(row)]
             shown.append(
                 Shown(
                     limit,
-                    sum(
-                        each.requests
-                        for each in recent
-                        if holds(scope, each.agent_id, each.owner_id)
-                    ),
+                    sum(each.requests for each in recent if scope in scopes_with(each)),
                     sum(row.requests_told or 0 for row in of_scope if row.is_open),
                     sum(use.tokens for use in _within(scope, days)),
                     sum(
@@ -263,7 +276,7 @@ class LimitRoom:
 
 
 def _within(scope: str, uses: Sequence[Use]) -> list[Use]:
-    return [use for use in uses if holds(scope, use.agent_id, use.owner_id)]
+    return [use for use in uses if scope in scopes_with(use)]
 
 
 def _amounts(limit: Limit) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 EVERYONE = "everyone"
 USER = "user:"
+PROJECT = "project:"
 AGENT = "agent:"
 
 MAX_REQUESTS = 1_000_000_000
@@ -32,19 +33,33 @@ class Use(NamedTuple):
 
     agent_id: str
     owner_id: str
+    project_id: str
+    """It belonged to; empty for none."""
     requests: int
     tokens: int
     cost_nanousd: int
 
 
-def scopes_of(agent_id: str, owner_id: str) -> tuple[str, str, str]:
+def scopes_of(agent_id: str, owner_id: str, project_id: str) -> tuple[str, ...]:
     """The scopes that hold an agent."""
-    return (EVERYONE, f"{USER}{owner_id}", f"{AGENT}{agent_id}")
+    of_project = (f"{PROJECT}{project_id}",) if project_id else ()
+    return (EVERYONE, f"{USER}{owner_id}", *of_project, f"{AGENT}{agent_id}")
 
 
-def holds(scope: str, agent_id: str, owner_id: str) -> bool:
-    """Whether a scope holds an agent."""
-    return scope in scopes_of(agent_id, owner_id)
+class Held(Protocol):
+    """Something of an agent."""
+
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def owner_id(self) -> str: ...
+    @property
+    def project_id(self) -> str: ...
+
+
+def scopes_with(one: Held) -> tuple[str, ...]:
+    """The scopes that hold whose it is."""
+    return scopes_of(one.agent_id, one.owner_id, one.project_id)
 
 
 def day_of(now_us: int) -> str:

@@ -20,7 +20,7 @@ from steward_server.limits.scopes import (
 from steward_server.pages import from_page_token, page_size, to_page_token
 from steward_server.versions import expected_version
 
-SCOPE = re.compile(r"everyone|(?:user|agent):[\x21-\x7e]{1,100}")
+SCOPE = re.compile(r"everyone|(?:user|project|agent):[\x21-\x7e]{1,100}")
 MAX_COST_NANOUSD = 1_000_000_000 * 1_000_000_000
 
 
@@ -121,4 +121,7 @@ def _given(request: pb.SetLimitRequest, field: str) -> int | None:
 
 def _check_scope(checks: Checks, scope: str) -> None:
     if not SCOPE.fullmatch(scope):
-        checks.add("scope", f"is {scope[:120]!r}; it must be everyone, user:<id> or agent:<id>")
+        checks.add(
+            "scope",
+            f"is {scope[:120]!r}; it must be everyone, user:<id>, project:<id> or agent:<id>",
+        )

@@ -14,8 +14,9 @@ _LIMITS = (
     " created_at_us, updated_at_us, version FROM scope_limit WHERE lifted_at_us IS NULL"
 )
 _ALLOTMENTS = (
-    "SELECT lease_id, agent_id, owner_id, acknowledges, version, requests_told, requests_held,"
-    " tokens_told, tokens_held, tokens_booked, opened_at_us, ended_at_us FROM allotment"
+    "SELECT lease_id, agent_id, owner_id, project_id, acknowledges, version, requests_told,"
+    " requests_held, tokens_told, tokens_held, tokens_booked, opened_at_us, ended_at_us"
+    " FROM allotment"
 )
 
 
@@ -25,6 +26,7 @@ class Recent(NamedTuple):
     lease_id: str
     agent_id: str
     owner_id: str
+    project_id: str
     requests: int
     first_s: int
     """The second the first of them was reported in."""
@@ -37,6 +39,7 @@ class Allotment:
     lease_id: str
     agent_id: str
     owner_id: str
+    project_id: str
     acknowledges: bool
     version: int
     requests_told: int | None
@@ -91,21 +94,29 @@ async def uses(reader: Reader, period: str, agent_id: str | None = None) -> list
     """What agents used in a period: one of them or all."""
     where, parameters = ("", ()) if agent_id is None else (" AND agent_id = ?", (agent_id,))
     rows = await reader.fetch_all(
-        "SELECT agent_id, owner_id, requests, tokens, cost_nanousd FROM agent_use"
+        "SELECT agent_id, owner_id, project_id, requests, tokens, cost_nanousd FROM agent_use"
         f" WHERE period = ?{where}",
         period,
         *parameters,
     )
     return [
-        Use(row["agent_id"], row["owner_id"], row["requests"], row["tokens"], row["cost_nanousd"])
+        Use(
+            row["agent_id"],
+            row["owner_id"],
+            row["project_id"],
+            row["requests"],
+            row["tokens"],
+            row["cost_nanousd"],
+        )
         for row in rows
     ]
 
 
 async def add_uses(transaction: Transaction, periods: Sequence[str], added: Iterable[Use]) -> None:
     await transaction.execute_many(
-        "INSERT INTO agent_use (period, agent_id, owner_id, requests, tokens, cost_nanousd)"
-        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (period, agent_id) DO UPDATE SET"
+        "INSERT INTO agent_use (period, agent_id, owner_id, project_id, requests, tokens,"
+        " cost_nanousd) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (period, agent_id, project_id) DO UPDATE SET"
         " owner_id = excluded.owner_id, requests = agent_use.requests + excluded.requests,"
         " tokens = agent_use.tokens + excluded.tokens,"
         " cost_nanousd = agent_use.cost_nanousd + excluded.cost_nanousd",
@@ -114,12 +125,12 @@ async def add_uses(transaction: Transaction, periods: Sequence[str], added: Iter
 
 
 async def add_recent(
-    transaction: Transaction, slot_s: int, added: Iterable[tuple[str, str, str, int]]
+    transaction: Transaction, slot_s: int, added: Iterable[tuple[str, str, str, str, int]]
 ) -> None:
-    """Add reported calls: of lease, agent and owner, how many."""
+    """Add reported calls: of lease, agent, owner and project, how many."""
     await transaction.execute_many(
-        "INSERT INTO recent_use (slot_s, lease_id, agent_id, owner_id, requests)"
-        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (slot_s, lease_id) DO UPDATE SET"
+        "INSERT INTO recent_use (slot_s, lease_id, agent_id, owner_id, project_id, requests)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (slot_s, lease_id) DO UPDATE SET"
         " requests = recent_use.requests + excluded.requests",
         [(slot_s, *each) for each in added],
     )
@@ -128,12 +139,20 @@ async def add_recent(
 async def recent(reader: Reader, since_slot_s: int) -> list[Recent]:
     """The calls that were reported from this second on."""
     rows = await reader.fetch_all(
-        "SELECT lease_id, agent_id, owner_id, sum(requests) AS requests, min(slot_s) AS first_s"
-        " FROM recent_use WHERE slot_s >= ? GROUP BY lease_id, agent_id, owner_id",
+        "SELECT lease_id, agent_id, owner_id, project_id, sum(requests) AS requests,"
+        " min(slot_s) AS first_s FROM recent_use WHERE slot_s >= ?"
+        " GROUP BY lease_id, agent_id, owner_id, project_id",
         since_slot_s,
     )
     return [
-        Recent(row["lease_id"], row["agent_id"], row["owner_id"], row["requests"], row["first_s"])
+        Recent(
+            row["lease_id"],
+            row["agent_id"],
+            row["owner_id"],
+            row["project_id"],
+            row["requests"],
+            row["first_s"],
+        )
         for row in rows
     ]
 
@@ -178,12 +197,13 @@ async def allotment(reader: Reader, lease_id: str) -> Allotment | None:
 
 async def insert_allotment(transaction: Transaction, new: Allotment) -> None:
     await transaction.execute(
-        "INSERT INTO allotment (lease_id, agent_id, owner_id, acknowledges, version,"
+        "INSERT INTO allotment (lease_id, agent_id, owner_id, project_id, acknowledges, version,"
         " requests_told, requests_held, tokens_told, tokens_held, tokens_booked, opened_at_us,"
-        " ended_at_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " ended_at_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         new.lease_id,
         new.agent_id,
         new.owner_id,
+        new.project_id,
         int(new.acknowledges),
         new.version,
         new.requests_told,
@@ -240,6 +260,7 @@ def _allotment(row: Row) -> Allotment:
         row["lease_id"],
         row["agent_id"],
         row["owner_id"],
+        row["project_id"],
         bool(row["acknowledges"]),
         row["version"],
         row["requests_told"],

@@ -12,7 +12,7 @@ from tests.e2e.iron.shapes import (
     Row,
 )
 
-NO_FILTERS = dict.fromkeys(("agent_id", "provider_id", "provider", "model"))
+NO_FILTERS = dict.fromkeys(("agent_id", "provider_id", "provider", "model", "project_id"))
 PAGINATION = {"page": 1, "per_page": 50, "total": int, "total_pages": int}
 ASKED = {"period": "all-time", "filters": NO_FILTERS, "calculated_at": TIME}
 BAD_PERIOD = error("VALIDATION_ERROR", "INVALID_PERIOD", fields={"period": str})
@@ -138,6 +138,7 @@ BUDGETS = {
             "percent_used": float,
             "status": str,
             "risk_level": str,
+            "risk_scope": str,
         }
     ],
     "summary": dict.fromkeys(
@@ -167,7 +168,7 @@ TOTALS = {
     "tokens": int,
 }
 USAGE = {
-    "agents": [TOTALS | {"agent_id": str, "agent_name": str, "risk_level": str}],
+    "agents": [TOTALS | {"agent_id": str, "agent_name": str, "risk_level": str, "risk_scope": str}],
     "totals": TOTALS | {"agents": int},
     "pagination": PAGINATION,
     "calculated_at": TIME,

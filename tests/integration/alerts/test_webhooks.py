@@ -4,96 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import hmac
-import json
 import sqlite3
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
 
 from steward.events.v1 import events_pb2
 from steward_server.alerts.config import AlertsConfig
 from steward_server.settings import Settings
-from tests.integration.budget.runtime import session
-from tests.live import (
-    Agent,
-    Answer,
-    Live,
-    create_agent,
-    create_provider,
-    live_server,
-    live_settings,
+from tests.integration.alerts.receiver import (
+    WAIT_S,
+    Receiver,
+    deliveries,
+    lend,
+    receiving,
+    spend,
+    try_out,
+    until_done,
+    verify,
+    webhook,
 )
+from tests.integration.budget.runtime import session
+from tests.live import Live, create_agent, create_provider, live_server, live_settings
 
-WAIT_S = 8.0
 CONFIG = AlertsConfig(
     allow_private=True, timeout_s=0.3, backoff_s=0.05, backoff_limit_s=0.2, max_attempts=5
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@dataclass
-class Receiver:
-    """Takes deliveries, and answers them as it is told to."""
-
-    url: str = ""
-    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
-    """Statuses of the next answers, then 200; 0 hangs."""
-    under_way: int = 0
-    most_under_way: int = 0
-
-    async def take(self, request: web.BaseRequest) -> web.StreamResponse:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        self.received.append((headers, await request.read()))
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
-        try:
-            status = self.answers.pop(0) if self.answers else 200
-            if status == 0:
-                await asyncio.sleep(30)
-            moved = {"location": f"{self.url}/elsewhere"} if status == 302 else {}
-            return web.Response(status=status, headers=moved, body=b"x" * 10_000)
-        finally:
-            self.under_way -= 1
-
-    @property
-    def bodies(self) -> list[Any]:
-        return [json.loads(body) for _, body in self.received]
-
-    @property
-    def types(self) -> list[str]:
-        return [body["type"] for body in self.bodies]
-
-    async def has(self, count: int) -> None:
-        await until(lambda: len(self.received) >= count)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    runner = web.ServerRunner(web.Server(receiver.take), shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield receiver
-    await runner.cleanup()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -120,62 +62,11 @@ async def live(data_dir: Path) -> AsyncIterator[Live]:
         yield live
 
 
-@asynccontextmanager
-async def webhook(live: Live, receiver: Receiver, **fields: Any) -> AsyncIterator[dict[str, Any]]:
-    """A webhook to the receiver, deleted at the end."""
-    answer = await live.admin.call("POST", "/api/v1/webhooks", {"url": receiver.url} | fields)
-    assert answer.status == 201, answer
-    yield answer.body
-    await live.admin.call("DELETE", f"/api/v1/webhooks/{answer.body['id']}")
-
-
-async def deliveries(live: Live, made: dict[str, Any]) -> list[dict[str, Any]]:
-    answer = await live.admin.call("GET", f"/api/v1/webhooks/{made['id']}/deliveries")
-    assert answer.status == 200
-    found: list[dict[str, Any]] = answer.body["deliveries"]
-    return found
-
-
-async def try_out(live: Live, made: dict[str, Any]) -> Answer:
-    return await live.admin.call("POST", f"/api/v1/webhooks/{made['id']}/test", {})
-
-
-async def lend(live: Live, agent: Agent, budget_usd: float = 1) -> Answer:
-    body = {"requested_budget_usd": budget_usd}
-    api = live.api.acting_as(x_ic_key=agent.ic_token)
-    return await api.call("POST", "/api/budget/handshake", body)
-
-
-async def spend(live: Live, agent: Agent, lease_id: str, *costs_usd: float) -> None:
-    api = live.api.acting_as(x_ic_key=agent.ic_token)
-    for cost_usd in costs_usd:
-        body = {
-            "lease_id": lease_id,
-            "request_id": f"r{time.monotonic_ns()}",
-            "model": "own",
-            "cost_usd": cost_usd,
-        }
-        answer = await api.call("POST", "/api/budget/report", body)
-        assert answer.status == 200, answer
-
-
-def verify(secret: str, headers: dict[str, str], body: bytes) -> bool:
-    """As a receiver checks it, written after the specification and nothing of the server's."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    signed = b".".join(
-        [headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body]
-    )
-    expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-    is_fresh = abs(time.time() - int(headers["webhook-timestamp"])) < 300
-    given = [each.partition(",") for each in headers["webhook-signature"].split()]
-    return is_fresh and any(version == "v1" and text == expected for version, _, text in given)
-
-
 async def test_warnings_arrive_signed_and_in_order(live: Live, receiver: Receiver) -> None:
     agent = await create_agent(live.admin, budget_usd=1)
-    async with webhook(live, receiver) as made:
-        lease_id = (await lend(live, agent)).body["lease_id"]
-        await spend(live, agent, lease_id, 0.6, 0.3, 0.1, 0.5)
+    async with webhook(live.admin, receiver) as made:
+        lease_id = (await lend(live.api, agent)).body["lease_id"]
+        await spend(live.api, agent, lease_id, 0.6, 0.3, 0.1, 0.5)
         await receiver.has(5)
 
         told = [(body["type"], body["data"].get("threshold_percent")) for body in receiver.bodies]
@@ -195,20 +86,14 @@ async def test_warnings_arrive_signed_and_in_order(live: Live, receiver: Receive
         sequences = [body["data"]["sequence"] for body in receiver.bodies]
         assert sequences == sorted(set(sequences))
         assert receiver.most_under_way == 1
-        await until_done(live, made, len(receiver.received))
-
-
-async def until_done(live: Live, made: dict[str, Any], count: int) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while [each["status"] for each in await deliveries(live, made)] != ["delivered"] * count:
-            await asyncio.sleep(0.01)
+        await until_done(live.admin, made, len(receiver.received))
 
 
 async def test_money_that_is_refused_is_an_alert_once(live: Live, receiver: Receiver) -> None:
     agent = await create_agent(live.admin, budget_usd=1)
-    async with webhook(live, receiver, events=["BudgetExhausted"]):
-        assert (await lend(live, agent)).status == 200
-        assert [(await lend(live, agent)).status for _ in range(3)] == [402] * 3
+    async with webhook(live.admin, receiver, events=["BudgetExhausted"]):
+        assert (await lend(live.api, agent)).status == 200
+        assert [(await lend(live.api, agent)).status for _ in range(3)] == [402] * 3
         await receiver.has(1)
         await asyncio.sleep(0.1)
         (body,) = receiver.bodies
@@ -229,7 +114,7 @@ async def test_what_a_runtime_tells_is_an_alert_but_not_again_and_again(
     )
     broken = events_pb2.CircuitOpened(provider="openai", failures=7, retry_after_ms=10_000)
     async with (
-        webhook(live, receiver, events=["PiiAlert", "CircuitOpen"]),
+        webhook(live.admin, receiver, events=["PiiAlert", "CircuitOpen"]),
         session(live.channel, agent) as runtime,
     ):
         for _ in range(3):
@@ -262,15 +147,15 @@ async def test_a_failing_receiver_is_tried_again_with_the_same_id(
     live: Live, receiver: Receiver
 ) -> None:
     receiver.answers = [500, 0, 302]
-    async with webhook(live, receiver) as made:
-        assert (await try_out(live, made)).status == 202
+    async with webhook(live.admin, receiver) as made:
+        assert (await try_out(live.admin, made)).status == 202
         await receiver.has(4)
-        await until_done(live, made, 1)
+        await until_done(live.admin, made, 1)
 
         assert len({headers["webhook-id"] for headers, _ in receiver.received}) == 1
         assert len({body for _, body in receiver.received}) == 1
         assert all(verify(made["secret"], *each) for each in receiver.received)
-        (delivery,) = await deliveries(live, made)
+        (delivery,) = await deliveries(live.admin, made)
         assert (delivery["attempts"], delivery["last_status_code"]) == (4, 200)
         assert delivery["event_type"] == "Test"
 
@@ -279,12 +164,12 @@ async def test_a_delivery_is_given_up_after_so_many_attempts_and_says_why(
     live: Live, receiver: Receiver
 ) -> None:
     receiver.answers = [503] * 5
-    async with webhook(live, receiver) as made:
-        await try_out(live, made)
-        await try_out(live, made)
+    async with webhook(live.admin, receiver) as made:
+        await try_out(live.admin, made)
+        await try_out(live.admin, made)
         await receiver.has(6)
         async with asyncio.timeout(WAIT_S):
-            while (found := await deliveries(live, made))[0]["status"] != "delivered":
+            while (found := await deliveries(live.admin, made))[0]["status"] != "delivered":
                 await asyncio.sleep(0.01)
         assert [each["status"] for each in found] == ["delivered", "dead"]
         assert found[1]["last_error"] == (
@@ -298,34 +183,34 @@ async def test_a_delivery_is_given_up_after_so_many_attempts_and_says_why(
 
 async def test_a_receiver_that_is_gone_disables_its_webhook(live: Live, receiver: Receiver) -> None:
     receiver.answers = [410]
-    async with webhook(live, receiver) as made:
-        await try_out(live, made)
+    async with webhook(live.admin, receiver) as made:
+        await try_out(live.admin, made)
         await receiver.has(1)
         path = f"/api/v1/webhooks/{made['id']}"
         async with asyncio.timeout(WAIT_S):
             while (shown := (await live.admin.call("GET", path)).body)["enabled"]:
                 await asyncio.sleep(0.01)
         assert shown["disabled_reason"] == "gone"
-        refused = await try_out(live, made)
+        refused = await try_out(live.admin, made)
         assert (refused.status, refused.body["error"]["reason"]) == (409, "WEBHOOK_DISABLED")
         enabled = await live.admin.call("PATCH", path, {"enabled": True})
         assert (enabled.body["enabled"], enabled.body["disabled_reason"]) == (True, "")
-        await try_out(live, made)
+        await try_out(live.admin, made)
         await receiver.has(2)
 
 
 async def test_a_receiver_that_cannot_be_reached_is_told_apart(live: Live) -> None:
     nobody = Receiver(url="http://127.0.0.1:9")
-    async with webhook(live, nobody) as made:
-        await try_out(live, made)
+    async with webhook(live.admin, nobody) as made:
+        await try_out(live.admin, made)
         async with asyncio.timeout(WAIT_S):
-            while not (found := await deliveries(live, made))[0]["attempts"]:
+            while not (found := await deliveries(live.admin, made))[0]["attempts"]:
                 await asyncio.sleep(0.01)
         assert "cannot be reached" in found[0]["last_error"]
 
 
 async def test_a_webhook_is_shown_changed_and_deleted(live: Live, receiver: Receiver) -> None:
-    async with webhook(live, receiver, events=["Overrun"], description="ops") as made:
+    async with webhook(live.admin, receiver, events=["Overrun"], description="ops") as made:
         path = f"/api/v1/webhooks/{made['id']}"
         shown = (await live.admin.call("GET", path)).body
         listed = (await live.admin.call("GET", "/api/v1/webhooks")).body["webhooks"]
@@ -370,10 +255,10 @@ async def test_a_rotated_secret_and_the_one_before_both_sign(
     live: Live, receiver: Receiver
 ) -> None:
     given = "whsec_" + base64.b64encode(b"k" * 32).decode()
-    async with webhook(live, receiver, secret=given) as made:
+    async with webhook(live.admin, receiver, secret=given) as made:
         path = f"/api/v1/webhooks/{made['id']}/rotate"
         rotated = (await live.admin.call("POST", path, {})).body
-        await try_out(live, made)
+        await try_out(live.admin, made)
         await receiver.has(1)
         assert made["secret"] == given
         assert rotated["secret"] != given
@@ -384,9 +269,9 @@ async def test_a_rotated_secret_and_the_one_before_both_sign(
 async def test_no_secret_stands_in_the_database_or_the_audit_log(
     live: Live, receiver: Receiver, data_dir: Path
 ) -> None:
-    async with webhook(live, receiver) as made:
+    async with webhook(live.admin, receiver) as made:
         rotated = (await live.admin.call("POST", f"/api/v1/webhooks/{made['id']}/rotate", {})).body
-        await try_out(live, made)
+        await try_out(live.admin, made)
         await receiver.has(1)
         stored = b"".join(
             path.read_bytes() for path in data_dir.iterdir() if path.name.startswith("steward.db")
@@ -412,11 +297,11 @@ async def test_what_is_queued_survives_a_restart_and_is_sent_once(
         await create_provider(live.admin)
         agent = await create_agent(live.admin, budget_usd=1)
         answer = await live.admin.call("POST", "/api/v1/webhooks", {"url": receiver.url})
-        lease_id = (await lend(live, agent)).body["lease_id"]
-        await spend(live, agent, lease_id, 0.6)
+        lease_id = (await lend(live.api, agent)).body["lease_id"]
+        await spend(live.api, agent, lease_id, 0.6)
         await receiver.has(1)
         # While the server is told of this, it ends.
-        await spend(live, agent, lease_id, 0.3)
+        await spend(live.api, agent, lease_id, 0.3)
     with closing(sqlite3.connect(tmp_path / "data" / "steward.db")) as connection, connection:
         connection.execute("UPDATE webhook_delivery SET next_attempt_at_us = 0")
     receiver.answers.clear()
@@ -449,18 +334,18 @@ async def test_private_addresses_are_refused_unless_allowed(tmp_path: Path) -> N
         made = (await live.admin.call("POST", "/api/v1/webhooks", body)).body
         with closing(sqlite3.connect(tmp_path / "data" / "steward.db", timeout=10)) as one, one:
             one.execute("UPDATE webhook SET url = 'https://localhost:9/'")
-        await try_out(live, made)
+        await try_out(live.admin, made)
         async with asyncio.timeout(WAIT_S):
-            while not (found := await deliveries(live, made))[0]["attempts"]:
+            while not (found := await deliveries(live.admin, made))[0]["attempts"]:
                 await asyncio.sleep(0.01)
         assert "private network" in found[0]["last_error"]
 
 
 async def test_outcomes_are_counted(live: Live, receiver: Receiver) -> None:
-    async with webhook(live, receiver) as made:
-        await try_out(live, made)
+    async with webhook(live.admin, receiver) as made:
+        await try_out(live.admin, made)
         await receiver.has(1)
-        await until_done(live, made, 1)
+        await until_done(live.admin, made, 1)
     metrics = (await live.api.call("GET", "/metrics")).body
     assert 'webhook_deliveries_total{outcome="delivered"}' in metrics
     assert receiver.url not in metrics

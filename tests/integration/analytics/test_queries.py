@@ -151,6 +151,7 @@ async def test_filters_choose_and_are_told_again(house: House) -> None:
         "provider_id": provider_id,
         "provider": None,
         "model": "own",
+        "project_id": None,
     }
     models = await house.ask("usage/models?provider=anthropic")
     assert [(row["model"], row["unbilled_requests"]) for row in models["data"]] == [("claude", 1)]
@@ -279,6 +280,7 @@ async def test_usage_is_the_ledger_and_what_was_asked_for_it(house: House) -> No
                 "agent_id": spender.agent.agent_id,
                 "agent_name": "test",
                 "risk_level": "medium",
+                "risk_scope": f"agent:{spender.agent.agent_id}",
             }
         ]
         assert usage["totals"] == row | {"agents": 1}

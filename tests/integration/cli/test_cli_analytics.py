@@ -72,6 +72,21 @@ async def test_what_was_told_is_printed_in_tables_and_as_json(shell: Shell, scou
     assert "429 slow down" in shown.out
 
 
+async def test_what_a_project_spends_is_chosen_by_its_name(shell: Shell) -> None:
+    await shell("projects", "create", "poor", "--budget", "0")
+    await shell("agents", "create", "member", "--budget", "2", "--project", "poor")
+    budgets = await shell("analytics", "budgets", "--project", "poor")
+    usage = await shell("usage", "--project", "poor", "--json")
+    requests = await shell("analytics", "requests", "--project", "poor", "--json")
+    traces = await shell("traces", "list", "--project", "poor", "--json")
+
+    assert "scout" not in budgets.out
+    assert "exhausted (project)" in " ".join(budgets.out.split())
+    assert [agent["agent_name"] for agent in usage.json["agents"]] == ["member"]
+    assert (requests.json["total_requests"], traces.json) == (0, [])
+    assert (await shell("analytics", "total", "--project", "nowhere")).code == 5
+
+
 async def test_what_is_not_there_or_not_meant_ends_with_its_code(shell: Shell) -> None:
     assert (await shell("traces", "get", "trace_none")).code == 5
     assert (await shell("analytics", "total", "--agent", "nobody")).code == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,23 @@ from hypothesis import strategies as st
 
 from steward.gateway.v1.options_pb2 import ROLE_ADMIN, ROLE_USER
 from steward_server.agents.directory import Directory
-from steward_server.analytics.figures import Key
+from steward_server.analytics.edges import Edges
+from steward_server.analytics.figures import Key, Sums
 from steward_server.analytics.periods import PERIODS, Window, window_of
 from steward_server.analytics.queries import Apart, Scope, payers, sums
 from steward_server.analytics.rollups import Rollups, catch_up
+from steward_server.analytics.room import SPENDING, TOKENS
 from steward_server.analytics.traces import FROM_THE_NEWEST, Position, TraceRoom, Wanted
+from steward_server.budget.desk import Desk
 from steward_server.db.migrate import migrate
 from steward_server.principals import Kind, Principal
+from steward_server.projects.room import ProjectRoom
 from tests.property.analytics.world import (
     AGENTS,
     DAY_S,
     OWNERS,
+    POLICY,
+    PROJECTS,
     ROOMS,
     World,
     added_up,
@@ -127,13 +134,18 @@ async def check_all(world: World) -> None:
             Apart(agent=True, provider=True),
             Apart(provider=True, model=True),
         ):
-            found = without_nothing(await sums(world.database, scope, apart))
-            assert found == without_nothing(added_up(calls, scope, apart)), (scope, apart)
+            expected = without_nothing(added_up(calls, scope, apart))
+            found = without_nothing(await sums(world.database, scope, apart, edges=world.edges))
+            assert found == expected, (scope, apart)
+            for fields in (SPENDING, TOKENS):
+                # Of an hour that is too busy to be remembered.
+                some = await sums(world.database, scope, apart, fields, Edges(max_calls=0))
+                assert chosen(some, fields) == chosen(expected, fields), (scope, apart, fields)
         apart = Apart(agent=True, provider=True)
         paid = {
             key[:2] for key, each in added_up(calls, scope, apart).items() if each.request_count
         }
-        assert await payers(world.database, scope) == paid
+        assert await payers(world.database, scope, world.edges) == paid
     spent = await sums(world.database, Scope(whole_window()), Apart(agent=True))
     used = {
         agent_id: spent[Key(agent_id, "", "")].cost_nanousd
@@ -141,6 +153,12 @@ async def check_all(world: World) -> None:
         if Key(agent_id, "", "") in spent
     }
     assert dict.fromkeys(AGENTS, 0) | used == world.used_nanousd()
+
+
+def chosen(found: Mapping[Key, Sums], fields: Sequence[str]) -> dict[Key, list[int]]:
+    """Some of the sums, where they are not all nothing."""
+    some = {key: [getattr(each, name) for name in fields] for key, each in found.items()}
+    return {key: each for key, each in some.items() if any(each)}
 
 
 @UNHURRIED
@@ -193,11 +211,14 @@ def test_traces_are_every_call_once_newest_first(
         async with world_in(folder) as world:
             for step in steps:
                 await act(world, step)
-            room = TraceRoom(world.database, Directory({}), 30 * DAY_S * 1_000_000, world.clock)
+            agents, retention_us = Directory({}), 30 * DAY_S * 1_000_000
+            projects = ProjectRoom(world.database, Desk(POLICY), agents, world.clock)
+            room = TraceRoom(world.database, agents, projects, retention_us, world.clock)
             for wanted, user in product(
                 (
                     Wanted(),
                     Wanted(agent_id="agent_a"),
+                    Wanted(project_id="crawl"),
                     Wanted(model="gpt-5"),
                     Wanted(provider="openai", is_failed=False),
                     Wanted(is_failed=True),
@@ -228,6 +249,7 @@ async def check_traces(world: World, room: TraceRoom, wanted: Wanted, user: str,
         for call in world.calls()
         if window.holds(call.at_us)
         and wanted.agent_id in ("", call.key.agent_id)
+        and wanted.project_id in ("", PROJECTS[call.key.agent_id])
         and wanted.provider in ("", call.key.provider)
         and wanted.model in ("", call.key.model)
         and wanted.is_failed in (None, call.sums.failed_count == 1)

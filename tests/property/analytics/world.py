@@ -15,6 +15,7 @@ import orjson
 from steward_server.agents import store as agents_store
 from steward_server.agents.agent import Agent, DesiredState, RunState
 from steward_server.agents.directory import Directory
+from steward_server.analytics.edges import Edges
 from steward_server.analytics.figures import NOTHING, Key, Sums
 from steward_server.analytics.ingestion import Ingested, Ingestion
 from steward_server.analytics.periods import Window
@@ -38,6 +39,7 @@ POLICY = LeasePolicy(lease_ttl_ms=400 * DAY_S * 1_000, settle_grace_ms=400 * DAY
 GRANT_NANOUSD = 500
 AGENTS = ("agent_a", "agent_b", "agent_c")
 OWNERS = {"agent_a": "ann", "agent_b": "ann", "agent_c": "ben"}
+PROJECTS = {"agent_a": "crawl", "agent_b": "", "agent_c": "crawl"}
 ROOMS = ("events", "auth", "tokens", "agents", "providers", "budget", "analytics")
 
 
@@ -60,6 +62,8 @@ class World:
     now_us: int = START_US
     tally: Rollups | None = field(default_factory=Rollups)
     told: dict[tuple[str, str], RawCall] = field(default_factory=dict)
+    edges: Edges = field(default_factory=Edges)
+    """Kept all along, as the room keeps them."""
 
     def clock(self) -> int:
         return self.now_us
@@ -200,7 +204,7 @@ async def _open_accounts(transaction: Transaction) -> None:
             agent_id=agent_id,
             name=agent_id,
             owner_id=OWNERS[agent_id],
-            project_id="",
+            project_id=PROJECTS[agent_id],
             provider="",
             desired_state=DesiredState.RUNNING,
             stop_reason="",

@@ -280,7 +280,7 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
 def new_disk() -> Disk:
     disk = Disk()
     with disk.connected() as connection:
-        for room in ("events", "budget"):
+        for room in ("events", "agents", "budget"):
             folder = files(f"steward_server.{room}") / "migrations"
             for script in sorted(folder.iterdir(), key=lambda script: script.name):
                 connection.execute(script.read_text())

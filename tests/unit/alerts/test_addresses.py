@@ -59,6 +59,10 @@ def test_an_address_of_the_open_internet_is_let_through(address: str) -> None:
         ("https://localhost/", "private"),
         ("https://LOCALHOST./", "private"),
         ("https://db.localhost/", "private"),
+        *(
+            (f"https://{host}/", "private")
+            for host in ("2130706433", "127.1", "0x7f.0x1", "0177.1.")
+        ),
         ("https://" + "a" * 2_000, "at most 2000"),
     ],
 )

@@ -90,13 +90,18 @@ def test_a_webhook_without_types_is_sent_all_and_a_test_always() -> None:
             "budget.warning",
             {"threshold": 80, "spent": 800_000_000, "limit": 1_000_000_000},
             "BudgetWarning",
-            {"threshold_percent": 80, "spent_usd": 0.8, "limit_usd": 1},
+            {"scope": "agent:agent_1", "threshold_percent": 80, "spent_usd": 0.8, "limit_usd": 1},
         ),
         (
             "budget.warning",
             {"threshold": 100, "spent": 1, "limit": 1},
             "BudgetExhausted",
-            {"threshold_percent": 100, "spent_usd": 0.000000001, "limit_usd": 0.000000001},
+            {
+                "scope": "agent:agent_1",
+                "threshold_percent": 100,
+                "spent_usd": 0.000000001,
+                "limit_usd": 0.000000001,
+            },
         ),
         (
             "budget.overrun",

@@ -606,7 +606,7 @@ def test_growing_by_nothing_is_invalid(requested: int) -> None:
 def test_growing_with_nothing_available_is_denied() -> None:
     path, lease = lent(100, allocated_nanousd=100)
     denial = grow(path, lease, requested_nanousd=1, now_us=NOW_US, policy=POLICY)
-    assert denial == Denial("insufficient_budget")
+    assert denial == Denial("insufficient_budget", path[0].scope_id)
 
 
 @pytest.mark.parametrize(

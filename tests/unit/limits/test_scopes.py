@@ -8,7 +8,6 @@ import pytest
 
 from steward_server.limits.scopes import (
     day_of,
-    holds,
     month_of,
     next_day_us,
     next_month_us,
@@ -38,8 +37,8 @@ def test_days_and_months_end_at_midnight_utc(
     assert next_month_us(now_us) == us(next_month)
 
 
-def test_an_agent_is_in_three_scopes() -> None:
-    assert scopes_of("agent_1", "user_1") == ("everyone", "user:user_1", "agent:agent_1")
-    assert holds("user:user_1", "agent_1", "user_1")
-    assert not holds("user:user_2", "agent_1", "user_1")
-    assert not holds("agent:agent_2", "agent_1", "user_1")
+def test_an_agent_is_in_these_scopes() -> None:
+    assert scopes_of("agent_1", "user_1", "") == ("everyone", "user:user_1", "agent:agent_1")
+    assert scopes_of("agent_1", "user_1", "project_1") == (
+        *("everyone", "user:user_1", "project:project_1", "agent:agent_1"),
+    )

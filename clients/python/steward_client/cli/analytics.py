@@ -8,10 +8,13 @@ from typing import Any, get_args
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from steward_client.cli.output import card, decimal_text, dollars, moment, table, word
 from steward_client.cli.steward import Steward, calls_server
 from steward_client.client.figures import (
+    AgentBudgetStatus,
+    AgentUsage,
     BudgetStatusReport,
     CostPerRequest,
     Period,
@@ -48,15 +51,17 @@ def asks(default: str = "all-time") -> Callable[[Callable[..., None]], Callable[
             help="In UTC.",
         )
         @click.option("--agent", default="", help="Only this agent, by id or by name.")
+        @click.option("--project", default="", help="Only this project's agents, by id or by name.")
         @click.option("--provider", default="", help="Only this provider, by name.")
         @click.option("--model", default="", help="Only this model.")
         @calls_server
         def wrapped(
-            steward: Steward, *, period: str, agent: str, provider: str, model: str
+            steward: Steward, *, period: str, agent: str, project: str, provider: str, model: str
         ) -> None:
             chosen = {
                 "period": period,
                 "agent_id": steward.agent_id(agent) if agent else "",
+                "project_id": steward.project_id(project),
                 "provider": provider,
                 "model": model,
             }
@@ -121,6 +126,7 @@ def models(steward: Steward, chosen: dict[str, Any]) -> None:
 @click.option("--above", type=click.FloatRange(0), help="Only those above so many percent.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only those in this state.")
 @click.option("--risk", type=click.Choice(RISKS), help="Only those with this risk.")
+@click.option("--project", default="", help="Only this project's agents, by id or by name.")
 @calls_server
 def budgets(
     steward: Steward,
@@ -128,19 +134,27 @@ def budgets(
     above: float | None,
     status: SpendingStatus | None,
     risk: RiskLevel | None,
+    project: str,
 ) -> None:
     """List agents by the share of their budget they have used, the largest first."""
-    report = steward.client.analytics.budget_status(threshold=above, status=status, risk_level=risk)
+    report = steward.client.analytics.budget_status(
+        threshold=above,
+        status=status,
+        risk_level=risk,
+        project_id=steward.project_id(project),
+    )
     steward.show(report, _budget_table)
 
 
 @click.command()
 @click.argument("agent", required=False)
+@click.option("--project", default="", help="Only this project's agents, by id or by name.")
 @calls_server
-def usage(steward: Steward, agent: str | None) -> None:
+def usage(steward: Steward, agent: str | None, *, project: str) -> None:
     """Show how the money of one agent (by id, or by name) stands, or of all."""
     agent_id = steward.agent_id(agent) if agent else ""
-    steward.show(steward.client.usage.show(agent_id=agent_id), _usage_table)
+    project_id = steward.project_id(project)
+    steward.show(steward.client.usage.show(agent_id=agent_id, project_id=project_id), _usage_table)
 
 
 def _total_card(found: TotalSpending) -> Table:
@@ -289,12 +303,19 @@ def _budget_table(found: BudgetStatusReport) -> Table:
                 dollars(each.spent_usd),
                 dollars(each.remaining_usd),
                 _percent(each.percent_used),
-                word(each.risk_level),
+                _risk(each),
                 word(each.status),
             )
             for each in found.data
         ],
     )
+
+
+def _risk(each: AgentBudgetStatus | AgentUsage) -> Text:
+    """How high it is, and whose budget it is of if that is not the agent's own."""
+    kind = each.risk_scope.partition(":")[0]
+    risk = word(each.risk_level)
+    return risk if kind in ("", "agent") else risk.append(f" ({kind})")
 
 
 def _usage_table(found: Usage) -> Table:
@@ -321,7 +342,7 @@ def _usage_table(found: Usage) -> Table:
                 dollars(each.reserved_usd),
                 dollars(each.available_usd),
                 _percent(each.percent_used),
-                word(each.risk_level),
+                _risk(each),
                 str(each.requests),
                 str(each.tokens),
             )

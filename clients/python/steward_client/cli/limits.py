@@ -15,7 +15,7 @@ from steward_client.client.values import Limit
 
 @click.group()
 def limits() -> None:
-    """Show, set and remove limits. A scope is everyone, user:<id> or agent:<id>."""
+    """Show, set and remove limits. A scope is everyone, user:<id>, project:<id> or agent:<id>."""
 
 
 @limits.command("show")

@@ -23,6 +23,7 @@ def traces() -> None:
 
 @traces.command("list")
 @click.option("--agent", default="", help="Only this agent's, by id or by name.")
+@click.option("--project", default="", help="Only of this project's agents, by id or by name.")
 @click.option("--provider", default="", help="Only of this provider, by name.")
 @click.option("--model", default="", help="Only of this model.")
 @click.option("--status", type=click.Choice(get_args(TraceStatus)[1:]), help="Only with this end.")
@@ -34,6 +35,7 @@ def list_traces(
     steward: Steward,
     *,
     agent: str,
+    project: str,
     provider: str,
     model: str,
     status: TraceStatus | None,
@@ -44,6 +46,7 @@ def list_traces(
     """List calls, newest first."""
     listed = steward.client.traces.list(
         agent_id=steward.agent_id(agent) if agent else "",
+        project_id=steward.project_id(project),
         provider=provider,
         model=model,
         status=status,

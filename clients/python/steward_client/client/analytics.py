@@ -42,8 +42,9 @@ PER_PAGE = 100
 class Analytics(Resource[Manner]):
     """What agents spent and used. Spending is what the ledger has booked, to the nano-dollar.
 
-    `agent_id`, `provider_id` (or `provider`, a name) and `model` choose; left out, all count that
-    the caller may see. NotFound is raised for an agent or a provider that there is not.
+    `agent_id`, `project_id`, `provider_id` (or `provider`, a name) and `model` choose; left out,
+    all count that the caller may see. A project's are those of agents that belong to it now.
+    NotFound is raised for an agent, a project or a provider that there is not.
     """
 
     @rpc
@@ -55,9 +56,10 @@ class Analytics(Resource[Manner]):
         provider_id: str = "",
         provider: str = "",
         model: str = "",
+        project_id: str = "",
     ) -> Call[TotalSpending]:
         """What was spent in all."""
-        asked = _asked(period, agent_id, provider_id, provider, model)
+        asked = _asked(period, agent_id, provider_id, provider, model, project_id)
         request = pb.GetTotalSpendingRequest(**asked)
         return _one(TotalSpending, "GetTotalSpending", request)
 
@@ -70,9 +72,10 @@ class Analytics(Resource[Manner]):
         provider_id: str = "",
         provider: str = "",
         model: str = "",
+        project_id: str = "",
     ) -> Call[SpendingByAgent]:
         """Agents that spent, the most first."""
-        asked = _asked(period, agent_id, provider_id, provider, model)
+        asked = _asked(period, agent_id, provider_id, provider, model, project_id)
         return _pages(
             SpendingByAgent,
             "ListSpendingByAgent",
@@ -88,9 +91,10 @@ class Analytics(Resource[Manner]):
         provider_id: str = "",
         provider: str = "",
         model: str = "",
+        project_id: str = "",
     ) -> Call[SpendingByProvider]:
         """Providers that were paid, the most first."""
-        asked = _asked(period, agent_id, provider_id, provider, model)
+        asked = _asked(period, agent_id, provider_id, provider, model, project_id)
         return _pages(
             SpendingByProvider,
             "ListSpendingByProvider",
@@ -106,9 +110,10 @@ class Analytics(Resource[Manner]):
         provider_id: str = "",
         provider: str = "",
         model: str = "",
+        project_id: str = "",
     ) -> Call[CostPerRequest]:
         """What a call cost: on average, the cheapest, the dearest."""
-        asked = _asked(period, agent_id, provider_id, provider, model)
+        asked = _asked(period, agent_id, provider_id, provider, model, project_id)
         return _one(CostPerRequest, "GetCostPerRequest", pb.GetCostPerRequestRequest(**asked))
 
     @rpc
@@ -119,6 +124,7 @@ class Analytics(Resource[Manner]):
         status: SpendingStatus | None = None,
         risk_level: RiskLevel | None = None,
         agent_id: str = "",
+        project_id: str = "",
     ) -> Call[BudgetStatusReport]:
         """Agents by the share of their budget they have used, the largest first.
 
@@ -135,6 +141,7 @@ class Analytics(Resource[Manner]):
                 if risk_level
                 else pb.RISK_LEVEL_UNSPECIFIED,
                 agent_id=agent_id,
+                project_id=project_id,
                 page=page,
                 per_page=PER_PAGE,
             )
@@ -150,9 +157,10 @@ class Analytics(Resource[Manner]):
         provider_id: str = "",
         provider: str = "",
         model: str = "",
+        project_id: str = "",
     ) -> Call[RequestUsage]:
         """How many calls were made, and how many failed."""
-        asked = _asked(period, agent_id, provider_id, provider, model)
+        asked = _asked(period, agent_id, provider_id, provider, model, project_id)
         return _one(RequestUsage, "GetRequestUsage", pb.GetRequestUsageRequest(**asked))
 
     @rpc
@@ -164,9 +172,10 @@ class Analytics(Resource[Manner]):
         provider_id: str = "",
         provider: str = "",
         model: str = "",
+        project_id: str = "",
     ) -> Call[TokensByAgent]:
         """Tokens of the calls that succeeded, the agent with the most first."""
-        asked = _asked(period, agent_id, provider_id, provider, model)
+        asked = _asked(period, agent_id, provider_id, provider, model, project_id)
         return _pages(
             TokensByAgent,
             "ListTokenUsageByAgent",
@@ -182,9 +191,10 @@ class Analytics(Resource[Manner]):
         provider_id: str = "",
         provider: str = "",
         model: str = "",
+        project_id: str = "",
     ) -> Call[UsageByModel]:
         """Models, the one asked most often first."""
-        asked = _asked(period, agent_id, provider_id, provider, model)
+        asked = _asked(period, agent_id, provider_id, provider, model, project_id)
         return _pages(
             UsageByModel,
             "ListModelUsage",
@@ -196,12 +206,14 @@ class Usages(Resource[Manner]):
     """How the money of agents stands, and what was asked for it."""
 
     @rpc
-    def show(self, *, agent_id: str = "") -> Call[Usage]:
-        """All agents the caller may see, newest first, or one; and their totals."""
+    def show(self, *, agent_id: str = "", project_id: str = "") -> Call[Usage]:
+        """All agents the caller may see, newest first, one or a project's; and their totals."""
         return _pages(
             Usage,
             "GetUsage",
-            lambda page: usage_pb2.GetUsageRequest(agent_id=agent_id, page=page, per_page=PER_PAGE),
+            lambda page: usage_pb2.GetUsageRequest(
+                agent_id=agent_id, project_id=project_id, page=page, per_page=PER_PAGE
+            ),
             service=UsageServiceStub,
             items="agents",
         )
@@ -220,6 +232,7 @@ class Traces(Resource[Manner]):
         status: TraceStatus | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        project_id: str = "",
         limit: int = 100,
     ) -> Call[tuple[Trace, ...]]:
         """The newest calls, up to `limit`, which is at most 1,000."""
@@ -233,6 +246,7 @@ class Traces(Resource[Manner]):
             else traces_pb2.TRACE_STATUS_UNSPECIFIED,
             since=_stamp(since),
             until=_stamp(until),
+            project_id=project_id,
         )
         return Call(
             TraceServiceStub,
@@ -259,7 +273,7 @@ class Traces(Resource[Manner]):
 
 
 def _asked(
-    period: Period, agent_id: str, provider_id: str, provider: str, model: str
+    period: Period, agent_id: str, provider_id: str, provider: str, model: str, project_id: str
 ) -> dict[str, Any]:
     return {
         "period": period,
@@ -267,6 +281,7 @@ def _asked(
         "provider_id": provider_id,
         "provider": provider,
         "model": model,
+        "project_id": project_id,
     }
 
 

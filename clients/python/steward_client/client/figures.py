@@ -119,6 +119,8 @@ class AgentBudgetStatus:
     percent_used: float
     status: SpendingStatus
     risk_level: RiskLevel
+    risk_scope: str
+    """Whose budget the risk is of: the agent's own, its project's or the organisation's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +249,8 @@ class AgentUsage:
     risk_level: RiskLevel
     requests: int
     tokens: int
+    risk_scope: str
+    """Whose budget the risk is of."""
 
 
 @dataclass(frozen=True, slots=True)
