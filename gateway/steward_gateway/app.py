@@ -170,10 +170,11 @@ class Gateway:
         """Find what serves the request; a coroutine of its own would cost every call one more."""
         if isinstance(request, Misframed):
             raise Refused(request.refusal)
-        path, _, query = request.raw_path.partition("?")
+        target = request.raw_path
+        path, _, query = target.partition("?")
         if not path.startswith("/"):
             path = _path_of(request)
-        if not request.raw_path.isascii() or "#" in request.raw_path:
+        if not target.isascii() or "#" in target:
             raise BadPath("the path and query must be ASCII, percent-encoded, without a `#`")
         method = request.method
         if "." in path and (door := self._rpc.find(path)) is not None:
@@ -186,9 +187,9 @@ class Gateway:
         if is_upgrade(request):
             socket = self._sockets.find(path, method)
             if socket is not None and method in socket.targets:
-                target = socket.targets[method]
-                seen.endpoint, seen.dialect = target.route.template.text, target.route.dialect
-                return target.serve(Exchange(request, seen.request_id, socket.segments, query))
+                opened = socket.targets[method]
+                seen.endpoint, seen.dialect = opened.route.template.text, opened.route.dialect
+                return opened.serve(Exchange(request, seen.request_id, socket.segments, query))
         found = self._rest.find(path, method)
         route = _target(found, method)
         if route is None and method == "HEAD":
@@ -197,7 +198,7 @@ class Gateway:
         if found is not None and route is not None:
             seen.endpoint, seen.dialect = route.route.template.text, route.route.dialect
             exchange = Exchange(request, seen.request_id, found.segments, query)
-            if route.route.streams_responses:
+            if route.streams:
                 self._ends_with_gateway()
             return route.serve(exchange)
         if (page := self._page(path, seen)) is not None:

@@ -79,8 +79,8 @@ class Codec:
         Raises:
             FieldErrors: everything that is wrong with it.
         """
-        if self._recursive and _deeper_than(value, MAX_NESTING):
-            raise FieldErrors({"": f"is nested deeper than {MAX_NESTING} levels"})
+        if self._recursive:
+            _check_depth(value)
         message = self.message()
         try:
             self._fill(message, value)
@@ -175,13 +175,13 @@ def _is_recursive(descriptor: Descriptor) -> bool:
     )
 
 
-def _deeper_than(value: Any, limit: int) -> bool:
+def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(limit + 1):
+    for _ in range(MAX_NESTING + 1):
         containers = [item for item in level if type(item) in (dict, list)]
         if not containers:
-            return False
+            return
         level = []
         for container in containers:
             level += container.values() if type(container) is dict else container
-    return True
+    raise FieldErrors({"": f"is nested deeper than {MAX_NESTING} levels"})

@@ -138,7 +138,7 @@ class Decoders:
             return Slot(field.name, _NoType, read, None, walk)
         in_dollars = is_money(field) and self._style is Style.HOUSE
         read, walk = self._singular(field, in_dollars=in_dollars)
-        null = _null_of(field)
+        null = null_of(field)
         taken_as_is = _NoType if in_dollars else _taken_as_is(field)
         if field.is_repeated:
             read, walk = _list(read, walk, taken_as_is, null=null)
@@ -169,7 +169,7 @@ class Decoders:
         value_field = map_value(field)
         in_dollars = is_money(field) and self._style is Style.HOUSE
         read_item, walk_item = self._singular(value_field, in_dollars=in_dollars)
-        null = _null_of(value_field)
+        null = null_of(value_field)
 
         def item_of(item: Any) -> Any:
             if item is None:
@@ -337,7 +337,8 @@ def _taken_as_is(field: FieldDescriptor) -> type:
     }.get(field.type, _NoType)
 
 
-def _null_of(field: FieldDescriptor) -> Any:
+def null_of(field: FieldDescriptor) -> Any:
+    """What JSON's null stands for in a field; None: it leaves the field alone."""
     if field.message_type is not None and field.message_type.full_name == "google.protobuf.Value":
         return {"null_value": 0}
     if field.enum_type is not None and field.enum_type.full_name == "google.protobuf.NullValue":

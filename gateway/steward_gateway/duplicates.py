@@ -17,18 +17,17 @@ MAX_SHOWN_CHARS = 100
 def duplicate_key(text: bytes | str, value: Any) -> str | None:
     """A key that stands twice in one object of a text, or None; `value` is what was read from it.
 
-    Every key is followed by a colon. An object with as many keys as there are colons lost none.
-    Other values are written again: they have as many colons as the text unless a key was lost, so
-    that counting is nearly always all it takes.
+    Every key is followed by a colon. The value is written again: that has as many colons as the
+    text unless a key was lost, so that counting is nearly always all it takes.
 
     Raises:
         RecursionError: the text is nested too deeply.
     """
     if isinstance(text, bytes):
-        colons, escaped = text.count(b":"), b"\\u003" in text
+        colons, escaped = text.count(b":"), b"\\" in text and b"\\u003" in text
     else:
         colons, escaped = text.count(":"), "\\u003" in text
-    if colons < 2 or (type(value) is dict and len(value) == colons):
+    if colons < 2:
         return None
     if not escaped and _written(value).count(b":") == colons:
         return None

@@ -14,6 +14,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from steward_gateway import money
+from steward_gateway.decoding import null_of
 from steward_gateway.names import (
     Style,
     enum_words,
@@ -70,6 +71,11 @@ def _refuse(_message: Any, _value: Any = None) -> Any:
     raise NotPlain
 
 
+def _nulls(value: dict[str, Any], known: frozenset[str]) -> int:
+    """How many fields, of those that null leaves alone, are null."""
+    return sum(item is None and key in known for key, item in value.items())
+
+
 class Fillers:
     """Makes and keeps the fillers of one style."""
 
@@ -81,6 +87,7 @@ class Fillers:
             "NotPlain": NotPlain,
             "_b64": read_base64,
             "_nanousd": money.nanousd,
+            "_nulls": _nulls,
             "_refuse": _refuse,
         }
 
@@ -115,19 +122,27 @@ class Fillers:
             f"def {function}(m, value):",
             " if type(value) is not dict: raise NotPlain",
             " get = value.get",
-            " n = 0",
+            f" n = {len(descriptor.fields)}",
         ]
         oneofs = [oneof for oneof in descriptor.oneofs if real_oneof(oneof.fields[0]) is not None]
         lines += [f" o{oneof.index} = 0" for oneof in oneofs]
         for field in descriptor.fields:
-            lines += [f" v = get({json_name(field, self._style)!r})", " if v is not None:"]
+            lines += [
+                f" v = get({json_name(field, self._style)!r})",
+                " if v is None: n -= 1",
+                " else:",
+            ]
             lines += [f"  {line}" for line in self._set(field)]
-            lines.append("  n += 1")
             if (oneof := real_oneof(field)) is not None:
                 lines.append(f"  o{oneof.index} += 1")
+        # Names that are not known, or not the first choice: both make the count differ.
+        known = f"_known{function}"
+        self._scope[known] = frozenset(
+            json_name(field, self._style) for field in descriptor.fields if null_of(field) is None
+        )
+        wrong = f"n != len(value) and n + _nulls(value, {known}) != len(value)"
         several = "".join(f" or o{oneof.index} > 1" for oneof in oneofs)
-        # Names that are not known, or not the first choice, and nulls: all make the count differ.
-        lines.append(f" if n != len(value){several}: raise NotPlain")
+        lines.append(f" if {wrong}{several}: raise NotPlain")
         lines.append(" if not n: m.SetInParent()")
         return lines
 

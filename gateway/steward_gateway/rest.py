@@ -84,7 +84,8 @@ class RestRoute:
         stopping: asyncio.Event,
     ) -> None:
         self.route = route
-        self.serve = self._serve_stream if route.streams_responses else self._serve_unary
+        self.streams = route.streams_responses
+        self.serve = self._serve_stream if self.streams else self._serve_unary
         """Answer a request.
 
         Raises:

@@ -14,6 +14,7 @@ from tests.benchmarks.harness import (
     ROUNDS,
     SERVER_CORE,
     Figure,
+    awake,
     closed_loop,
     median_of,
     quantile,
@@ -36,6 +37,7 @@ async def measure() -> list[Figure]:
     """All under the same load in turns."""
     os.sched_setaffinity(0, {LOAD_CORE})
     with ExitStack() as stack:
+        stack.enter_context(awake(LOAD_CORE))
         names = ("steward", "echo", "floor")
         targets = {n: await _Target.open(*stack.enter_context(_process(n))) for n in names}
         rates, floors, alone = [], [], []
