@@ -115,7 +115,8 @@ class Proxy:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     clock = TurnedClock()
     day_us = 24 * 3600 * 1_000_000
-    clock.now_us += day_us // 2 - clock.now_us % day_us  # noon: no test crosses a midnight
+    # Tomorrow at noon: no test crosses a midnight, and no credential ends by the real time.
+    clock.now_us += day_us + day_us // 2 - clock.now_us % day_us
     settings = Settings(
         limits=LimitsConfig(sweep_interval_s=0.02),
         budget=BudgetConfig(sweep_interval_s=0.02, lease_ttl_s=10 * 24 * 3600),
