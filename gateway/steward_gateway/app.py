@@ -7,7 +7,7 @@ import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from grpc import StatusCode
 from steward.gateway.v1 import options_pb2
 from steward_gateway import errors
 from steward_gateway.bodies import JSON
-from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
+from steward_gateway.codec import BadJson, FieldErrors, Style, codecs_of
 from steward_gateway.config import GatewayConfig
 from steward_gateway.connections import Listener, Misframed
 from steward_gateway.contracts import Contracts, load_contracts
@@ -28,6 +28,7 @@ from steward_gateway.describe import description_pages
 from steward_gateway.errors import Dialect, Refusal, Refused
 from steward_gateway.exchange import REQUEST_ID, SERVER, headers_of, request_id_of
 from steward_gateway.handshake import is_upgrade, upgrade_required
+from steward_gateway.passages import Passage, passages_of
 from steward_gateway.rest import Exchange, RestRoute
 from steward_gateway.routes import build_routes
 from steward_gateway.rpc import RpcDoors
@@ -88,15 +89,24 @@ class Gateway:
         self._sessions: set[asyncio.Task[None]] = set()
         self._rest: Trie[RestRoute] = Trie()
         self._sockets: Trie[WebSocketRoute] = Trie()
+        self._passages = passages_of(contracts, transport, config)
         self._rpc = RpcDoors(contracts, transport, config, stopping=self._stopping)
-        codecs = Codecs(Style.HOUSE)
+        codecs = codecs_of(Style.HOUSE)
+        plain: dict[tuple[str, str], RestRoute] = {}
+        conditional: list[RestRoute] = []
         for route in self.routes:
             if route.kind == "websocket":
                 socket = WebSocketRoute(route, transport, codecs, config, sessions=self._sessions)
                 self._sockets.add(route.template, route.verb, socket)
             else:
                 rest = RestRoute(route, transport, codecs, config, stopping=self._stopping)
-                self._rest.add(route.template, route.verb, rest)
+                if route.taken_if:
+                    conditional.append(rest)
+                else:
+                    plain[route.verb, route.template.shape] = rest
+                    self._rest.add(route.template, route.verb, rest)
+        for rest in conditional:
+            plain[rest.route.verb, rest.route.template.shape].if_true = rest
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; whatever goes wrong is told in the dialect of the path."""
@@ -177,6 +187,9 @@ class Gateway:
         if not target.isascii() or "#" in target:
             raise BadPath("the path and query must be ASCII, percent-encoded, without a `#`")
         method = request.method
+        for passage in self._passages:
+            if path.startswith(passage.path):
+                return self._pass_on(passage, request, seen)
         if "." in path and (door := self._rpc.find(path)) is not None:
             seen.endpoint = door.name
             if door.streams:
@@ -196,6 +209,7 @@ class Gateway:
             found = self._rest.find(path, "GET")
             route = _target(found, "GET")
         if found is not None and route is not None:
+            route = route.taken(query)
             seen.endpoint, seen.dialect = route.route.template.text, route.route.dialect
             exchange = Exchange(request, seen.request_id, found.segments, query)
             if route.streams:
@@ -204,6 +218,15 @@ class Gateway:
         if (page := self._page(path, seen)) is not None:
             return page(request)
         return self._not_served(path, request, found, seen)
+
+    def _pass_on(
+        self, passage: Passage, request: web.BaseRequest, seen: _Seen
+    ) -> Coroutine[Any, Any, web.StreamResponse]:
+        seen.endpoint, seen.dialect = f"{passage.path}*", passage.dialect
+        if self._stopping.is_set():
+            raise Refused(errors.STOPPING)
+        self._ends_with_gateway()
+        return passage.serve(request, seen.request_id)
 
     def _ends_with_gateway(self) -> None:
         """Let `end_streams` end the request being answered, which would not end by itself."""

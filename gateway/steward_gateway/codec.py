@@ -31,7 +31,7 @@ MAX_FAULTS = 20
 """As many wrong fields are told at once."""
 MAX_PATH_CHARS = 200
 
-__all__ = ["BadJson", "Codec", "Codecs", "FieldErrors", "Style", "Unencodable"]
+__all__ = ["BadJson", "Codec", "Codecs", "FieldErrors", "Style", "Unencodable", "codecs_of"]
 
 
 class FieldErrors(ValueError):
@@ -114,6 +114,12 @@ class Codec:
             return orjson.dumps(self.encode(message))
         except ValueError as error:
             raise Unencodable(f"{self.descriptor.full_name}: {error}") from error
+
+
+@cache
+def codecs_of(style: Style) -> Codecs:
+    """The codecs of one style: of the pool there is, so the same for the whole process."""
+    return Codecs(style)
 
 
 class Codecs:

@@ -109,7 +109,15 @@ def method_rule(method: MethodDescriptor) -> options_pb2.MethodRule:
     return method.GetOptions().Extensions[options_pb2.method]
 
 
-def dialect_of(method: MethodDescriptor) -> options_pb2.Dialect.ValueType:
-    """The dialect of a method: its own, else its service's, else Iron."""
+def dialect_of(
+    method: MethodDescriptor, *, is_alias: bool = False
+) -> options_pb2.Dialect.ValueType:
+    """The dialect of a method: its own, else its service's, else Iron.
+
+    An additional binding may have one of its own.
+    """
+    rule = method_rule(method)
+    if is_alias and rule.alias_dialect:
+        return rule.alias_dialect
     service = method.containing_service.GetOptions().Extensions[options_pb2.service]
-    return method_rule(method).dialect or service.dialect or options_pb2.DIALECT_IRON
+    return rule.dialect or service.dialect or options_pb2.DIALECT_IRON

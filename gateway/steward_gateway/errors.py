@@ -94,6 +94,7 @@ STOPPING = Refusal(
 _BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
 _NO_MONEY = {_BUDGET_EXCEEDED, "LIMIT_COST_PER_MONTH"}
 _CIRCUIT_OPEN = "CIRCUIT_OPEN"
+_NO_MACHINES = "ENVIRONMENTS_UNUSABLE"
 
 # Cyborg knows few statuses: an agent that is not there is a bad request, a bad credential 403.
 _CYBORG_STATUS = {**_STATUS, Code.UNAUTHENTICATED: 403, Code.NOT_FOUND: 400}
@@ -204,6 +205,8 @@ def http_status(refusal: Refusal, dialect: Dialect) -> int:
         return _UNREADABLE_CYBORG if refusal.malformed else _CYBORG_STATUS[refusal.code]
     if refusal.code is Code.RESOURCE_EXHAUSTED and refusal.reason in _NO_MONEY:
         return 402
+    if refusal.reason == _NO_MACHINES:
+        return 503
     return _STATUS[refusal.code]
 
 
@@ -215,7 +218,7 @@ def error_frame(refusal: Refusal, dialect: Dialect) -> Mapping[str, Any]:
     if dialect == options_pb2.DIALECT_IGNITION:
         return {"type": "Error", "error": body["detail"]}
     if dialect == options_pb2.DIALECT_AGENTBOX:
-        return {"type": "Error", "error": body}
+        return {"type": "error", **body}  # its frames are flat, and their types in lower case
     return {"type": "Error", **body}
 
 

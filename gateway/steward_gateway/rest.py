@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 import orjson
 import structlog
@@ -27,6 +28,7 @@ from steward_gateway.conditions import (
     take_last_event,
 )
 from steward_gateway.config import GatewayConfig
+from steward_gateway.contracts import method_rule, type_of
 from steward_gateway.cors import Cors
 from steward_gateway.errors import Refusal, Refused
 from steward_gateway.exchange import (
@@ -39,6 +41,7 @@ from steward_gateway.exchange import (
     take_credentials,
     timeout_of,
 )
+from steward_gateway.joining import JoinedWriter
 from steward_gateway.names import json_name
 from steward_gateway.negotiation import (
     LEAST_COMPRESSED_BYTES,
@@ -56,6 +59,7 @@ log = structlog.get_logger(__name__)
 
 NDJSON = "application/x-ndjson"
 EVENT_STREAM = "text/event-stream"
+OCTETS = "application/octet-stream"
 STREAMED = (EVENT_STREAM, NDJSON, JSON)
 
 COMPRESSED_HERE_BYTES = 65_536
@@ -117,6 +121,27 @@ class RestRoute:
             shown = output
             self._encode = codecs.of(output).encode
         self._raw = shown is not None and shown.full_name == HTTP_BODY
+        rule = method_rule(route.method)
+        self._timeout_s = rule.deadline_s or config.unary_timeout_s
+        self._events_by_default = rule.events.by_default
+        self._named = route.named_event
+        self._encode_named = (
+            codecs.of(type_of(route.named_event)).encode if route.named_event else self._encode
+        )
+        at = route.position
+        self._is_around = at is not None and at.containing_type is not shown
+        """Whether where a stream is stands beside what is shown of it."""
+        self.if_true: RestRoute | None = None
+        """What serves the path where a parameter of the query is true."""
+
+    def taken(self, query: str) -> RestRoute:
+        """This route, or the one at the same path that the query asks for."""
+        other = self.if_true
+        if other is None or not query:
+            return self
+        told = parse_qsl(query, keep_blank_values=True)
+        said = [text.lower() for name, text in told if name == other.route.taken_if]
+        return other if said and said[0] in ("true", "1") else self
 
     async def _serve_unary(self, exchange: Exchange) -> web.StreamResponse:
         request, config = exchange.request, self._config
@@ -124,7 +149,7 @@ class RestRoute:
         accept = headers.get("Accept")
         if accept is not None and not self._raw and not accepts(accept, JSON):
             raise Refused(_not_acceptable(JSON))
-        timeout_s = timeout_of(headers, config.unary_timeout_s, config.max_timeout_s)
+        timeout_s = timeout_of(headers, self._timeout_s, config.max_timeout_s)
         body = body_at_hand(request, config.max_body_bytes) if self._binding.takes_body else b""
         if body is None:
             body = await read_body(request, config.max_body_bytes, config.body_timeout_s)
@@ -210,8 +235,8 @@ class RestRoute:
         )
         try:
             accepted = await wait_accepted(call, self._config.accept_timeout_s)
-            events = is_wanted(request.headers.get("Accept", ""), EVENT_STREAM, NDJSON, JSON)
-            content = {"Content-Type": EVENT_STREAM if events else NDJSON}
+            events = self._sends_events(request.headers.get("Accept", ""))
+            content = {"Content-Type": OCTETS if self._raw else EVENT_STREAM if events else NDJSON}
             headers = stream_headers(accepted, content, exchange, self._cors)
             response = web.StreamResponse(status=self.route.success_status, headers=headers)
             await response.prepare(request)
@@ -225,6 +250,12 @@ class RestRoute:
         finally:
             await call.aclose()
 
+    def _sends_events(self, accept: str) -> bool:
+        """Whether a stream is told as server-sent events, else as NDJSON."""
+        if self._events_by_default:
+            return NDJSON not in accept.lower() and accepts(accept, EVENT_STREAM)
+        return is_wanted(accept, EVENT_STREAM, NDJSON, JSON)
+
     async def _relay(
         self,
         call: Stream,
@@ -234,17 +265,14 @@ class RestRoute:
         request_id: str,
     ) -> None:
         """Write what the call yields; a failure is the last thing written."""
-        name = self.route.response_body
         try:
-            async for message in call:
-                if self._raw:
+            if self._raw:
+                async for message in call:
                     await response.write(self._raw_body(message).data)
-                elif position is None:
-                    await response.write(frame(self._encode(message), ""))
-                else:
-                    shown = getattr(message, name) if name else message
-                    begin = f"id: {at}\n".encode() if (at := position_of(shown, position)) else b""
-                    await response.write(begin + frame(self._encode(message), ""))
+            else:
+                async with JoinedWriter(response) as joined:
+                    async for message in call:
+                        await joined.write(self._framed(message, frame, position))
         except RpcFailure as failure:
             refusal = errors.refusal_of(failure, request_id)
         except asyncio.CancelledError:
@@ -263,9 +291,31 @@ class RestRoute:
             refusal = errors.internal(request_id)
         else:
             return
-        if not self._raw:
-            body = errors.answer(refusal, self.route.dialect).body
-            await response.write(frame(body, "error"))
+        if self._raw:
+            raise ConnectionError("cut off: what was sent must not pass for the whole")
+        body = errors.answer(refusal, self.route.dialect).body
+        await response.write(frame(body, "error"))
+
+    def _framed(
+        self,
+        message: Message,
+        frame: Callable[[Any, str], bytes],
+        position: FieldDescriptor | None,
+    ) -> bytes:
+        if self._named is not None and message.HasField(self._named.name):
+            return self._named_frame(message, frame)
+        if position is None:
+            return frame(self._encode(message), "")
+        name = self.route.response_body
+        shown = getattr(message, name) if name and not self._is_around else message
+        begin = f"id: {at}\n".encode() if (at := position_of(shown, position)) else b""
+        return begin + frame(self._encode(message), "")
+
+    def _named_frame(self, message: Message, frame: Callable[[Any, str], bytes]) -> bytes:
+        assert self._named is not None  # noqa: S101 - looked at by the caller
+        name = self._named.name
+        value = self._encode_named(getattr(message, name))
+        return frame(value, name) if frame is _event else frame({name: value}, name)
 
 
 def _field_encoder(codecs: Codecs, route: Route) -> Callable[[Message], Any]:

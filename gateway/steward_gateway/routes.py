@@ -44,8 +44,11 @@ class Route:
         request_id_field: the field that takes the `Idempotency-Key`, or "".
         etag: the fields of the answer that lead to its version, or none.
         if_match: the field that takes the version of `If-Match`, or None.
-        position: the field of what is shown that says where a stream is, or None.
+        position: the field of what is shown, or of the response, that says where a stream is, or
+            None.
         after: the field that takes the `Last-Event-ID`, or None.
+        taken_if: the parameter of the query that must be true for this route to be taken, or "".
+        named_event: the field of the response that is an event of its own name, or None.
     """
 
     method: MethodDescriptor
@@ -66,6 +69,8 @@ class Route:
     if_match: FieldDescriptor | None = None
     position: FieldDescriptor | None = None
     after: FieldDescriptor | None = None
+    taken_if: str = ""
+    named_event: FieldDescriptor | None = None
 
     @property
     def streams_requests(self) -> bool:
@@ -84,16 +89,22 @@ def build_routes(contracts: Contracts) -> tuple[Route, ...]:
             broken, or two methods claim one path.
     """
     routes: list[Route] = []
-    taken: dict[tuple[BindingKind, str, str], Route] = {}
+    taken: dict[tuple[BindingKind, str, str, bool], Route] = {}
     for method in contracts.methods():
         for route in _routes_of(method):
-            key = (route.kind, route.verb, route.template.shape)
+            key = (route.kind, route.verb, route.template.shape, bool(route.taken_if))
             if (other := taken.setdefault(key, route)) is not route:
                 raise ContractFault(
                     f"{route.full_method} and {other.full_method} both claim "
                     f"{route.verb} {route.template.text}"
                 )
             routes.append(route)
+    for (*where, is_taken_if), route in taken.items():
+        if is_taken_if and (*where, False) not in taken:
+            raise ContractFault(
+                f"{route.full_method}: nothing is served at {route.template.text} where "
+                f"{route.taken_if!r} is not true"
+            )
     return tuple(routes)
 
 
@@ -105,12 +116,14 @@ def _routes_of(method: MethodDescriptor) -> Iterator[Route]:
         for binding in rule.additional_bindings:
             if binding.additional_bindings:
                 raise ContractFault(f"{full_method(method)}: additional_bindings inside each other")
-            yield _http_route(method, binding)
+            yield _http_route(method, binding, is_alias=True)
     if method_rule(method).HasField("websocket"):
         yield _websocket_route(method, method_rule(method).websocket)
 
 
-def _http_route(method: MethodDescriptor, rule: http_pb2.HttpRule) -> Route:
+def _http_route(
+    method: MethodDescriptor, rule: http_pb2.HttpRule, *, is_alias: bool = False
+) -> Route:
     where = full_method(method)
     pattern = rule.WhichOneof("pattern")
     if pattern is None:
@@ -149,13 +162,20 @@ def _http_route(method: MethodDescriptor, rule: http_pb2.HttpRule) -> Route:
         variables=variables,
         body=rule.body,
         response_body=rule.response_body,
-        dialect=dialect_of(method),
+        dialect=dialect_of(method, is_alias=is_alias),
         success_status=_success_status(method),
         request_id_field=_request_id_field(method),
         etag=_version_path(method, ours.etag_field),
         if_match=_if_match(method, request, ours.if_match_field),
-        position=_position(method, shown, "resume.id_field", ours.resume.id_field),
+        position=_position(
+            method,
+            _holder(shown, method, ours.resume.id_field),
+            "resume.id_field",
+            ours.resume.id_field,
+        ),
         after=_position(method, request, "resume.after_field", ours.resume.after_field),
+        taken_if=_switch(method, ours.taken_if),
+        named_event=_named_event(method, ours.events.named_field),
     )
 
 
@@ -260,6 +280,30 @@ def _position(
         raise ContractFault(f"{full_method(method)}: {option} where no message is shown")
     field = _top_level(method, message, option, name)
     _told_in_a_header(method, option, field)
+    return field
+
+
+def _holder(shown: Descriptor | None, method: MethodDescriptor, name: str) -> Descriptor | None:
+    """What holds the field that says where a stream is: what is shown, or the whole response."""
+    if shown is None or not name or name in shown.fields_by_name:
+        return shown
+    return method.output_type
+
+
+def _switch(method: MethodDescriptor, name: str) -> str:
+    if name:
+        field = _top_level(method, method.input_type, "taken_if", name)
+        if field.is_repeated or field.type != FieldDescriptor.TYPE_BOOL:
+            raise ContractFault(f"{full_method(method)}: taken_if {name!r} is no bool")
+    return name
+
+
+def _named_event(method: MethodDescriptor, name: str) -> FieldDescriptor | None:
+    if not name:
+        return None
+    field = _top_level(method, method.output_type, "events.named_field", name)
+    if field.message_type is None or field.is_repeated:
+        raise ContractFault(f"{full_method(method)}: events.named_field {name!r} is no message")
     return field
 
 

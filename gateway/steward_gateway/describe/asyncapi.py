@@ -10,7 +10,7 @@ from grpc import StatusCode
 
 from steward.gateway.v1 import options_pb2
 from steward_gateway.bodies import JSON
-from steward_gateway.codec import Codecs, Style
+from steward_gateway.codec import Style, codecs_of
 from steward_gateway.contracts import Contracts
 from steward_gateway.describe.examples import Examples
 from steward_gateway.describe.operations import (
@@ -96,7 +96,7 @@ class _Frames:
         self._schemas = schemas
         self._examples = Examples(schemas)
         self._operations = Operations(schemas)
-        self._codecs = Codecs(Style.HOUSE)
+        self._codecs = codecs_of(Style.HOUSE)
 
     def channel(self, route: Route, messages: Mapping[str, Schema]) -> Schema:
         comment = self._schemas.comments.get(route.method.full_name, "")
@@ -181,7 +181,8 @@ class _Frames:
 
 
 def _like(value: Any) -> Schema:
-    return {"type": "string" if isinstance(value, str) else "object"}
+    kinds = {str: "string", int: "integer"}
+    return {"type": kinds.get(type(value), "object")}
 
 
 def _message(name: str, payload: Schema, example: Any, comment: str = "") -> Schema:

@@ -62,12 +62,18 @@ def build_openapi(
     names = _operation_ids(routes)
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, str] = {}
+    streamed: list[tuple[Route, dict[str, Any]]] = []
     for position, route in enumerate(routes):
         if route.verb not in VERBS:
             continue
         described = operations.describe(route, names[position], repeats.get(position))
+        if route.taken_if:
+            streamed.append((route, described))
+            continue
         paths.setdefault(path_of(route), {})[route.verb.lower()] = described
         tags[tag_of(route)] = comments.get(route.method.containing_service.full_name, "")
+    for route, described in streamed:
+        _add_variant(paths[path_of(route)][route.verb.lower()], route, described)
     return {
         "openapi": OPENAPI,
         "info": {
@@ -86,6 +92,13 @@ def build_openapi(
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
+
+
+def _add_variant(operation: dict[str, Any], route: Route, described: dict[str, Any]) -> None:
+    """Tell in an operation what its path answers where a parameter of the query is true."""
+    status = str(route.success_status)
+    operation["responses"][status]["content"] |= described["responses"][status]["content"]
+    operation["description"] += f"\n\nWith `{route.taken_if}=true`: {described['description']}"
 
 
 def _operation_ids(routes: list[Route]) -> list[str]:

@@ -159,7 +159,6 @@ class Operations:
             if variable.multi:
                 said = parameter.get("description", "")
                 parameter["description"] = f"{said} {_MULTI}".strip()
-                parameter["allowReserved"] = True
             if parameter["schema"].get("type") == "string":
                 parameter["schema"].setdefault("minLength", 1)
             yield parameter
@@ -361,9 +360,11 @@ def _never_null(schema: Schema) -> Schema:
 
 
 def _is_versioned(route: Route, other: Route) -> bool:
-    """Whether a path is the other's with a version in it."""
-    return path_of(route) != path_of(other) and re.sub(r"/v\d+/", "/", path_of(route)) == path_of(
-        other
+    """Whether a path is the other's with a version in it, and speaks as that one does."""
+    return (
+        path_of(route) != path_of(other)
+        and re.sub(r"/v\d+/", "/", path_of(route)) == path_of(other)
+        and route.dialect == other.dialect
     )
 
 

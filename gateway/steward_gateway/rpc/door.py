@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import DecodeError, Message
 
 from steward_gateway import errors
-from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style
+from steward_gateway.codec import BadJson, Codecs, FieldErrors, Style, codecs_of
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import Contracts, full_method, message_class, method_rule
 from steward_gateway.cors import Cors
@@ -69,7 +69,7 @@ class RpcDoors:
         *,
         stopping: asyncio.Event,
     ) -> None:
-        self._codecs = Codecs(Style.PROTOJSON)
+        self._codecs = codecs_of(Style.PROTOJSON)
         self._doors: dict[str, Door] = {}
         self._unknown: dict[str, Door] = {}
         for method in contracts.methods():
@@ -113,6 +113,10 @@ class _Method:
     @cached_property
     def _request_id_field(self) -> str:
         return method_rule(self._method).request_id_field
+
+    @cached_property
+    def _deadline_s(self) -> int:
+        return method_rule(self._method).deadline_s
 
     @cached_property
     def _may_be_get(self) -> bool:
@@ -184,7 +188,7 @@ class _Method:
             raise Refused(Refusal(Code.UNIMPLEMENTED, text, http=405, headers=headers))
 
     async def _unary(self, wire: UnaryWire, exchange: Exchange) -> web.Response:
-        timeout_s = wire.timeout_s(self._config.unary_timeout_s)
+        timeout_s = wire.timeout_s(self._deadline_s or self._config.unary_timeout_s)
         (message,) = await self._messages(wire, exchange)
         reply = await self._transport.unary(
             self._name,

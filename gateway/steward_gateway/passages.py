@@ -1,0 +1,407 @@
+"""HTTP and WebSocket that are passed on over a stream, to what answers at its other end.
+
+What answers is not trusted: it stands behind our own origin, where the dashboard is. So
+
+- nothing of the caller's that is a credential of ours goes in, the link itself included;
+- of its headers only those come out that say what a body is. None of them sets a cookie, clears
+  what the browser keeps, asks for a password or speaks for the whole origin;
+- each answer is put into a sandbox by its Content-Security-Policy: its scripts run in an origin of
+  their own, which reads nothing of ours, and it can register no worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, cast
+
+import aiohttp
+from aiohttp import WSMsgType, web
+from aiohttp.client_proto import ResponseHandler
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from grpc import StatusCode
+from multidict import CIMultiDict
+from yarl import URL
+
+from steward_gateway.config import GatewayConfig
+from steward_gateway.contracts import (
+    Contracts,
+    dialect_of,
+    full_method,
+    message_class,
+    method_rule,
+)
+from steward_gateway.errors import Refusal, Refused, refusal_of
+from steward_gateway.exchange import PEER_KEY, REQUEST_ID, SERVER
+from steward_gateway.handshake import VERSION, is_upgrade
+from steward_gateway.rest import wait_accepted
+from steward_gateway.transport import RpcFailure, Stream, Transport
+
+MAX_OPEN = 512
+"""Requests and sockets at a time; each holds two descriptors beside its caller's."""
+ANSWER_S = 60.0
+"""How long what answers may take to begin with it."""
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = 65_536
+CLOSE_S = 2.0
+
+SANDBOX = (
+    "sandbox allow-downloads allow-forms allow-modals allow-pointer-lock allow-popups allow-scripts"
+)
+"""Without allow-same-origin: what comes from inside is of no origin that there is."""
+GUARDS = {
+    "Content-Security-Policy": SANDBOX,
+    "Referrer-Policy": "no-referrer",  # the address is a credential
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex",
+}
+
+_NEVER_IN = frozenset(
+    (
+        "authorization", "connection", "content-length", "cookie", "expect", "forwarded", "host",
+        "keep-alive", "origin", "proxy-authorization", "proxy-connection", "referer",
+        "sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-key",
+        "sec-websocket-protocol", "sec-websocket-version", "te", "trailer", "transfer-encoding",
+        "upgrade", "via", "x-api-key", "x-ic-key", "x-real-ip", "x-ticket",
+    )
+)  # fmt: skip
+"""Ours, the hop's, or said anew. Of `x-forwarded-…` and `x-steward-…` nothing goes in either."""
+_OUT = frozenset(
+    (
+        "accept-ranges", "access-control-allow-headers", "access-control-allow-methods",
+        "access-control-allow-origin", "access-control-expose-headers", "access-control-max-age",
+        "age", "allow", "cache-control", "content-disposition", "content-encoding",
+        "content-language", "content-range", "content-type", "date", "etag", "expires",
+        "last-modified", "retry-after", "vary",
+    )
+)  # fmt: skip
+_NO_BODY = (204, 304)
+
+
+class Passage:
+    """Serves everything below `<path><credential>/` over one method that has a `PassageRule`."""
+
+    def __init__(
+        self, method: MethodDescriptor, transport: Transport, config: GatewayConfig
+    ) -> None:
+        rule = method_rule(method).passage
+        self.path = rule.path
+        self.dialect = dialect_of(method)
+        self._credential = rule.credential
+        self._method = full_method(method)
+        self._request = message_class(method.input_type)
+        self._transport = transport
+        self._config = config
+        self._open = 0
+
+    async def serve(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        """Pass a request on, and what is answered back, both as they come.
+
+        Raises:
+            RpcFailure: the link is good no more, or the environment does not run.
+            Refused: 404, 502, 503 or 504.
+        """
+        path, _, query = request.raw_path.partition("?")
+        token, mark, rest = path.removeprefix(self.path).partition("/")
+        if not token:
+            raise Refused(Refusal(StatusCode.NOT_FOUND, "nothing is served at this path"))
+        if not mark:  # else what the page names beside it would be looked for elsewhere
+            return web.Response(
+                status=308, headers={"Location": f"{path}/{query and '?'}{query}", **GUARDS}
+            )
+        if self._open >= MAX_OPEN:
+            raise Refused(
+                Refusal(
+                    StatusCode.UNAVAILABLE,
+                    f"{MAX_OPEN} requests below {self.path} are being answered; try again",
+                    reason="TOO_MANY_PASSAGES",
+                    retry_after_s=1,
+                )
+            )
+        self._open += 1
+        try:
+            async with self._connected(request, token, request_id) as (line, port):
+                target = URL(f"http://localhost:{port}/{rest}{query and '?'}{query}", encoded=True)
+                connector = _One(line)
+                async with aiohttp.ClientSession(
+                    connector=connector,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    auto_decompress=False,
+                    timeout=aiohttp.ClientTimeout(total=None),
+                    skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+                ) as session:
+                    try:
+                        if is_upgrade(request):
+                            return await self._socket(request, session, target, request_id)
+                        prefix = f"{self.path}{token}"
+                        return await self._answer(request, session, target, prefix, request_id)
+                    except (aiohttp.ClientError, TimeoutError) as error:
+                        raise _broken(error, port) from None
+        finally:
+            self._open -= 1
+
+    @asynccontextmanager
+    async def _connected(
+        self, request: web.BaseRequest, token: str, request_id: str
+    ) -> AsyncIterator[tuple[socket.socket, int]]:
+        """A line to the port that a link is for, for the block; and which port that is."""
+        ours, theirs = socket.socketpair()
+        try:
+            reader, writer = await asyncio.open_connection(sock=theirs)
+        except BaseException:
+            ours.close()
+            theirs.close()
+            raise
+        metadata = [("x-request-id", request_id), (self._credential, token)]
+        if request.remote:
+            metadata.append((PEER_KEY, request.remote))
+        call = self._transport.stream(
+            self._method, self._sent(reader), metadata=tuple(metadata), timeout_s=None
+        )
+        pump: asyncio.Task[None] | None = None
+        try:
+            try:
+                accepted = dict(await wait_accepted(call, self._config.accept_timeout_s))
+            except RpcFailure as failure:
+                raise _unreached(failure, request_id) from None
+            pump = asyncio.create_task(_pump(call, writer))
+            yield ours, int(accepted.get("x-port", 0))
+        finally:
+            ours.close()
+            writer.close()
+            if pump is not None:
+                pump.cancel()
+                await asyncio.wait({pump})
+            await call.aclose()
+
+    async def _sent(self, reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+        yield self._request(start={})
+        while data := await reader.read(PIECE_BYTES):
+            yield self._request(data=data)
+        yield self._request(eof={})
+
+    async def _answer(
+        self,
+        request: web.BaseRequest,
+        session: aiohttp.ClientSession,
+        target: URL,
+        prefix: str,
+        request_id: str,
+    ) -> web.StreamResponse:
+        headers = headers_in(request.headers)
+        body = request.content if request.can_read_body else None
+        if body is not None and (length := request.headers.get("Content-Length")):
+            headers["Content-Length"] = length
+        asked = session.request(
+            request.method, target, headers=headers, data=body, allow_redirects=False
+        )
+        # A body takes its time; and so does its answer then.
+        async with asyncio.timeout(ANSWER_S if body is None else None):
+            found = await asked
+        async with found:
+            response = web.StreamResponse(status=found.status, reason=found.reason)
+            response.headers.extend(headers_out(found.headers, prefix, target))
+            response.headers.update({REQUEST_ID: request_id, **SERVER})
+            if _is_of_parts(found.headers) and request.headers.get("Sec-Fetch-Dest") != "image":
+                # Each part has headers of its own, and a browser may show one without a sandbox.
+                response.headers["Content-Type"] = "application/octet-stream"
+            has_body = request.method != "HEAD" and found.status not in _NO_BODY
+            if found.content_length is not None and (has_body or request.method == "HEAD"):
+                response.content_length = found.content_length
+            await response.prepare(request)
+            if has_body:
+                try:
+                    async for piece in found.content.iter_any():
+                        await response.write(piece)
+                except aiohttp.ClientError:
+                    # It was cut off inside: so it is for the caller, who must not think it whole.
+                    if request.transport is not None:
+                        request.transport.abort()
+                    return response
+            await response.write_eof()
+            return response
+
+    async def _socket(
+        self,
+        request: web.BaseRequest,
+        session: aiohttp.ClientSession,
+        target: URL,
+        request_id: str,
+    ) -> web.StreamResponse:
+        if request.headers.get("Sec-WebSocket-Version") != VERSION:
+            raise Refused(
+                Refusal(
+                    StatusCode.FAILED_PRECONDITION,
+                    f"WebSockets of version {VERSION} are passed on",
+                    http=426,
+                    headers={"Sec-WebSocket-Version": VERSION},
+                )
+            )
+        offered = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        async with asyncio.timeout(ANSWER_S):
+            inner = await session.ws_connect(
+                target,
+                headers=headers_in(request.headers),
+                protocols=[each.strip() for each in offered if each.strip()],
+                max_msg_size=MAX_FRAME_BYTES,
+                autoclose=False,
+                autoping=False,
+            )
+        outer = web.WebSocketResponse(
+            protocols=[inner.protocol] if inner.protocol else (),
+            max_msg_size=MAX_FRAME_BYTES,
+            timeout=CLOSE_S,
+            autoclose=False,  # the other side is told first
+            autoping=False,
+            compress=False,
+        )
+        outer.headers.update({REQUEST_ID: request_id, **SERVER})
+        try:
+            await outer.prepare(request)
+            ways = {
+                asyncio.create_task(_relay(inner, outer)),
+                asyncio.create_task(_relay(outer, inner)),
+            }
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(ways, timeout=CLOSE_S)  # a close is under way
+                await outer.close(code=_told(outer.close_code))
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.wait(ways)
+        finally:
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(CLOSE_S):
+                    await inner.close()
+        return outer
+
+
+def passages_of(
+    contracts: Contracts, transport: Transport, config: GatewayConfig
+) -> tuple[Passage, ...]:
+    """One for each method that has a `PassageRule`."""
+    return tuple(
+        Passage(method, transport, config)
+        for method in contracts.methods()
+        if method_rule(method).passage.path
+    )
+
+
+class _One(aiohttp.BaseConnector):
+    """Connects once: to what is connected already."""
+
+    def __init__(self, line: socket.socket) -> None:
+        super().__init__(force_close=True)
+        self._line = line
+
+    async def _create_connection(self, *asked: Any, **more: Any) -> ResponseHandler:
+        del asked, more
+        line = self._line.dup()
+        line.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, handler = await loop.create_connection(lambda: ResponseHandler(loop), sock=line)
+        return handler
+
+
+def headers_in(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """What of a request's headers is passed in."""
+    named = {each.strip().lower() for each in headers.get("Connection", "").split(",")}
+    passed: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower in _NEVER_IN or lower in named or lower.startswith(("x-forwarded-", "x-steward-")):
+            continue
+        passed.add(name, value)
+    return passed
+
+
+def headers_out(headers: Mapping[str, str], prefix: str, target: URL) -> CIMultiDict[str]:
+    """What of an answer's headers is passed out, with what keeps it in its sandbox."""
+    passed: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        if name.lower() in _OUT:
+            passed.add(name, value)
+    if location := headers.get("Location"):
+        own = f"{target.origin()}/"
+        if location.startswith(own):
+            location = location[len(own) - 1 :]
+        is_path = location.startswith("/") and not location.startswith(("//", "/\\"))
+        passed["Location"] = f"{prefix}{location}" if is_path else location
+    passed.update(GUARDS)
+    return passed
+
+
+def _is_of_parts(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Type", "").strip().lower().startswith("multipart/")
+
+
+async def _pump(call: Stream, writer: asyncio.StreamWriter) -> None:
+    """Write what comes from inside; what ends there, ends here."""
+    try:
+        async for message in call:
+            answer = cast("Any", message)
+            if answer.HasField("eof"):
+                writer.write_eof()
+            else:
+                writer.write(answer.data)
+                await writer.drain()
+    except (RpcFailure, ConnectionError):
+        pass  # whoever reads finds it cut off
+    finally:
+        writer.close()
+
+
+async def _relay(source: Any, sink: Any) -> None:
+    """Pass frames on until one side closes; with what it says, the other is closed."""
+    with suppress(ConnectionError, aiohttp.ClientError):
+        async for frame in _frames(source):
+            match frame.type:
+                case WSMsgType.TEXT:
+                    await sink.send_str(frame.data)
+                case WSMsgType.BINARY:
+                    await sink.send_bytes(frame.data)
+                case WSMsgType.PING:
+                    await sink.ping(frame.data)
+                case WSMsgType.PONG:
+                    await sink.pong(frame.data)
+                case WSMsgType.CLOSE:
+                    await sink.close(code=_told(frame.data), message=(frame.extra or "").encode())
+                    return
+                case WSMsgType.CLOSING:  # the other way has heard of the end
+                    return
+                case _:
+                    await sink.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+                    return
+
+
+async def _frames(source: Any) -> AsyncIterator[aiohttp.WSMessage]:
+    while True:
+        yield await source.receive()
+
+
+def _told(code: int | None) -> int:
+    """A code that a close may carry; RFC 6455 keeps some for what is never sent."""
+    return code if code and code not in (1005, 1006, 1015) else aiohttp.WSCloseCode.OK
+
+
+def _unreached(failure: RpcFailure, request_id: str) -> Exception:
+    """Nobody listens: of a gateway that is 502. Whatever else is told as it is."""
+    refusal = refusal_of(failure, request_id)
+    if refusal.reason != "PORT_REFUSED":
+        return failure
+    return Refused(Refusal(refusal.code, refusal.message, reason=refusal.reason, http=502))
+
+
+def _broken(error: Exception, port: int) -> Refused:
+    if isinstance(error, TimeoutError):
+        text, http = f"what listens on port {port} did not answer within {ANSWER_S:g} s", 504
+        return Refused(Refusal(StatusCode.UNAVAILABLE, text, reason="PASSAGE_TIMEOUT", http=http))
+    if isinstance(error, aiohttp.WSServerHandshakeError):
+        text = f"what listens on port {port} opens no WebSocket there: {error.status}"
+    else:
+        text = f"what listens on port {port} does not speak HTTP/1.1, or has broken off"
+    return Refused(Refusal(StatusCode.UNAVAILABLE, text, reason="PASSAGE_BROKEN", http=502))
