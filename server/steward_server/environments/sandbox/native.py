@@ -1,0 +1,173 @@
+"""The back end `native`: root, control groups, and nothing that is not in the kernel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from steward_server.environments.driver import Capabilities, Gone, Process, Stats, Unusable
+from steward_server.environments.environment import Spec
+from steward_server.environments.sandbox import cgroups, making, offer, probe
+from steward_server.environments.sandbox.cgroups import Cgroups
+from steward_server.environments.sandbox.launching import Launching
+from steward_server.environments.sandbox.machine import Machine
+from steward_server.environments.sandbox.making import Maker
+from steward_server.environments.sandbox.processes import process
+from steward_server.environments.sandbox.record import Record
+
+
+class Native:
+    """It, on a host that has what it needs."""
+
+    name = offer.NATIVE
+    has_network = True
+    has_spares = True
+
+    def __init__(self, folder: Path, label: str, *, log_bytes: int) -> None:
+        """Find out whether this host can.
+
+        Raises:
+            probe.NotHere: it cannot.
+        """
+        probe.check_host()
+        self.groups: Cgroups = probe.find_cgroups(label)
+        self._launching = Launching(folder)
+        self.maker = Maker(
+            folder,
+            self.groups,
+            self._launching,
+            log_segment_bytes=log_bytes // 16,
+            log_segment_count=16,
+        )
+
+    async def open(self) -> None:
+        await self._launching.open()
+
+    def machine(self, folder: Path, record: Record, pidfd: int) -> Machine:
+        return NativeMachine(folder, record, self.groups, pidfd)
+
+    async def clear(self, folder: Path, cgroup: str) -> None:
+        await making.clear(folder, self.groups, cgroup)
+
+    def names(self) -> Collection[str]:
+        """What has a control group here."""
+        return self.groups.names()
+
+    def capabilities(self, *, has_network: bool, has_spares: bool) -> Capabilities:
+        return offer.capabilities(has_network=has_network, has_spares=has_spares)
+
+    def refuse(self, spec: Spec) -> None:
+        offer.refuse(spec, self.name)
+
+    def close(self) -> None:
+        self._launching.close()
+        self.groups.close()
+
+
+class NativeMachine(Machine):
+    """A machine whose commands are held together by control groups."""
+
+    def __init__(self, folder: Path, record: Record, groups: Cgroups, pidfd: int) -> None:
+        super().__init__(folder, record, pidfd)
+        self._cgroup = record.cgroup
+        self._groups = groups
+
+    @property
+    def is_paused(self) -> bool:
+        with suppress(OSError):
+            return self._groups.is_frozen(self._cgroup)
+        return False
+
+    @contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Tell what finds its groups gone that the machine is."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise Gone(f"there is no machine {self.name!r}") from None
+
+    def _join(self, group: str) -> int:
+        with self._alive():
+            return self._groups.make_command(self._cgroup, group)
+
+    async def _signal_command(self, group: str, number: int) -> None:
+        for pid in self._groups.pids(self._cgroup, group):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    async def _end(self, group: str) -> bool:
+        return await cgroups.end(self._groups, self._cgroup, group)
+
+    async def _commands(self) -> Sequence[str]:
+        return self._groups.commands(self._cgroup)
+
+    async def stats(self) -> Stats:
+        try:
+            space = os.statvfs(f"/proc/{self.record.pid}/root")
+            storage = (space.f_blocks - space.f_bfree) * space.f_frsize
+        except OSError:
+            storage = None
+        with self._alive():
+            return Stats(
+                cpu_millicores=self._meter.millicores(
+                    time.monotonic(), self._groups.cpu_us(self._cgroup) / 1e6
+                ),
+                memory_bytes=self._groups.memory_bytes(self._cgroup),
+                storage_bytes=storage,
+                process_count=max(0, self._groups.process_count(self._cgroup) - 1),
+            )
+
+    async def processes(self) -> Sequence[Process]:
+        base = self.record.uid_base
+        found = (process(pid, base) for pid in self._groups.pids(self._cgroup))
+        return sorted(
+            (each for each in found if each is not None and each.pid != 1),
+            key=lambda each: each.pid,
+        )
+
+    async def signal(self, pid: int, number: int) -> None:
+        if pid <= 1:
+            raise Gone(f"environment {self.name!r} has no process {pid} that takes signals")
+        for host_pid in self._groups.pids(self._cgroup):
+            found = process(host_pid, self.record.uid_base)
+            if found is not None and found.pid == pid:
+                self._send(host_pid, number)
+                return
+        raise Gone(f"environment {self.name!r} has no process {pid}")
+
+    def _send(self, host_pid: int, number: int) -> None:
+        """Send a signal, unless the number has become another's meanwhile."""
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(host_pid)
+            try:
+                if host_pid in self._groups.pids(self._cgroup):
+                    signal.pidfd_send_signal(pidfd, number)
+            finally:
+                os.close(pidfd)
+
+    async def pause(self) -> None:
+        with self._alive():
+            try:
+                await cgroups.stand_still(self._groups, self._cgroup)
+            except TimeoutError:
+                raise Unusable(
+                    "CANNOT_PAUSE",
+                    f"environment {self.name!r} does not stand still; try again in a moment",
+                ) from None
+
+    async def _let_go_on(self) -> None:
+        with self._alive():
+            self._groups.thaw(self._cgroup)
+
+    async def kill(self) -> None:
+        with suppress(OSError):
+            self._groups.thaw(self._cgroup)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with suppress(OSError):
+            self._groups.thaw(self._cgroup)
+        await self.ended()
