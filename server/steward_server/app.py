@@ -26,6 +26,7 @@ from steward_server import (
     analytics,
     api_keys,
     auth,
+    environments,
     limits,
     projects,
     providers,
@@ -98,9 +99,21 @@ ROOMS = [
         "alerts",
         "requests",
         "analytics",
+        "environments",
         "idempotency",
     )
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Who owns what events are about: agents, and environments."""
+
+    agents: Directory
+    of_environment: Callable[[str], str | None]
+
+    def owner_of(self, name: str) -> str | None:
+        return self.agents.owner_of(name) or self.of_environment(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +209,14 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         answers = Answers(
             database, vault, kept_us=round(settings.idempotency.kept_s * 1e6), clock=clock
         )
+        tickets = environments.Tickets(clock)
+        previews = environments.Previews(clock)
         credentials = Credentials(
             sessions=sessions,
             tokens=token_room,
             keys=key_room,
+            tickets=tickets,
+            previews=previews,
             people=database,
             static_token=config.static_token,
             local_single_user=config.local_single_user,
@@ -229,6 +246,32 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         tokens.register(methods, tokens=token_room, clock=clock)
         api_keys.register(methods, keys=key_room)
         people = People()
+        driver, images = environments.open_driver(config.data_dir, settings.environments)
+        environment_room = await stack.enter_async_context(
+            environments.open_room(
+                database,
+                driver=driver,
+                agents=directory,
+                vault=vault,
+                config=settings.environments,
+                clock=clock,
+            )
+        )
+        environment_health = await stack.enter_async_context(
+            environments.register(
+                methods,
+                database,
+                room=environment_room,
+                people=people,
+                images=images,
+                vault=vault,
+                tickets=tickets,
+                previews=previews,
+                registry=observation.registry,
+                config=settings.environments,
+                clock=clock,
+            )
+        )
         request_room = requests.register(
             methods,
             database,
@@ -246,7 +289,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             passwords=passwords,
             config=settings.auth,
             name_key=vault.derive("auth/stranger-names"),
-            belongings=(directory, request_room, key_room),
+            belongings=(directory, request_room, key_room, environment_room),
             on_rights_changed=(key_room.drop_of,),
             clock=clock,
         )
@@ -291,12 +334,14 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             config=settings.analytics,
             clock=clock,
         )
+        sweeper = environments.Sweeper(database, environment_room, settings.environments, clock)
         tidier = Tidier(database, clock, settings.analytics.trace_retention_us)
 
         async def report(call: Call, told: CostUpdate) -> None:
             await budget.report(call, _report_of(told))
 
-        events = EventService(hub, publisher, directory, report, settings.events, clock)
+        owners = Owners(directory, environment_room.owner_of)
+        events = EventService(hub, publisher, owners, report, settings.events, clock)
         add_EventServiceServicer_to_server(events, methods)
         system = SystemService(
             database,
@@ -307,7 +352,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         add_SystemServiceServicer_to_server(system, methods)
 
-        last_uses = [room.last_use for room in (token_room, key_room, provider_room)]
+        last_uses = [
+            room.last_use for room in (token_room, key_room, provider_room, environment_room.uses)
+        ]
         background = [
             hub.run(),
             sweep_forever(database, desk, clock, settings.budget.sweep_interval_s),
@@ -317,6 +364,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             alert_room.tail.run(),
             alert_room.courier.run(),
             tidier.keep_tidying(settings.analytics.tidy_interval_s),
+            sweeper.keep_sweeping(),
+            environments.clear(images),
+            environment_health.keep_measuring(settings.environments.stats_interval_s),
             answers.keep_sweeping(settings.idempotency.sweep_interval_s),
             *(each.keep_writing(settings.tokens.last_use_interval_s) for each in last_uses),
         ]

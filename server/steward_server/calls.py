@@ -47,6 +47,8 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
     agent_id = ""
     """Of the agent it is about, for the log."""
     principal: Principal = ANONYMOUS
+    bound_to: str = ""
+    """The only thing it may be about, where its credential is good for that alone."""
     initial: Metadata = ()
     """What a stream is told when it is let in, before anything of the servicer's."""
     sent: Metadata | None = None
@@ -84,6 +86,12 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
     def forwarded(self) -> str:
         """The addresses that proxies say the call came from, the nearest last; anyone's claim."""
         return self.metadata.get(FORWARDED_KEY, "")
+
+    def stand_for(self, credentials: Mapping[str, str], bound_to: str) -> None:
+        """Go on as if the caller had sent these credentials in place of a ticket."""
+        told = {key: text for key, text in self.metadata.items() if key != "x-ticket"}
+        self.metadata = {**told, **credentials}
+        self.bound_to = bound_to
 
     def came_from(self, peer: str) -> None:
         """Say where the caller is, for a door that learns it from the metadata."""

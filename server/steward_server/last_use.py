@@ -23,6 +23,8 @@ class LastUse:
         self._database = database
         self._save = save
         self._noted_us: dict[str, int] = {}
+        self._written_us: dict[str, int] = {}
+        """What is being written, or was last: whoever compares may have read the row before."""
 
     def note(self, name: str, now_us: int) -> None:
         """The thing was used just now; may be called from any thread."""
@@ -30,12 +32,13 @@ class LastUse:
 
     def newest_us(self, name: str, stored_us: int | None) -> int | None:
         """The later of what is stored and what is not written yet."""
-        noted_us = self._noted_us.get(name)
-        return noted_us if stored_us is None or (noted_us or 0) > stored_us else stored_us
+        known_us = (stored_us, self._noted_us.get(name), self._written_us.get(name))
+        return max((each for each in known_us if each is not None), default=None)
 
     async def write(self) -> None:
         """Write down what was noted; kept for the next time if that fails."""
         noted_us, self._noted_us = self._noted_us, {}
+        self._written_us = noted_us
         if not noted_us:
             return
         try:

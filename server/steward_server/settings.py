@@ -29,6 +29,7 @@ from steward_server.config import (
     read_file,
     variable_name,
 )
+from steward_server.environments.config import EnvironmentsConfig
 from steward_server.events.config import EventsConfig
 from steward_server.idempotency.config import IdempotencyConfig
 from steward_server.limits.config import LimitsConfig
@@ -52,6 +53,7 @@ SECTIONS: dict[str, type[Any]] = {
     "limits": LimitsConfig,
     "alerts": AlertsConfig,
     "analytics": AnalyticsConfig,
+    "environments": EnvironmentsConfig,
     "idempotency": IdempotencyConfig,
 }
 
@@ -91,6 +93,7 @@ class Settings:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     analytics: AnalyticsConfig = field(default_factory=AnalyticsConfig)
+    environments: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

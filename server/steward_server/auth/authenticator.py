@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from steward.gateway.v1.options_pb2 import ROLE_ADMIN
@@ -23,6 +25,7 @@ from steward_server.principals import Kind, Principal
 IC_TOKEN_PREFIX = "ic_"  # noqa: S105 - what tokens begin with, not one
 API_KEY_PREFIXES = ("agentbox_", "itk_")
 LEAST_STATIC_TOKEN = 16
+_CREDENTIAL_KEYS = ("x-ic-key", "authorization", "x-api-key")
 
 WELL_KNOWN_STATIC_TOKENS = frozenset(
     {
@@ -50,6 +53,52 @@ class Verifier(Protocol):
         ...
 
 
+class Ticket(Protocol):
+    """What a ticket stands for."""
+
+    @property
+    def environment_id(self) -> str: ...
+    @property
+    def credentials(self) -> Mapping[str, str]: ...
+
+
+class Tickets(Protocol):
+    """What stands once for a caller who can send no header."""
+
+    def take(self, text: str, method: str) -> Ticket:
+        """What a ticket stands for; it is good no more.
+
+        Raises:
+            Unauthenticated: it is unknown, was used, or its time is over.
+            PermissionDenied: it is for another method.
+        """
+        ...
+
+
+class Preview(Protocol):
+    """What a link to a port stands for."""
+
+    @property
+    def bound_to(self) -> str: ...
+    @property
+    def credentials(self) -> Mapping[str, str]: ...
+    @property
+    def expires_at_us(self) -> int: ...
+
+
+class Previews(Protocol):
+    """Links for browsers, good for one thing until their time is over."""
+
+    def look_up(self, text: str, method: str) -> Preview:
+        """What a token stands for.
+
+        Raises:
+            Unauthenticated: it is unknown, or its time is over.
+            PermissionDenied: it is for another method.
+        """
+        ...
+
+
 class Credentials:
     """The `Authenticator` of the server."""
 
@@ -59,6 +108,8 @@ class Credentials:
         sessions: Sessions,
         tokens: Verifier,
         keys: Verifier,
+        tickets: Tickets,
+        previews: Previews,
         people: Reader,
         static_token: str | None,
         local_single_user: bool,
@@ -66,6 +117,8 @@ class Credentials:
         self._sessions = sessions
         self._tokens = tokens
         self._keys = keys
+        self._tickets = tickets
+        self._previews = previews
         self._people = people
         self._static_token = static_token.encode() if static_token else None
         self._local_single_user = local_single_user
@@ -74,11 +127,24 @@ class Credentials:
         """Who is calling.
 
         `x-ic-key` comes first, then an IC token as Bearer or in the request's body, then
-        `x-api-key`, then whatever else the Bearer is.
+        `x-api-key`, then whatever else the Bearer is. Where none of these is sent, a ticket in
+        `x-ticket` is as good as what it was given for.
 
         Raises:
             Unauthenticated: no credential, or one that is unknown, expired or revoked.
+            PermissionDenied: a ticket for something else.
         """
+        if "x-ticket" in call.metadata:
+            self._take_ticket(call)
+        if "x-preview" not in call.metadata:
+            return await self._who(call, ic_token)
+        ends_at_us = self._take_preview(call)
+        who = await self._who(call, ic_token)
+        if who.expires_at_us is not None:
+            ends_at_us = min(ends_at_us, who.expires_at_us)
+        return replace(who, expires_at_us=ends_at_us)
+
+    async def _who(self, call: Call, ic_token: str) -> Principal:
         if ic_key := call.metadata.get("x-ic-key", "").strip():
             return await self._tokens.verify(ic_key)
         bearer = _bearer(call.metadata.get("authorization", ""))
@@ -100,6 +166,19 @@ class Credentials:
             "`x-ic-key: ic_…`",
             reason="CREDENTIAL_MISSING",
         )
+
+    def _take_ticket(self, call: Call) -> None:
+        text = call.metadata["x-ticket"].strip()
+        if text and not any(call.metadata.get(key) for key in _CREDENTIAL_KEYS):
+            ticket = self._tickets.take(text, call.endpoint)
+            call.stand_for(ticket.credentials, ticket.environment_id)
+
+    def _take_preview(self, call: Call) -> int:
+        """When what is opened by the link ends."""
+        # Whatever else is sent beside it, the call is bound to what the link is for.
+        preview = self._previews.look_up(call.metadata["x-preview"].strip(), call.endpoint)
+        call.stand_for(preview.credentials, preview.bound_to)
+        return preview.expires_at_us
 
     async def _bearer_of(self, bearer: str) -> Principal:
         if bearer.startswith(API_KEY_PREFIXES):

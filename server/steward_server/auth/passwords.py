@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 from argon2 import PasswordHasher
@@ -21,14 +22,20 @@ PASSES = 2
 LANES = 1
 
 
+@cache
+def _hasher() -> tuple[PasswordHasher, str]:
+    """What hashes, and the hash of a password that is nobody's."""
+    hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
+    return hasher, hasher.hash("the password of nobody")
+
+
 class Passwords:
     """Knows hashes. `close` it at the end."""
 
     def __init__(self, *, workers: int, queue: int) -> None:
-        self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="password")
         self._places = threading.BoundedSemaphore(workers + queue)
-        self._nobody = self._hasher.hash("the password of nobody")
+        self._hasher, self._nobody = _hasher()
 
     async def hash(self, password: str) -> str:
         """The hash to store.

@@ -16,6 +16,11 @@ class People:
         """Whether there is a user with this id."""
         return await store.user_by_id(reader, user_id) is not None
 
+    async def find(self, reader: Reader, name: str) -> tuple[str, str] | None:
+        """Id and user name of whoever has this id or name; None if nobody does."""
+        user = await store.user_by_id(reader, name) or await store.user_by_username(reader, name)
+        return (user.user_id, user.username) if user else None
+
     async def role_of(self, reader: Reader, user_id: str) -> Role.ValueType | None:
         """The role of someone who may act now; None if there is no such user, or not any more."""
         user = await store.user_by_id(reader, user_id)

@@ -35,6 +35,11 @@ class Entry:
     body: dict[str, Any]
 
     @property
+    def about(self) -> str:
+        """Id of the agent, or else of the thing, that it is about: whose owner may see it."""
+        return self.agent_id or self.subject
+
+    @property
     def audience(self) -> str:
         """Whom it is about: an agent's id, or the scope of a budget that agents share."""
         return self.agent_id or str(self.body.get("scope", ""))
@@ -72,7 +77,7 @@ class Subscription:
     def offer(self, entry: Entry) -> None:
         if entry.lsn <= self.start_lsn or entry.kind not in self.kinds:
             return
-        if not self._wants(entry.agent_id):
+        if not self._wants(entry.about):
             return
         if len(self._waiting) >= self._capacity:
             lost = self._waiting.popleft()
@@ -144,7 +149,7 @@ class Hub:
         arrived: asyncio.Event | None = None,
         audiences: frozenset[str] = frozenset(),
     ) -> Subscription:
-        """Ask for entries of these kinds whose agent id `wants` says yes to, from now on.
+        """Ask for entries of these kinds from now on, if `wants` says yes to what they are about.
 
         `arrived` is set whenever one comes. With `audiences`, only what is about one of them is
         offered: thousands of readers may listen so, each to its own.

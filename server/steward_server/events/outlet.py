@@ -22,7 +22,7 @@ class Selection:
 
     kinds: frozenset[str]
     wants: Callable[[str], bool]
-    """Whether events of the agent with this id are among it."""
+    """Whether events about the agent, or another thing, with this id are among it."""
     agent_id: str
     """The only agent that can be among it; empty if there are several."""
     since: int | None
@@ -158,5 +158,5 @@ class _Feed:
         entries = await self._hub.read(
             selection.kinds, self._after_lsn, start_lsn, selection.agent_id
         )
-        self._page.extend(entry for entry in entries if selection.wants(entry.agent_id))
+        self._page.extend(entry for entry in entries if selection.wants(entry.about))
         self._after_lsn = entries[-1].lsn if len(entries) == READ_AT_ONCE else start_lsn

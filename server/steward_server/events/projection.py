@@ -20,6 +20,10 @@ KINDS: dict[str, tuple[str, ...]] = {
     "BudgetReviewed": ("budget.approved", "budget.rejected", "budget.cancelled"),
     "BudgetChanged": ("account.reallocated", "budget.changed"),
     "CircuitOpened": ("circuit.opened",),
+    "EnvironmentStarted": ("environment.started",),
+    "EnvironmentStopped": ("environment.stopped",),
+    "EnvironmentFailed": ("environment.failed",),
+    "EnvironmentExpired": ("environment.expired",),
 }
 """Event types, by the name callers filter by, and the journal's kinds that are seen as them."""
 
@@ -78,6 +82,39 @@ def event_of(entry: Entry) -> pb.Event:
             event.budget_reviewed.CopyFrom(_budget_reviewed(kind, entry.subject, body))
         case "account.reallocated" | "budget.changed":
             event.budget_changed.CopyFrom(_budget_changed(entry.agent_id, body))
+        case "environment.started":
+            event.environment_started.CopyFrom(
+                pb.EnvironmentStarted(
+                    environment_id=entry.subject,
+                    name=body["name"],
+                    image=body["image"],
+                    owner_id=body["owner_id"],
+                )
+            )
+        case "environment.stopped":
+            event.environment_stopped.CopyFrom(
+                pb.EnvironmentStopped(
+                    environment_id=entry.subject,
+                    name=body["name"],
+                    reason=body["reason"],
+                    exit_code=body["exit_code"],
+                )
+            )
+        case "environment.failed":
+            event.environment_failed.CopyFrom(
+                pb.EnvironmentFailed(
+                    environment_id=entry.subject,
+                    name=body["name"],
+                    reason=body["reason"],
+                    exit_code=body["exit_code"],
+                )
+            )
+        case "environment.expired":
+            event.environment_expired.CopyFrom(
+                pb.EnvironmentExpired(
+                    environment_id=entry.subject, name=body["name"], cause=body["cause"]
+                )
+            )
         case other:
             raise ValueError(f"{other} is not seen as an event")
     return event

@@ -22,12 +22,16 @@ from steward_server.interceptors.errors import refusal
 from steward_server.principals import Kind, Principal
 
 
+class Owners(Protocol):
+    """Who may see what happens to what."""
+
+    def owner_of(self, name: str, /) -> str | None:
+        """Who owns an agent, or what else events are about; None if there is no such thing."""
+        ...
+
+
 class Agents(Protocol):
     """The part of the agents room that events need."""
-
-    def owner_of(self, agent_id: str) -> str | None:
-        """Who owns the agent; None if there is no such agent."""
-        ...
 
     async def mark_started(
         self, transaction: Transaction, *, agent_id: str, runtime_id: str, now_us: int
@@ -124,7 +128,7 @@ class EventService(EventServiceServicer):
 
     hub: Hub
     publisher: Publisher
-    agents: Agents
+    agents: Owners
     report: Report
     config: EventsConfig
     clock: Callable[[], int]

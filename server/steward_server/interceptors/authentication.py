@@ -68,10 +68,10 @@ class LiveStreams:
     def __init__(self) -> None:
         self._open: defaultdict[str, set[_Guarded]] = defaultdict(set)
 
-    def end(self, dependency: str) -> None:
-        """End every stream that depends on this id with UNAUTHENTICATED."""
+    def end(self, dependency: str, why: Callable[[], StewardError] = CredentialEnded) -> None:
+        """End every stream that depends on this id: with UNAUTHENTICATED, unless it is told why."""
         for guarded in self._open.get(dependency, ()):
-            guarded.end(CredentialEnded())
+            guarded.end(why())
 
     def end_all(self) -> None:
         """End every stream with UNAVAILABLE: the server stops, and they would not by themselves."""

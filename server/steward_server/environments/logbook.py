@@ -1,0 +1,126 @@
+"""The logs of environments: read, or followed; of one that is over, what it wrote last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+from steward_server.db import Database
+from steward_server.environments import store
+from steward_server.environments.driver import Gone, LogRecord
+from steward_server.environments.environment import State
+from steward_server.environments.gathering import MOST_TOGETHER, gathered
+from steward_server.environments.room import EnvironmentRoom
+from steward_server.permissions import Permission
+from steward_server.principals import Principal
+
+MAX_ANSWER_BYTES = 3 * 1024 * 1024
+"""Of the lines in one answer: below the 4 MiB a message may have."""
+LINE_COST_BYTES = 64
+"""What a line costs in a message beside its text."""
+FIRST_POLL_S, LONGEST_POLL_S = 0.1, 5.0
+"""How often it is looked whether one whose machine cannot be read has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The newest lines, as many as go into an answer."""
+
+    records: list[LogRecord]
+    is_truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why there are no more lines."""
+
+    reason: str
+    state: State | None
+    """None: it was deleted."""
+
+
+class Logbook:
+    """Reads logs."""
+
+    def __init__(self, database: Database, room: EnvironmentRoom) -> None:
+        self._database = database
+        self._room = room
+        self._driver = room.keeper.driver
+
+    async def page(
+        self, caller: Principal, environment_id: str, *, after: int, tail: int | None
+    ) -> Page:
+        """The last lines there are.
+
+        Raises:
+            NotFound: there is no such environment that the caller may read.
+        """
+        await self._room.find(caller, environment_id, Permission.READ)
+        kept: deque[LogRecord] = deque()
+        size, is_truncated = 0, False
+        async for record in self._recorded(environment_id, after=after, tail=tail):
+            kept.append(record)
+            size += _cost(record)
+            while size > MAX_ANSWER_BYTES:
+                size -= _cost(kept.popleft())
+                is_truncated = True
+        return Page(list(kept), is_truncated)
+
+    async def follow(
+        self, caller: Principal, environment_id: str, *, after: int, tail: int | None
+    ) -> AsyncGenerator[Sequence[LogRecord] | End, None]:
+        """The last lines, then more as they are written, then why there are no more.
+
+        Lines come together as far as they are there at the same time.
+
+        Raises:
+            NotFound: there is no such environment that the caller may read.
+        """
+        await self._room.find(caller, environment_id, Permission.READ)
+        last, poll_s = after, FIRST_POLL_S
+        while True:
+            stored = await store.find(self._database, environment_id)
+            if stored is None:
+                yield End("it was deleted", None)
+                return
+            environment = stored.environment
+            if environment.state.is_over:
+                records = _cut(await store.last_log(self._database, environment_id), last, tail)
+                for at in range(0, len(records), MOST_TOGETHER):
+                    yield records[at : at + MOST_TOGETHER]
+                yield End(environment.reason, environment.state)
+                return
+            if environment.state is State.PENDING:
+                await self._room.keeper.made(environment_id)
+            with suppress(Gone):
+                lines = self._driver.logs(environment_id, after=last, tail=tail, follow=True)
+                async with aclosing(gathered(cast("Any", lines), _cost)) as groups:
+                    async for records in groups:
+                        last, tail = records[-1].sequence, None
+                        yield records
+            # Its machine is gone, and its row says why in a moment; or the driver cannot reach it.
+            await asyncio.sleep(poll_s)
+            poll_s = min(2 * poll_s, LONGEST_POLL_S)
+
+    async def _recorded(
+        self, environment_id: str, *, after: int, tail: int | None
+    ) -> AsyncIterator[LogRecord]:
+        try:
+            async for record in self._driver.logs(environment_id, after=after, tail=tail):
+                yield record
+        except Gone:
+            for record in _cut(await store.last_log(self._database, environment_id), after, tail):
+                yield record
+
+
+def _cut(records: list[LogRecord], after: int, tail: int | None) -> list[LogRecord]:
+    later = [record for record in records if record.sequence > after]
+    return later if tail is None else later[len(later) - min(tail, len(later)) :]
+
+
+def _cost(record: LogRecord) -> int:
+    return len(record.message.encode()) + LINE_COST_BYTES
