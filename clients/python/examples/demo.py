@@ -1,5 +1,7 @@
 """`make demo`: an agent borrows, spends, runs out of money, and the books are checked three ways.
 
+Then it works in a machine of its own, whose only way out is to its money, and tries the others.
+
 Everything is real but the provider, which is the stand-in: a server in a temporary folder, an agent
 with the official openai package, and a bill to hold against the ledger. With `--kill` the server is
 killed without warning in the middle and started again; nothing is lost. Reading from the top tells
@@ -35,7 +37,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from rich.console import Console
 from rich.markup import escape
 
-from steward_client import AsyncClient, AsyncRuntime
+from steward_client import AsyncClient, AsyncRuntime, EnvironmentSpec
 from steward_client.channels import Address
 from steward_client.cli.output import dollars
 from steward_client.client.events import (
@@ -46,16 +48,23 @@ from steward_client.client.events import (
     Event,
     PiiAlert,
 )
+from steward_client.errors import StewardError
 from steward_client.money import usd
 
-LIMIT_S = 30
+LIMIT_S = 60
 AGENT = Path(__file__).with_name("agent.py")
+ESCAPE = AGENT.with_name("escape.py")
+MACHINE = EnvironmentSpec("host", memory="512Mi", storage="256Mi")
 AGENT_BUDGET_USD = "0.012"
+RAISED_BUDGET_USD = "0.02"
 RUNTIME_BUDGET_USD = "0.05"
 TRANCHE_USD = "0.004"
 MODEL = "gpt-4o"
 WORDS_PER_ANSWER = 60
 KILL_AFTER_CALLS = 3
+QUESTIONS_INSIDE = 4
+NOWHERE = "192.0.2.1:80"
+"""An address that nobody has: where there is a network, what is sent there is lost."""
 SEEN_ON_WS = ("AgentStarted", "CostUpdate", "PiiAlert", "BudgetWarning")
 
 console = Console(highlight=False, soft_wrap=True)
@@ -244,6 +253,7 @@ async def _tour(
     server: Server, provider_url: str, password: str, folder: Path, *, kills: bool
 ) -> None:
     async with AsyncClient(server.grpc) as client, aiohttp.ClientSession() as http:
+        await client.health()  # asked again until there is a connection, which a login is not
         signed_in = await client.login("admin", password)
 
         heading("What an administrator sets up")
@@ -268,6 +278,10 @@ async def _tour(
         heading("The books against the provider's bill")
         await _check(client, http, provider_url, agent.id)
 
+        heading("The same agent in a machine of its own")
+        if await _run_inside(server, client, agent.id, token.token, provider_url, folder):
+            await _check(client, http, provider_url, agent.id)
+
 
 async def _run_agent(
     server: Server, client: AsyncClient, agent_id: str, token: str, folder: Path, *, kills: bool
@@ -290,7 +304,7 @@ async def _run_agent(
             f"[green]{dollars(lent.budget.reserved_usd)} lent[/] in {lent.open_leases} lease, "
             f"{dollars(lent.budget.available_usd)} left to lend",
         )
-        run_id = await runtime.start_agent(AGENT, environment={"MODEL": MODEL})
+        run_id = await runtime.start_agent(AGENT, env={"MODEL": MODEL})
         await runtime.wait(run_id)
         metrics = await runtime.get_metrics(run_id)
         await watcher.ended.wait()
@@ -306,6 +320,52 @@ async def _run_agent(
         f"the lease is closed: {dollars(back.budget.reserved_usd)} lent, "
         f"{dollars(back.budget.available_usd)} free, {dollars(back.budget.spent_usd)} spent",
     )
+
+
+async def _run_inside(
+    server: Server,
+    client: AsyncClient,
+    agent_id: str,
+    token: str,
+    provider_url: str,
+    folder: Path,
+) -> bool:
+    """Let it work in an environment, and try to get out; whether one can be made here."""
+    raised = await client.agents.update(agent_id, budget_usd=RAISED_BUDGET_USD)
+    tell("raise", f"the agent may spend {dollars(raised.budget.limit_usd)} in all")
+    async with AsyncRuntime(
+        RUNTIME_BUDGET_USD, server=server.grpc, token=token, state_dir=folder / "state"
+    ) as runtime:
+        try:
+            inside = await runtime.start_agent(
+                AGENT,
+                env={"MODEL": MODEL, "QUESTIONS": str(QUESTIONS_INSIDE)},
+                environment=MACHINE,
+                packages=["openai"],
+            )
+        except (StewardError, ValueError) as error:
+            tell("machine", f"[yellow]none can be made here: {escape(str(error))}[/]")
+            return False
+        listed = await client.environments.list(status="running")
+        tell("machine", f"{listed[0].id}, no network; with the script and the openai package in it")
+        await runtime.wait(inside)
+        metrics = await runtime.get_metrics(inside)
+        tell(
+            "calls",
+            f"{metrics['calls']} calls and {metrics['tokens']['total']} tokens for "
+            f"{dollars(metrics['spent'])}, through the only way out: its runtime",
+        )
+        addresses = [provider_url, f"http://{server.grpc}", server.http, f"http://{NOWHERE}"]
+        attempts = [each.rpartition("/")[2] for each in addresses]
+        files = [str(folder / "data" / "steward.db"), "/etc/shadow"]
+        escaping = await runtime.start_agent(ESCAPE, [*attempts, *files], environment=MACHINE)
+        if escaped_count := await runtime.wait(escaping):
+            raise SystemExit(f"{escaped_count} ways out of the machine are open")
+        tell("closed", f"[green]{len(attempts)} addresses and {len(files)} files of the host[/]")
+    if await client.environments.list(status="running"):
+        raise SystemExit("a machine that was made for a run has outlived it")
+    tell("", "both machines are gone, with all that was in them")
+    return True
 
 
 async def _over_rest(

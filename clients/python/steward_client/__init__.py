@@ -12,17 +12,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steward_client.async_runtime import AsyncRuntime
     from steward_client.client import AsyncClient, Client
+    from steward_client.environment_run import EnvironmentSpec
     from steward_client.errors import StewardError
     from steward_client.runs import Metrics, RunId
     from steward_client.runtime import Runtime
 
-__all__ = ["AsyncClient", "AsyncRuntime", "Client", "Metrics", "RunId", "Runtime", "StewardError"]
+__all__ = [
+    "AsyncClient",
+    "AsyncRuntime",
+    "Client",
+    "EnvironmentSpec",
+    "Metrics",
+    "RunId",
+    "Runtime",
+    "StewardError",
+]
 
 _HOME = {
     "AsyncClient": "client",
     "Client": "client",
     "StewardError": "errors",
     "AsyncRuntime": "async_runtime",
+    "EnvironmentSpec": "environment_run",
     "Metrics": "runs",
     "RunId": "runs",
     "Runtime": "runtime",

@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
@@ -30,6 +30,7 @@ from steward_client.channels import server_address
 from steward_client.child import Child, agent_environment
 from steward_client.client.projects import Usd
 from steward_client.client.values import BudgetRequest
+from steward_client.environment_run import EnvironmentRun, EnvironmentSpec, Program
 from steward_client.errors import StewardError, Unauthorized
 from steward_client.lent_key import LentKey
 from steward_client.money import NANOUSD_PER_USD, nanousd, usd, usd_text
@@ -58,7 +59,7 @@ class _Run:
     token: str = field(repr=False)
     tally: Tally
     began_s: float
-    child: Child | None = None
+    child: Child | EnvironmentRun | None = None
     status: Status = "running"
     ended_s: float | None = None
 
@@ -161,6 +162,7 @@ class AsyncRuntime:
             )
         )
         self._runs: dict[str, _Run] = {}
+        self._run_count = 0
         self._channel: grpc.aio.Channel | None = None
         self._session: Session | None = None
         self._proxy: MeteringProxy | None = None
@@ -337,41 +339,75 @@ class AsyncRuntime:
         path: str | Path,
         args: Sequence[str] = (),
         *,
-        environment: dict[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        environment: str | EnvironmentSpec | None = None,
+        files: Sequence[str | Path] = (),
+        packages: Sequence[str] = (),
     ) -> RunId:
         """Run a script as the agent; returns once its process has started.
 
         The script finds its provider in `OPENAI_BASE_URL` and `ANTHROPIC_BASE_URL` and a throw-away
-        key, and may use the providers' own packages unchanged. `environment` is added to it.
+        key, and may use the providers' own packages unchanged.
+
+        Args:
+            path: the script.
+            args: its arguments.
+            env: variables for it, beside those of this process; in an environment there are no
+                others.
+            environment: run it there, with the proxy as its only way out: the id or the name of one
+                that the agent has, or what one is to be like that is made for this run.
+            files: files and folders to put beside the script, in an environment.
+            packages: packages of this Python to put there with what they need: "openai".
 
         Raises:
-            StewardError: there is no lease and none can be had.
-            FileNotFoundError: there is no such script.
+            StewardError: there is no lease and none can be had, or no environment.
+            FileNotFoundError: there is no such script, or file.
+            ValueError: there is no such package, or none for the Python of the environment; `files`
+                or `packages` are given without one.
         """
+        if environment is None and (files or packages):
+            raise ValueError("files and packages are for environments; a script here has them")
         await self.open()
         session, proxy, key = self._session, self._proxy, self._key
         if session is None or proxy is None or key is None:
             raise RuntimeError("the runtime is closed")
         if self._purse.stop_reason:
             await session.restart()
-        run_id = RunId(f"{session.agent_id}/{len(self._runs) + 1}")
+        self._run_count += 1
+        run_id = RunId(f"{session.agent_id}/{self._run_count}")
         token = f"sk-steward-{secrets.token_urlsafe(24)}"
         run = _Run(run_id, Path(path), token, proxy.admit(token), time.monotonic())
-        inherited = dict(os.environ) | (environment or {})
         try:
-            run.child = Child.start(
-                run.script,
-                args,
-                environment=agent_environment(
-                    inherited, token=token, port=proxy.port, secrets=(self._token, key.api_key)
-                ),
-                on_end=lambda exit_code: self._ended(run, exit_code),
-                quiet=self._quiet_agents,
-            )
+            if environment is None:
+                inherited = dict(os.environ) | dict(env or {})
+                run.child = Child.start(
+                    run.script,
+                    args,
+                    environment=agent_environment(
+                        inherited, token=token, port=proxy.port, secrets=(self._token, key.api_key)
+                    ),
+                    on_end=lambda exit_code: self._ended(run, exit_code),
+                    quiet=self._quiet_agents,
+                )
+            else:
+                run.child = await EnvironmentRun.start(
+                    Program(run.script, args, env or {}, list(map(Path, files)), packages),
+                    environment,
+                    server=self._address,
+                    ic_token=self._token,
+                    run_token=token,
+                    proxy_port=proxy.port,
+                    on_end=lambda exit_code: self._ended(run, exit_code),
+                    say=self._say,
+                    quiet=self._quiet_agents,
+                )
         except BaseException:
             proxy.dismiss(token)
             raise
         self._runs[run_id] = run
+        if self._session is not session or self._purse.stop_reason:  # while it was being started
+            await self._end(run)
+            raise RuntimeError(self._purse.stop_reason or "the runtime is closed")
         session.tell(
             events_pb2.AgentStarted(
                 runtime_id=self._runtime_id,
@@ -380,7 +416,7 @@ class AsyncRuntime:
                 budget_nanousd=self.budget_nanousd,
             )
         )
-        self._say(f"run {run_id}: {run.script.name} started, process {run.child.pid}")
+        self._say(f"run {run_id}: {run.script.name} started in {run.child.where}")
         return run_id
 
     async def stop_agent(self, run_id: str) -> None:
@@ -429,12 +465,15 @@ class AsyncRuntime:
         Raises:
             UnknownRun: no such run.
             TimeoutError: it has not ended in time.
+            Unavailable: reason RUN_LOST; the server went away that had its environment.
         """
         run = self._run(run_id)
         if run.child is None:
             raise UnknownRun(run_id)
         async with asyncio.timeout(timeout_s):
             await run.child.ended.wait()
+        if run.child.fault is not None:
+            raise run.child.fault
         if run.child.exit_code is None:
             raise RuntimeError(f"run {run_id} ended without an exit code")
         return run.child.exit_code
@@ -472,13 +511,13 @@ class AsyncRuntime:
             self._proxy.cut("the run was stopped", tally=run.tally)
         await run.child.stop(grace_s=self._stop_grace_s)
 
-    def _ended(self, run: _Run, exit_code: int) -> None:
+    def _ended(self, run: _Run, exit_code: int | None) -> None:
         asked_to = run.status == "stopping"
         run.ended_s = time.monotonic()
         run.status = "stopped" if asked_to or exit_code == 0 else "failed"
         if self._proxy is not None:
             self._proxy.dismiss(run.token)
-        reason = "exited" if exit_code >= 0 else "killed"
+        reason = "lost" if exit_code is None else "exited" if exit_code >= 0 else "killed"
         if self._session is not None:
             self._session.tell(
                 events_pb2.AgentStopped(
@@ -489,7 +528,8 @@ class AsyncRuntime:
             )
         spent = usd_text(run.tally.spent_nanousd)
         self._say(
-            f"run {run.run_id}: {run.status} with {exit_code}; {run.tally.calls} calls, "
+            f"run {run.run_id}: {run.status} "
+            f"{'and lost' if exit_code is None else f'with {exit_code}'}; {run.tally.calls} calls, "
             f"{run.tally.usage.total} tokens, {spent}"
         )
 

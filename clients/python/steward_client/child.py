@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from steward_client.errors import StewardError
+
 _KEEPS_OUT = ("STEWARD_", "OPENAI_", "ANTHROPIC_", "AZURE_OPENAI_")
 _SECRETS = frozenset({"IC_TOKEN", "IC_KEY", "X_IC_KEY"})
 
@@ -60,6 +62,8 @@ class Child:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.exit_code: int | None = None
+        self.fault: StewardError | None = None
+        """Of a child it is always known how it ended."""
         self.ended = asyncio.Event()
         self._process = process
 
@@ -119,6 +123,10 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def where(self) -> str:
+        return f"process {self.pid}"
 
     async def stop(self, *, grace_s: float) -> None:
         """Ask it to end, and after the grace see to it; returns when it has."""

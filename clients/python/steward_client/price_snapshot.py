@@ -5,9 +5,10 @@ The server seeds its versioned table with them. Nothing on a runtime's path impo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
+from functools import cache
 from importlib.metadata import version
 
 from genai_prices.data_snapshot import get_snapshot
@@ -40,20 +41,27 @@ def shipped_prices(at: datetime) -> list[Price]:
     Models that also charge for sounds, pictures or searches are left out: tokens alone do not
     price them.
     """
-    providers = {provider.id: provider for provider in get_snapshot().providers}
-    return [
-        row
-        for kind in PROVIDER_KINDS
-        for model in providers[kind].models
-        for row in _rows(providers[kind], model, at)
-    ]
+    return [row for provider, model, names in _named() for row in _rows(provider, model, names, at)]
 
 
 def shipped_table(at: datetime) -> PriceTable:
     return PriceTable.from_rows(f"{SOURCE.replace(' ', '-')}-{at:%Y-%m-%d}", shipped_prices(at))
 
 
-def _rows(provider: Provider, model: ModelInfo, at: datetime) -> Iterator[Price]:
+@cache
+def _named() -> list[tuple[Provider, ModelInfo, list[str]]]:
+    """Every model with its names, which to find takes longer than all else."""
+    providers = {provider.id: provider for provider in get_snapshot().providers}
+    return [
+        (providers[kind], model, _names(providers[kind], model))
+        for kind in PROVIDER_KINDS
+        for model in providers[kind].models
+    ]
+
+
+def _rows(
+    provider: Provider, model: ModelInfo, names: Sequence[str], at: datetime
+) -> Iterator[Price]:
     prices = model.get_prices(at)
     charged = [name for name, value in vars(prices).items() if value is not None]
     if "input_mtok" not in charged or "output_mtok" not in charged:
@@ -62,7 +70,7 @@ def _rows(provider: Provider, model: ModelInfo, at: datetime) -> Iterator[Price]
         return
     if any(word in model.id for word in _NOT_BY_TOKENS_ALONE):
         return
-    for name in _names(provider, model):
+    for name in names:
         yield Price(provider.id, name, _rates(prices, over_tokens=0), SOURCE)
         for over_tokens in _thresholds(prices):
             rates = _rates(prices, over_tokens=over_tokens)

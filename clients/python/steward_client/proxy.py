@@ -115,7 +115,8 @@ class MeteringProxy:
         if self._calls and settle_s > 0:
             self._idle = asyncio.Event()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), settle_s)
+                async with asyncio.timeout(settle_s):
+                    await self._idle.wait()
         self.cut("the runtime is closing")
         await self._listener.stop()
         if self._http is not None:

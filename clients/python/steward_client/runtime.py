@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar
 from steward_client.async_runtime import AsyncRuntime
 from steward_client.client.projects import Usd
 from steward_client.client.values import BudgetRequest
+from steward_client.environment_run import EnvironmentSpec
 from steward_client.money import usd
 from steward_client.runs import Metrics, RunId
 
@@ -73,10 +74,17 @@ class Runtime:
         path: str | Path,
         args: Sequence[str] = (),
         *,
-        environment: dict[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        environment: str | EnvironmentSpec | None = None,
+        files: Sequence[str | Path] = (),
+        packages: Sequence[str] = (),
     ) -> RunId:
         """As `AsyncRuntime.start_agent`."""
-        return self._do(lambda: self._runtime.start_agent(path, args, environment=environment))
+        return self._do(
+            lambda: self._runtime.start_agent(
+                path, args, env=env, environment=environment, files=files, packages=packages
+            )
+        )
 
     def stop_agent(self, run_id: str) -> None:
         """As `AsyncRuntime.stop_agent`."""

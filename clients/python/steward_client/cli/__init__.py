@@ -19,6 +19,13 @@ from steward_client.cli import (
     audit,
     budget,
     budget_requests,
+    environments,
+    environments_attach,
+    environments_cp,
+    environments_exec,
+    environments_images,
+    environments_ports,
+    environments_snapshots,
     events,
     health,
     keys,
@@ -50,6 +57,8 @@ COMMANDS = [
     analytics.analytics,
     traces.traces,
     run.run,
+    environments.environments,
+    environments_images.images,
     events.events,
     prices.prices,
     limits.limits,
@@ -94,6 +103,20 @@ def steward() -> None:
 
 for part in budget_requests.COMMANDS:
     budget.budget.add_command(part)
+
+for part in (
+    environments_exec.execute,
+    environments_exec.logs,
+    environments_attach.attach,
+    environments_cp.copy,
+    environments_ports.forward,
+    environments_ports.expose,
+    environments_snapshots.snapshot,
+    environments_snapshots.restore,
+    environments_snapshots.network,
+    environments_snapshots.preview,
+):
+    environments.environments.add_command(part)
 
 for command in COMMANDS:
     steward.add_command(command)

@@ -51,6 +51,8 @@ def describe(error: StewardError) -> str:
             return "your password must be changed first, with: steward password"
         case Unauthorized():
             return f"{error.message}; sign in with: steward login"
+        case Unavailable() if error.reason != Unavailable.default_reason:
+            return error.message
         case Unavailable():
             # What grpc says of each address it tried comes last.
             cause = error.message.rpartition("last error: ")[2]

@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from steward_client.cli.output import dollars, json_text, line, moment, say
+from steward_client.cli.output import dollars, json_text, line, moment, say, without_controls
 from steward_client.cli.steward import Steward, calls_server
 from steward_client.client.events import (
     AgentStarted,
@@ -19,6 +19,10 @@ from steward_client.client.events import (
     BudgetWarning,
     CircuitOpened,
     CostUpdate,
+    EnvironmentExpired,
+    EnvironmentFailed,
+    EnvironmentStarted,
+    EnvironmentStopped,
     Event,
     EventData,
     EventType,
@@ -85,8 +89,9 @@ def _json(event: Event) -> str:
 
 
 def _sentence(event: Event) -> str:
+    who = event.agent_id or getattr(event.data, "environment_id", "")
     return (
-        f"{moment(event.timestamp)}  {event.sequence:>6}  {event.agent_id}  "
+        f"{moment(event.timestamp)}  {event.sequence:>6}  {who}  "
         f"{event.type:<15}  {_told(event.data)}"
     )
 
@@ -129,6 +134,13 @@ def _told(data: EventData) -> str:
                 f"{data.scope}: {_limit(data.old_budget_usd)} to {_limit(data.new_budget_usd)}, "
                 f"{data.cause.replace('_', ' ')}{by}"
             )
+        case EnvironmentStarted():
+            return f"{data.name} runs, made of {data.image}"
+        case EnvironmentStopped() | EnvironmentFailed():
+            code = "" if data.exit_code is None else f", exit code {data.exit_code}"
+            return f"{data.name}: {without_controls(data.reason)}{code}"
+        case EnvironmentExpired():
+            return f"{data.name}: its time is over ({data.cause})"
         case Gap():
             return f"events {data.from_sequence} to {data.to_sequence} were not sent"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -20,12 +21,15 @@ from steward_client.money import usd_text
 _UNCUT_WIDTH = 1_000
 """Where nobody looks, lines are as long as they need to be."""
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
 _COLOURS = {
     "active": "green",
     "running": "green",
     "healthy": "green",
     "approved": "green",
     "stopping": "yellow",
+    "terminating": "yellow",
     "pending": "yellow",
     "rejected": "red",
     "exhausted": "red",
@@ -119,6 +123,11 @@ def show(rendered: RenderableType) -> None:
         plain.print(rendered)
     text = "\n".join(each.rstrip() for each in captured.get().splitlines()).strip("\n")
     line(text)
+
+
+def without_controls(text: str) -> str:
+    """A text that strangers wrote, with nothing in it that a terminal would act upon."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _console(**options: Any) -> Console:

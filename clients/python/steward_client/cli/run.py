@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from steward_client.cli.environments import ENV, ID, Duration
 from steward_client.cli.output import dollars, json_text, line, say
 from steward_client.cli.steward import Steward, Usd, calls_server
 from steward_client.errors import Conflict
 
 if TYPE_CHECKING:
+    from steward_client.environment_run import EnvironmentSpec
     from steward_client.runtime import Metrics
 
 TOKEN_NAME = "steward run"  # noqa: S105 - what tokens made here are called
@@ -44,6 +46,32 @@ TOKEN_NAME = "steward run"  # noqa: S105 - what tokens made here are called
     metavar="SECONDS",
     help="How long to wait for a larger budget when it is used up, instead of refusing calls.",
 )
+@click.option(
+    "--environment",
+    metavar="IMAGE|NAME",
+    help="Run it in an environment: one of this image, made for the run, or one the agent has.",
+)
+@click.option("--cpu", default="1", show_default=True, help="Cores of one that is made.")
+@click.option("--memory", default="1Gi", show_default=True, help="Its memory.")
+@click.option("--storage", default="1Gi", show_default=True, help="For all that is written.")
+@click.option(
+    "--timeout", "timeout_s", type=Duration(), help="How long it lives: 90, 15m. [default: 1h]"
+)
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    metavar="NAME",
+    help='A package from here to take along there: "openai". May be repeated.',
+)
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A file or folder to put beside the script there. May be repeated.",
+)
+@ENV
 @click.option("--verbose", "-v", is_flag=True, help="Tell what happens on standard error.")
 @calls_server
 def run(
@@ -56,6 +84,14 @@ def run(
     provider: str | None,
     pii: Literal["alert", "redact", "block"],
     wait_for_budget_s: float,
+    environment: str | None,
+    cpu: str,
+    memory: str,
+    storage: str,
+    timeout_s: int | None,
+    packages: tuple[str, ...],
+    files: tuple[Path, ...],
+    env: dict[str, str],
     verbose: bool,
 ) -> None:
     """Run a Python script as an agent, on lent money.
@@ -64,9 +100,14 @@ def run(
     and may use the providers' own packages unchanged. Options stand before SCRIPT; what follows
     it is the script's own. The agent is that of the token in STEWARD_IC_TOKEN, or --agent.
 
+    With --environment it runs in an isolated machine whose only way out is to its provider: it is
+    given the script, what --file and --package name and the variables of --env, and nothing else.
+
     Ends with the script's exit code. With --json the last line of output is what it used.
     """
-    from steward_client.runtime import Runtime  # a second to import, which other commands save
+    # A second to import, which other commands save.
+    from steward_client.environment_run import EnvironmentSpec
+    from steward_client.runtime import Runtime
 
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     with _token(steward, agent) as token:
@@ -83,7 +124,16 @@ def run(
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         with runtime:
-            run_id = runtime.start_agent(script, args)
+            place = None
+            if environment is not None:
+                wanted = EnvironmentSpec(environment, cpu, memory, storage, timeout_s)
+                place = _place(steward, token, wanted)
+            try:
+                run_id = runtime.start_agent(
+                    script, args, env=env, environment=place, files=files, packages=packages
+                )
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
             code = runtime.wait(run_id)
             metrics = runtime.get_metrics(run_id)
     if steward.as_json:
@@ -91,6 +141,16 @@ def run(
     else:
         say(_summary(metrics))
     raise click.exceptions.Exit(code if code >= 0 else 128 - code)
+
+
+def _place(steward: Steward, token: str, wanted: EnvironmentSpec) -> str | EnvironmentSpec:
+    """The one that the agent has under this name, or else one to be made of the image."""
+    from steward_client.client import Client
+
+    with Client(steward.server, token=token) as agent:
+        running = agent.environments.list(status="running")
+    is_there = any(wanted.image in (each.id, each.name) for each in running)
+    return wanted.image if is_there or ID.fullmatch(wanted.image) else wanted
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from decimal import Decimal
 from functools import cached_property, update_wrapper
 from typing import Any, TypeVar
@@ -28,15 +29,17 @@ PATIENCE_S = 1.0
 class Steward:
     """One command's server and output."""
 
-    def __init__(self, server: str | None, *, as_json: bool) -> None:
+    def __init__(self, server: str | None, closing: ExitStack, *, as_json: bool) -> None:
         self.server = server or last_server(home()) or DEFAULT_SERVER
         self.as_json = as_json
+        self._closing = closing
 
     @cached_property
     def client(self) -> Client:
         store = SessionFile(home(), self.server)
         key = os.environ.get("STEWARD_API_KEY") or None
-        return Client(self.server, token=key, patience_s=PATIENCE_S, store=store)
+        client = Client(self.server, token=key, patience_s=PATIENCE_S, store=store)
+        return self._closing.enter_context(client)
 
     def show(self, value: T, rendered: Callable[[T], RenderableType]) -> None:
         """Print a value: as JSON if that was asked for, else as `rendered` makes it."""
@@ -89,7 +92,8 @@ def calls_server(command: Callable[..., None]) -> Callable[..., None]:
     )
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     def wrapped(*args: Any, server: str | None, as_json: bool, **kwargs: Any) -> Any:
-        return command(Steward(server, as_json=as_json), *args, **kwargs)
+        with ExitStack() as closing:
+            return command(Steward(server, closing, as_json=as_json), *args, **kwargs)
 
     return update_wrapper(wrapped, command)
 

@@ -11,11 +11,13 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
+from steward_client.channels import Address
 from steward_client.client.calls import Awaiting, Call
-from steward_client.client.conversation import Conversation, Read, Send, Step, Wait
+from steward_client.client.conversation import Conversation, Read, Say, Send, Step, Wait
 from steward_client.client.credentials import Credentials, Memory, SignInStore
 from steward_client.client.events import Event, EventType, Subscription, Wanted, no_matter
 from steward_client.client.server import Server, Stubs, address_of
+from steward_client.client.tunnels import AsyncTunnel
 from steward_client.errors import StewardError, Unavailable, error_of
 
 
@@ -24,7 +26,7 @@ class AsyncClient(Server[Awaiting]):
 
     def __init__(
         self,
-        address: str | None = None,
+        address: str | Address | None = None,
         *,
         token: str | None = None,
         ca_file: str | None = None,
@@ -32,8 +34,11 @@ class AsyncClient(Server[Awaiting]):
         patience_s: float = 10.0,
         store: SignInStore | None = None,
         clock: Callable[[], float] = time.time,
+        credentials: Credentials | None = None,
     ) -> None:
-        super().__init__(self, Credentials(token, store or Memory(), clock), patience_s=patience_s)
+        """As `Client`; `credentials` are those of another client, in place of a token or store."""
+        shown = credentials or Credentials(token, store or Memory(), clock)
+        super().__init__(self, shown, patience_s=patience_s)
         self._channel = address_of(address, ca_file).open_async()
         self._stubs = Stubs(self._channel)
         self._timeout_s = timeout_s
@@ -57,11 +62,21 @@ class AsyncClient(Server[Awaiting]):
     async def perform(self, call: Call[Any]) -> Any:
         return await self.hold(self.manners.converse(call))
 
+    async def tunnel(self, build: Callable[[AsyncClient], AsyncTunnel]) -> AsyncTunnel:
+        """Open a tunnel, as `environments.forward` and `expose` describe it."""
+        tunnel = build(self)
+        try:
+            await tunnel.open()
+        except BaseException:
+            await tunnel.close()
+            raise
+        return tunnel
+
     async def hold(self, conversation: Conversation[Any]) -> Any:
         """Carry a conversation to its end."""
-        step = next(conversation)
-        while True:
-            try:
+        try:
+            step = next(conversation)
+            while True:
                 try:
                     result = await self._take(step)
                 except grpc.aio.AioRpcError as error:
@@ -70,26 +85,47 @@ class AsyncClient(Server[Awaiting]):
                     step = conversation.throw(error)
                 else:
                     step = conversation.send(result)
-            except StopIteration as ended:
-                return ended.value
+        except StopIteration as ended:
+            return ended.value
 
     async def _take(self, step: Step) -> Any:
         match step:
-            case Send(call, metadata) if call.streams:
-                stream = self._stubs.method(call)(call.request, metadata=metadata)
-                await stream.initial_metadata()
-                await stream.wait_for_connection()
+            case Send(call, metadata) if call.streams or call.talks:
+                method = self._stubs.method(call)
+                if call.talks:
+                    stream = method(metadata=metadata)
+                    await _say(stream, call.request)
+                else:
+                    stream = method(call.request, metadata=metadata)
+                if call.streams:
+                    await stream.initial_metadata()
+                    await stream.wait_for_connection()
                 return stream
             case Send(call, metadata):
                 method = self._stubs.method(call)
-                return await method(call.request, metadata=metadata, timeout=self._timeout_s)
+                timeout_s = max(self._timeout_s, call.takes_s)
+                return await method(call.request, metadata=metadata, timeout=timeout_s)
             case Wait(delay_s):
                 return await asyncio.sleep(delay_s)
-            case Read(stream):
+            case Read(stream, may_end):
                 answer = await stream.read()
-                if answer is grpc.aio.EOF:
+                if answer is not grpc.aio.EOF:
+                    return answer
+                if not may_end:
                     raise Unavailable("the server ended the stream")
-                return answer
+                return None
+            case Say(stream, message):
+                return await _say(stream, message)
+
+
+async def _say(stream: Any, message: Any) -> None:
+    try:
+        if message is None:
+            await stream.done_writing()
+        else:
+            await stream.write(message)
+    except asyncio.InvalidStateError:
+        raise Unavailable("the stream has ended") from None
 
 
 class AsyncFeed:

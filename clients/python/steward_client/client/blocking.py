@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
+from google.protobuf.message import Message
 
 from steward_client.client.calls import Blocking, Call
-from steward_client.client.conversation import Conversation, Read, Send, Step, Wait
+from steward_client.client.conversation import Conversation, Read, Say, Send, Step, Wait
 from steward_client.client.credentials import Credentials, Memory, SignInStore
 from steward_client.client.events import Event, EventType, Subscription, Wanted, no_matter
 from steward_client.client.server import Server, Stubs, address_of
+from steward_client.client.talk import Talk
+from steward_client.client.tunnels import AsyncTunnel, Tunnel
 from steward_client.errors import StewardError, Unavailable, error_of
+
+if TYPE_CHECKING:
+    from steward_client.client.awaiting import AsyncClient
+
+ENDING_S = 1.0
+"""How long the calls of a client that is closed may take to end; they take milliseconds."""
 
 
 class Client(Server[Blocking]):
@@ -51,9 +61,12 @@ class Client(Server[Blocking]):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(self, Credentials(token, store or Memory(), clock), patience_s=patience_s)
-        self._channel = address_of(address, ca_file).open()
+        self._address = address_of(address, ca_file)
+        self._channel = self._address.open()
         self._stubs = Stubs(self._channel)
         self._timeout_s = timeout_s
+        self._streams = 0
+        self._fewer = threading.Condition()
         self.events = Feed(self)
 
     def __enter__(self) -> Self:
@@ -70,15 +83,33 @@ class Client(Server[Blocking]):
     def close(self) -> None:
         """Close the connection; open subscriptions end."""
         self._channel.close()
+        # grpc ends calls in a thread of its own. If the interpreter ends while that thread holds a
+        # call's lock, the collection of the call waits for the lock for ever.
+        with self._fewer:
+            self._fewer.wait_for(lambda: not self._streams, ENDING_S)
 
     def perform(self, call: Call[Any]) -> Any:
         return self.hold(self.manners.converse(call))
 
+    def tunnel(self, build: Callable[[AsyncClient], AsyncTunnel]) -> Tunnel:
+        """Open a tunnel, as `environments.forward` and `expose` describe it."""
+        from steward_client.client.awaiting import AsyncClient  # an event loop that few need
+
+        return Tunnel(
+            lambda: AsyncClient(
+                self._address,
+                timeout_s=self._timeout_s,
+                patience_s=self.manners.patience_s,
+                credentials=self._credentials,
+            ),
+            build,
+        )
+
     def hold(self, conversation: Conversation[Any]) -> Any:
         """Carry a conversation to its end."""
-        step = next(conversation)
-        while True:
-            try:
+        try:
+            step = next(conversation)
+            while True:
                 try:
                     result = self._take(step)
                 except grpc.RpcError as error:
@@ -87,27 +118,53 @@ class Client(Server[Blocking]):
                     step = conversation.throw(error)
                 else:
                     step = conversation.send(result)
-            except StopIteration as ended:
-                return ended.value
+        except StopIteration as ended:
+            return ended.value
 
     def _take(self, step: Step) -> Any:
         match step:
-            case Send(call, metadata) if call.streams:
-                stream = self._stubs.method(call)(call.request, metadata=metadata)
-                stream.initial_metadata()
-                if stream.done():
-                    raise stream
+            case Send(call, metadata) if call.streams or call.talks:
+                method = self._stubs.method(call)
+                if call.talks:
+                    stream = Talk(method, call.request, metadata)
+                else:
+                    stream = method(call.request, metadata=metadata)
+                self._count(stream)
+                if call.streams:
+                    stream.initial_metadata()
+                    if stream.done() and stream.code() is not grpc.StatusCode.OK:
+                        raise _refusal(stream)
                 return stream
             case Send(call, metadata):
                 method = self._stubs.method(call)
-                return method(call.request, metadata=metadata, timeout=self._timeout_s)
+                request = call.request if isinstance(call.request, Message) else iter(call.request)
+                timeout_s = max(self._timeout_s, call.takes_s)
+                return method(request, metadata=metadata, timeout=timeout_s)
             case Wait(delay_s):
                 return time.sleep(delay_s)
-            case Read(stream):
+            case Read(stream, may_end):
                 answer = next(stream, None)
-                if answer is None:
+                if answer is None and not may_end:
                     raise Unavailable("the server ended the stream")
                 return answer
+            case Say(stream, message):
+                return stream.say(message)
+
+    def _count(self, stream: Any) -> None:
+        def ended() -> None:
+            with self._fewer:
+                self._streams -= 1
+                self._fewer.notify_all()
+
+        with self._fewer:
+            self._streams += 1
+        if not stream.add_callback(ended):
+            ended()
+
+
+def _refusal(stream: Any) -> grpc.RpcError:
+    error: grpc.RpcError = stream.call if isinstance(stream, Talk) else stream
+    return error
 
 
 class Feed:

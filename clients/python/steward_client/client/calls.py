@@ -6,7 +6,7 @@ how its answer is read; `@rpc` turns that into a method of either client with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
@@ -35,7 +35,8 @@ class Call(Generic[T]):
     service: type[Any]
     """The generated stub."""
     method: str
-    request: Message
+    request: Message | Iterable[Message]
+    """One message; or, where requests are a stream that is sent to its end, all of them."""
     read: Callable[[Sequence[Any]], T]
     """Reads the answer: one message, or one for each page."""
     next_page: Callable[[Any], Message | None] = lambda _: None
@@ -46,6 +47,13 @@ class Call(Generic[T]):
     """No credential is shown."""
     streams: bool = False
     """The answer is a stream, and there once the server has let the caller in."""
+    talks: bool = False
+    """Requests are a stream as well as answers, and `request` is the first of them. Without
+    `streams` nobody waits for the server to let the caller in."""
+    lasts_s: float = 0.0
+    """How long the sign-in is to be good for from then on: an open stream ends with it."""
+    takes_s: float = 0.0
+    """How long the server may take, if that is longer than what the client allows every call."""
 
 
 class Performer(Protocol):

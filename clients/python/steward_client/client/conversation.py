@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from google.protobuf.message import Message
+
 from steward.auth.v1 import auth_pb2
 from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
 from steward_client.client.calls import Call, first
@@ -50,9 +52,19 @@ class Read:
     """Wait for the next message of an open stream."""
 
     stream: Any
+    may_end: bool = False
+    """The stream has an end, which is told as None; else its end is an error."""
 
 
-Step = Send | Wait | Read
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Send another message over an open stream that goes both ways; None: there are no more."""
+
+    stream: Any
+    message: Message | None
+
+
+Step = Send | Wait | Read | Say
 Conversation = Generator[Step, Any, T]
 
 
@@ -75,7 +87,7 @@ class Manners:
 
     def ask(self, call: Call[Any]) -> Conversation[Any]:
         """One request and its answer: a message, or an open stream."""
-        if not call.public and self.credentials.is_ending:
+        if not call.public and self.credentials.ends_within(call.lasts_s):
             yield from self._renew(self.credentials.shown)
         delays_s, waited_s, renewed = self.delays_s(), 0.0, False
         while True:
@@ -87,6 +99,8 @@ class Manners:
                     raise
                 renewed = True
             except (Unavailable, RateLimited, CircuitOpen) as error:
+                if isinstance(error, RateLimited) and error.retry_after_s is None:
+                    raise  # a quota, which waiting does not change
                 delay_s = max(next(delays_s), error.retry_after_s or 0.0)
                 if not call.repeatable or waited_s + delay_s > self.patience_s:
                     raise

@@ -67,10 +67,10 @@ class Credentials:
         sign_in = self._store.load()
         return sign_in.access_token if sign_in else ""
 
-    @property
-    def is_ending(self) -> bool:
+    def ends_within(self, time_s: float) -> bool:
+        """Whether the token shown is not good for so long, and a moment more."""
         sign_in = None if self._token is not None else self._store.load()
-        return sign_in is not None and sign_in.is_ending(self._clock())
+        return sign_in is not None and sign_in.is_ending(self._clock() + time_s)
 
     @property
     def refresh_token(self) -> str:

@@ -25,6 +25,10 @@ EventType = Literal[
     "BudgetReviewed",
     "BudgetChanged",
     "CircuitOpened",
+    "EnvironmentStarted",
+    "EnvironmentStopped",
+    "EnvironmentFailed",
+    "EnvironmentExpired",
 ]
 
 
@@ -146,6 +150,48 @@ class BudgetChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentStarted:
+    """An environment runs. Events of environments have no `agent_id`."""
+
+    environment_id: str
+    name: str
+    image: str
+    owner_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentStopped:
+    """An environment is over, and nothing of it is left."""
+
+    environment_id: str
+    name: str
+    reason: str
+    exit_code: int | None
+    """Of its main command, where that ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFailed:
+    """An environment could not be made, was lost, or its main command ended badly."""
+
+    environment_id: str
+    name: str
+    reason: str
+    exit_code: int | None
+    """Of its main command, where that ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentExpired:
+    """An environment's time is over; it ends."""
+
+    environment_id: str
+    name: str
+    cause: str
+    """"timeout" or "idle"."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """The reader was too slow: the events between are not sent. Both ends included."""
 
@@ -163,6 +209,10 @@ EventData = (
     | BudgetReviewed
     | BudgetChanged
     | CircuitOpened
+    | EnvironmentStarted
+    | EnvironmentStopped
+    | EnvironmentFailed
+    | EnvironmentExpired
     | Gap
 )
 
@@ -176,6 +226,10 @@ _KINDS: dict[str, type[Any]] = {
     "budget_requested": BudgetRequested,
     "budget_reviewed": BudgetReviewed,
     "budget_changed": BudgetChanged,
+    "environment_started": EnvironmentStarted,
+    "environment_stopped": EnvironmentStopped,
+    "environment_failed": EnvironmentFailed,
+    "environment_expired": EnvironmentExpired,
     "gap": Gap,
 }
 
@@ -264,6 +318,8 @@ class Subscription:
                 yield Wait(next(self._delays_s))
                 again = self._wanted.call(self._since)
                 self.stream = yield from self._reconnecting.ask(again)
+                if self.closed:  # meanwhile; to read it says so
+                    self.stream.cancel()
             try:
                 answer = yield Read(self.stream)
             except (Unavailable, RateLimited, Unauthorized) as cut:

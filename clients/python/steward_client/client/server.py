@@ -15,7 +15,6 @@ from steward_client.client.api_keys import ApiKeys
 from steward_client.client.calls import (
     Call,
     Manner,
-    Performer,
     Resource,
     first,
     nothing,
@@ -23,7 +22,10 @@ from steward_client.client.calls import (
 )
 from steward_client.client.conversation import Manners, growing_delays_s, renewal
 from steward_client.client.credentials import Credentials, SignIn
+from steward_client.client.environments import Environments
+from steward_client.client.environments_images import Images
 from steward_client.client.guards import Limits, Webhooks
+from steward_client.client.holding import Holder
 from steward_client.client.people import Audit, Users
 from steward_client.client.projects import Organisations, Projects
 from steward_client.client.requests import BudgetRequests
@@ -34,9 +36,7 @@ from steward_client.client.values import Health, Me, value_of
 class Server(Resource[Manner], Generic[Manner]):
     """A server, as it is called through one client."""
 
-    def __init__(
-        self, performer: Performer, credentials: Credentials, *, patience_s: float
-    ) -> None:
+    def __init__(self, performer: Holder, credentials: Credentials, *, patience_s: float) -> None:
         super().__init__(performer)
         self._credentials = credentials
         self.manners = Manners(credentials, patience_s, growing_delays_s)
@@ -56,6 +56,8 @@ class Server(Resource[Manner], Generic[Manner]):
         self.analytics: Analytics[Manner] = Analytics(performer)
         self.usage: Usages[Manner] = Usages(performer)
         self.traces: Traces[Manner] = Traces(performer)
+        self.environments: Environments[Manner] = Environments(performer)
+        self.images: Images[Manner] = Images(performer)
 
     @rpc
     def login(self, user: str, password: str) -> Call[SignIn]:
@@ -136,5 +138,7 @@ class Stubs:
         return getattr(self._made[call.service], call.method)
 
 
-def address_of(given: str | None, ca_file: str | None) -> Address:
+def address_of(given: str | Address | None, ca_file: str | None) -> Address:
+    if isinstance(given, Address):
+        return given
     return Address.parse(given, ca_file=ca_file) if given and ca_file else server_address(given)

@@ -499,6 +499,8 @@ def _conversion(name: str, hint: Any, described: Any) -> tuple[str, Callable[[An
     if field_descriptor.enum_type is not None:
         return name, lambda number: enum_word(field_descriptor.enum_type, number)
     if field_descriptor.message_type is not None:
+        if field_descriptor.message_type.GetOptions().map_entry:
+            return name, dict
         if field_descriptor.message_type.full_name == "google.protobuf.Timestamp":
             return name, lambda stamp: stamp.ToDatetime(UTC)
         if field_descriptor.message_type.full_name == "google.protobuf.Struct":

@@ -1,0 +1,92 @@
+"""A stream in both directions for threads: grpc takes what is said from an iterator of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from steward_client.client.conversation import Metadata
+from steward_client.errors import Unavailable
+
+WAITING = 8
+"""Messages that may wait to be sent; then whoever says more waits."""
+
+
+class Talk:
+    """One call whose requests are said one by one. One thread may read while another speaks."""
+
+    def __init__(self, method: Callable[..., Any], first: Any, metadata: Metadata) -> None:
+        self._waiting: deque[Message] = deque([first])
+        self._is_complete = False
+        self._has_ended = False
+        self._changed = threading.Condition()
+        self._stream = method(self._said(), metadata=metadata)
+        if not self._stream.add_callback(self._end):
+            self._end()
+
+    def say(self, message: Message | None) -> None:
+        """Send a message; None: there are no more.
+
+        Raises:
+            Unavailable: the call has ended, and whoever reads is told why.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._waiting) < WAITING or self._has_ended)
+            if self._has_ended or self._is_complete:
+                raise Unavailable("the stream has ended")
+            if message is None:
+                self._is_complete = True
+            else:
+                self._waiting.append(message)
+            self._changed.notify_all()
+
+    @property
+    def call(self) -> Any:
+        """The call as grpc has it; it is also the error that it ended with."""
+        return self._stream
+
+    def add_callback(self, tell: Callable[[], None]) -> bool:
+        """Have it told when the call is over; False: it is over."""
+        return bool(self._stream.add_callback(tell))
+
+    def initial_metadata(self) -> Any:
+        return self._stream.initial_metadata()
+
+    def done(self) -> bool:
+        return bool(self._stream.done())
+
+    def code(self) -> grpc.StatusCode:
+        code: grpc.StatusCode = self._stream.code()
+        return code
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+        self._end()
+
+    def __iter__(self) -> Talk:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._stream)
+
+    def _end(self) -> None:
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
+    def _said(self) -> Any:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._waiting or self._is_complete or self._has_ended
+                )
+                if self._has_ended or not self._waiting:
+                    return
+                message = self._waiting.popleft()
+                self._changed.notify_all()
+            yield message
