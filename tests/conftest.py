@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from steward_server.auth import passwords
+from tests import cheap_passwords
 from tests.live import Live, live_server, live_settings
+
+if TYPE_CHECKING:
+    from tests.integration.environments.container.podman import Podman
 
 # A busy machine is slow, and that is not what properties are about.
 settings.register_profile("steward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steward")
+
+
+passwords._hasher = cheap_passwords.cheap
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what lives until the end: the code, and thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -20,3 +36,12 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
     """A whole server in this process, with default settings."""
     async with live_server(live_settings(tmp_path / "data")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    """A container engine with the image `steward-test:1`, the only one of this process."""
+    from tests.integration.environments.container.podman import engine
+
+    with engine(tmp_path_factory.mktemp("podman")) as started:
+        yield started

@@ -20,6 +20,7 @@ import grpc
 from steward_server.app import Running, serving
 from steward_server.config import ServerConfig
 from steward_server.db import now_us
+from steward_server.environments.config import EnvironmentsConfig
 from steward_server.rates import RatesConfig
 from steward_server.settings import Settings
 
@@ -143,7 +144,11 @@ def live_settings(
             **server,
         }
     )
-    return replace(settings or Settings(), server=config, rates=rates)
+    chosen = settings or Settings()
+    if chosen.environments == EnvironmentsConfig():
+        # A driver tries out what it can do; most tests are not about that.
+        chosen = replace(chosen, environments=EnvironmentsConfig(driver="off"))
+    return replace(chosen, server=config, rates=rates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +204,7 @@ class ServerProcess:
                 "STEWARD_DATA_DIR": str(self.data_dir),
                 "STEWARD_ADMIN_PASSWORD": ADMIN_PASSWORD,
                 "STEWARD_LOG_LEVEL": "warning",
+                "STEWARD_ENVIRONMENTS_DRIVER": "off",
             }
             | self._environ,
             stdout=subprocess.PIPE,

@@ -29,7 +29,7 @@ RUNTIME = """
 import sys
 from steward_client import Runtime
 with Runtime(budget=1000, server=sys.argv[1], token=sys.argv[2], state_dir=sys.argv[3]) as runtime:
-    run_id = runtime.start_agent(sys.argv[4], sys.argv[6:], environment={"PYTHONPATH": sys.argv[5]})
+    run_id = runtime.start_agent(sys.argv[4], sys.argv[6:], env={"PYTHONPATH": sys.argv[5]})
     assert runtime.wait(run_id) == 0
     print("refused", runtime.get_metrics(run_id)["refused"], flush=True)
 """

@@ -11,6 +11,11 @@ from typing import Any
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z")
 MONEY = (int, float)
+UPGRADE = (
+    "--http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13'"
+    " -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='"
+)
+"""What curl sends to open a WebSocket."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
         "STEWARD_GRPC_PORT": "0",
         "STEWARD_ADMIN_PASSWORD": ADMIN_PASSWORD,
         "STEWARD_DRAIN_S": "2",
+        "STEWARD_ENVIRONMENTS_DRIVER": "off",
         **UNLIMITED_VARIABLES,
     }
     return inherited | {key: text for key, text in (defaults | settings).items() if text}

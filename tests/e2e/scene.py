@@ -119,6 +119,14 @@ class Scene(Mapping[str, str]):
         self.new_api_key_id()
         return self.as_admin()
 
+    def as_new_person(self) -> str:
+        """Somebody with the password `new person`, signed in."""
+        username = self.new_name()
+        self._create_user(username, password="new person")
+        login = {"username": username, "password": "new person"}
+        pair = self.post("/api/auth/login", login, "Accept: application/json")
+        return f"-H 'Authorization: Bearer {pair['access_token']}'"
+
     # Things.
 
     def api_key(self) -> str:
@@ -129,16 +137,6 @@ class Scene(Mapping[str, str]):
 
     def new_api_key_id(self) -> str:
         return str(self._new_api_key()["id"])
-
-    def as_new_person(self) -> str:
-        """Somebody with the password `new person`, signed in."""
-        username = self.new_name()
-        self._create_user(username, password="new person")
-        login = {"username": username, "password": "new person"}
-        pair = self.post("/api/auth/login", login, "Accept: application/json")
-        return f"-H 'Authorization: Bearer {pair['access_token']}'"
-
-    # Things.
 
     def admin_id(self) -> str:
         return str(curl(f"{self.url()}/api/v1/auth/me", "-H", self._admin).body["id"])

@@ -5,18 +5,21 @@ The rows stand in `agentbox/`. `$names` in them are made by the scene.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.agentbox import api_keys
+from tests.e2e.agentbox import api_keys, signing_in
 from tests.e2e.curl import differences
 from tests.e2e.iron.shapes import NO_BODY, Row
-from tests.e2e.process import steward
+from tests.e2e.process import forked, steward
 from tests.e2e.scene import Scene
+from tests.live import UNLIMITED_VARIABLES
 
-TABLES = (api_keys,)
+TABLES = (api_keys, signing_in)
 
 
 def rows() -> list[Row]:
@@ -83,3 +86,22 @@ def test_limits_are_told_on_every_answer(tmp_path: Any) -> None:
     assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
     assert answers[3].body["code"] == 429
     assert 1 <= int(answers[3].headers["retry-after"]) <= 61
+
+
+def test_limits_are_those_of_the_guide(tmp_path: Path) -> None:
+    # Left out, so that they are as they are by themselves.
+    told_by_tests = dict.fromkeys(UNLIMITED_VARIABLES, "")
+    with steward(tmp_path / "data", forked, **told_by_tests) as server:
+        scene = Scene(server, tmp_path / "data")
+        calls = {
+            10: """-X POST $url/api/v1/auth/login $json -d '{"username":"a","password":"b"}'""",
+            20: "-X POST $url/api/v1/environments $as_admin $json -d '{}'",
+            100: """-X POST $url/api/v1/environments/env-abc123/exec $as_admin $json \
+                -d '{"command":["true"]}'""",
+            200: "$url/api/v1/environments $as_admin",
+        }
+        for limit, call in calls.items():
+            headers = scene.run(call).headers
+            assert headers["x-ratelimit-limit"] == str(limit)
+            assert 0 < int(headers["x-ratelimit-remaining"]) < limit
+            assert 0 <= int(headers["x-ratelimit-reset"]) - time.time() <= 61

@@ -7,7 +7,6 @@ The rows stand in `iron/`. `$names` in them are made by the scene; a row with `$
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
@@ -15,10 +14,8 @@ from typing import Any
 
 import pytest
 
-from steward_gateway.contracts import load_contracts
-from steward_gateway.routes import build_routes
-from tests.e2e.agentbox import api_keys
-from tests.e2e.curl import TIME, conflict, curl, differences, error, invalid
+from steward.gateway.v1.options_pb2 import DIALECT_AGENTBOX, Dialect
+from tests.e2e.curl import TIME, UPGRADE, conflict, curl, differences, error, invalid
 from tests.e2e.iron import (
     agents,
     analytics,
@@ -38,13 +35,9 @@ from tests.e2e.iron import (
     versions,
 )
 from tests.e2e.iron.shapes import NO_AGENT, NO_BODY, NO_CREDENTIAL, NO_METHOD, Row
+from tests.e2e.paths import uncalled
 from tests.e2e.process import steward, until
 from tests.e2e.scene import STATIC_TOKEN, Scene
-
-UPGRADE = (
-    "--http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13'"
-    " -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='"
-)
 
 TABLES = (
     auth,
@@ -340,36 +333,5 @@ def test_too_many_attempts_to_sign_in_are_told_when_to_come_back(tmp_path: Path)
 
 
 def test_every_path_is_called_well_and_badly() -> None:
-    called = {
-        (*_called(arguments), status < 400)
-        for _, arguments, status, _ in [*rows(), *api_keys.ROWS]  # those are of AgentBox
-    }
-    missing = {
-        (route.verb, route.template.text, "well" if well else "badly")
-        for route in build_routes(load_contracts())
-        if route.kind == "http"
-        and not route.streams_responses
-        and route.template.text not in UNREFUSABLE
-        for well in (True, False)
-        if not any(
-            (verb, good) == (route.verb, well) and _fits(route.template.text, path)
-            for verb, path, good in called
-        )
-    }
-    assert missing == set()
-
-
-UNREFUSABLE = {"/health", "/metrics"}
-"""What anybody may call in any way."""
-
-
-def _called(arguments: str) -> tuple[str, str]:
-    """The method and path of a row."""
-    method = re.search(r"-X ([A-Z]+)", arguments)
-    path = re.search(r"\$url([^\s'?]*)", arguments)
-    assert path, arguments
-    return method[1] if method else "GET", path[1]
-
-
-def _fits(template: str, path: str) -> bool:
-    return re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path) is not None
+    spoken = set(Dialect.values()) - {DIALECT_AGENTBOX}  # which has tables of its own
+    assert uncalled(rows(), spoken) == set()

@@ -46,6 +46,7 @@ CALLERS: dict[str, Callable[[World], Awaitable[Headers]]] = {
     "agent": agent(),
     "agent for budget": agent("budget"),
     "agent for events": agent("events"),
+    "agent for environments": agent("environments"),
     "viewer": person("viewer"),
     "user": person("user"),
     "admin": person("admin"),

@@ -34,7 +34,8 @@ NEWCOMERS = frozenset({"newcomer"})
 """An administrator who must change their password first."""
 BUDGET_AGENTS = frozenset({"agent", "agent for budget"})
 EVENT_AGENTS = frozenset({"agent", "agent for events"})
-AGENTS = BUDGET_AGENTS | EVENT_AGENTS
+ENVIRONMENT_AGENTS = frozenset({"agent", "agent for environments"})
+AGENTS = BUDGET_AGENTS | EVENT_AGENTS | ENVIRONMENT_AGENTS
 
 Make = Callable[[World], Awaitable[Message]]
 

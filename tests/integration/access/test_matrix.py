@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from steward.gateway.v1 import options_pb2 as options
 from steward_gateway.contracts import load_contracts
 from steward_gateway.routes import Route, build_routes
+from steward_gateway.scalars import INTEGER_RANGES
 from tests.integration.access.callers import CALLERS
 from tests.integration.access.tables import ACCESS, METHODS, name_of
 from tests.integration.access.world import Headers, World, outcome
@@ -67,6 +68,9 @@ async def grpc_cells(world: World, caller: str) -> AsyncIterator[tuple[str, str,
 def path_of(route: Route) -> str:
     """A path that fits a template, with things nobody has."""
     segments = ["none" if each in ("*", "**") else each for each in route.template.segments]
+    for variable, fields in zip(route.template.variables, route.variables, strict=True):
+        if fields[-1].type in INTEGER_RANGES:
+            segments[variable.start] = "1"
     verb = f":{route.template.verb}" if route.template.verb else ""
     return "/" + "/".join(segments) + verb
 

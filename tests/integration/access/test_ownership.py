@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from steward.gateway.v1 import options_pb2 as options
+from steward_gateway.codec import Codecs, Style
 from steward_gateway.contracts import load_contracts
 from steward_gateway.routes import Route, build_routes
 from steward_server.interceptors.authorization import PEOPLE
@@ -20,6 +20,7 @@ from tests.integration.access.tables import FOREIGN, METHODS, RULES, name_of
 from tests.integration.access.world import Headers, World, outcome
 
 ROUTES = build_routes(load_contracts())
+CODECS = Codecs(Style.HOUSE)
 MADE_UP = "made-up-id"
 
 
@@ -66,14 +67,18 @@ async def through_rest(
     world: World, route: Route, request: Message, headers: Headers
 ) -> tuple[int, str]:
     """The status and the whole answer, which never ends where it is a stream."""
-    rest = MessageToDict(request, preserving_proto_field_name=True)
+    shown = CODECS.of(route.method.input_type).encode(request)
+    rest = {name: value for name, value in shown.items() if value}
     path = route.template.text
     for variable in route.variables:
-        path = path.replace(f"{{{variable[0].name}}}", rest.pop(variable[0].name))
+        path = path.replace(f"{{{variable[0].name}}}", str(rest.pop(variable[0].name)))
     api, body = world.live.api, None
-    if route.body:
+    if route.body == "*":
         body, headers = json.dumps(rest), headers | {"content-type": "application/json"}
-    elif rest:
+        rest = {}
+    elif route.body:
+        body = str(rest.pop(route.body))
+    if rest:
         path += f"?{urlencode(rest)}"
     async with api.session.request(
         route.verb, api.base_url + path, data=body, headers=headers

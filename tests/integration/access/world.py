@@ -197,8 +197,9 @@ async def outcome(call: Any, *, streams: bool) -> tuple[grpc.StatusCode, str]:
     try:
         if streams:
             # A refusal is there at once; whoever is let in waits for what may never come.
+            first = call.read() if hasattr(call, "read") else _sent_nothing(call)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(call.read(), LET_IN_AFTER_S)
+                await asyncio.wait_for(first, LET_IN_AFTER_S)
         else:
             await call
     except grpc.aio.AioRpcError as error:
@@ -206,3 +207,9 @@ async def outcome(call: Any, *, streams: bool) -> tuple[grpc.StatusCode, str]:
     finally:
         call.cancel()
     return grpc.StatusCode.OK, ""
+
+
+async def _sent_nothing(call: Any) -> None:
+    """The answer to a stream of requests that holds none."""
+    await call.done_writing()
+    await call

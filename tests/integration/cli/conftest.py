@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests.environment_site import environment_site
+from tests.integration.cli import warm
+from tests.integration.environments.conftest import Site
 from tests.live import ADMIN_PASSWORD, ServerProcess
 
 COMMAND = Path(sys.executable).with_name("steward")
@@ -56,6 +59,8 @@ class Shell:
         return await asyncio.to_thread(self._run, arguments, stdin, environ)
 
     def _run(self, arguments: tuple[str, ...], stdin: str, environ: dict[str, str]) -> Ended:
+        if told := warm.run(COMMAND, arguments, self.environment | environ, stdin):
+            return Ended(*told)
         ended = subprocess.run(
             [COMMAND, *arguments],
             check=False,
@@ -69,10 +74,11 @@ class Shell:
 
     @contextmanager
     def running(
-        self, *arguments: str, terminal: int | None = None
+        self, *arguments: str, terminal: int | None = None, source: int | None = None
     ) -> Iterator[subprocess.Popen[str]]:
         """A command that goes on until the test has seen enough, perhaps at a terminal."""
-        nowhere = subprocess.DEVNULL if terminal is None else terminal
+        nowhere = subprocess.DEVNULL if source is None else source
+        nowhere = nowhere if terminal is None else terminal
         errors = subprocess.PIPE if terminal is None else terminal
         with subprocess.Popen(
             [COMMAND, *arguments],
@@ -123,3 +129,16 @@ def shell(stranger: Shell, signed_in_home: Path) -> Shell:
     """A shell of the administrator."""
     shutil.copytree(signed_in_home, stranger.home)
     return stranger
+
+
+@pytest.fixture
+async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    """A server in this process that makes environments."""
+    async with environment_site(tmp_path / "site", monkeypatch) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def operator(site: Site, tmp_path: Path) -> Shell:
+    """A shell of the administrator of that server."""
+    return await Shell(tmp_path / "home", site.live.running.grpc_address).sign_in()

@@ -19,6 +19,7 @@ import pytest
 from steward.events.v1 import events_pb2
 from steward.events.v1.events_pb2_grpc import EventServiceStub
 from steward_client.async_runtime import AsyncRuntime
+from steward_client.child import Child
 from steward_client.errors import BudgetExceeded, Unauthorized, Unavailable
 from steward_client.runs import RunId, UnknownRun
 from steward_client.standin import StandIn, StandInConfig
@@ -213,7 +214,7 @@ async def test_closing_leaves_no_process_behind(world: World) -> None:
     async with world.runtime() as runtime:
         run_id = await runtime.start_agent(world.script)
         child = runtime._runs[run_id].child
-        assert child is not None
+        assert isinstance(child, Child)
         assert is_alive(child.pid)
     assert not is_alive(child.pid)
 

@@ -61,7 +61,8 @@ async def test_the_description_is_of_what_is_served(http: Http) -> None:
     assert "shelf" not in held
     listed = document["paths"]["/v1/tools"]["get"]["parameters"]
     assert {"like.rating", "max_price_usd", "tags"} <= {each["name"] for each in listed}
-    assert document["paths"]["/v1/paths/{tool_id}"]["get"]["parameters"][0]["allowReserved"]
+    parameter = document["paths"]["/v1/paths/{tool_id}"]["get"]["parameters"][0]
+    assert "May hold slashes." in parameter["description"]
     assert "422" in document["paths"]["/cyborg/fail"]["post"]["responses"]
     assert "LOCK" not in str(document["paths"]["/v1/tools/{tool_id}"].keys())
 

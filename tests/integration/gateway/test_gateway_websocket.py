@@ -125,8 +125,10 @@ async def test_an_error_frame_speaks_the_dialect_of_the_socket(http: Http) -> No
     async with http.ws_connect("/ws/terminal") as socket:
         await socket.send_json({"type": "stdin", "data": 1})
         assert await receive(socket) == {
-            "type": "Error",
-            "error": {"error": "Bad Request", "message": "data must be text", "code": 400},
+            "type": "error",
+            "error": "Bad Request",
+            "message": "data must be text",
+            "code": 400,
         }
 
 

@@ -10,6 +10,12 @@ import pytest
 
 from steward_server.auth.passwords import Passwords
 from steward_server.errors import Unavailable
+from tests.cheap_passwords import recommended
+
+
+@pytest.fixture(autouse=True)
+def _at_full_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steward_server.auth.passwords._hasher", recommended)
 
 
 @pytest.fixture

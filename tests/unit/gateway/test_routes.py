@@ -32,6 +32,7 @@ message Ask {{
   oneof choice {{ Inner one = 6; Other two = 7; }}
   double real = 8;
 }}
+message Switched {{ bool flag = 1; }}
 message Other {{ string type = 1; string id = 2; }}
 message Twins {{ oneof choice {{ Inner one = 1; Inner two = 2; }} }}
 message Named {{ string data = 1; oneof choice {{ Inner one = 2; Other two = 3; }} }}
@@ -206,3 +207,50 @@ def test_a_contract_without_generated_code_is_refused(tmp_path: Path) -> None:
     (descriptors,) = tmp_path.glob("*.binpb")
     with pytest.raises(ContractFault, match="no importable generated module case"):
         load_contracts(descriptors)
+
+
+# Two methods at one path, and events of their own names.
+
+READ = 'get: "/a"'
+
+
+def twin(*, field: str = "flag", events: str = "", request: str = "Switched") -> str:
+    http = f'option (google.api.http) = {{{READ} response_body: "one"}};'
+    ours = f'option (steward.gateway.v1.method) = {{taken_if: "{field}" {events}}};'
+    return f"rpc Follow({request}) returns (stream Twins) {{ {http} {ours} }}\n"
+
+
+def test_a_path_may_have_a_second_method_behind_a_parameter(tmp_path: Path) -> None:
+    methods = rpc(READ, types="(Switched) returns (Ask)") + twin(
+        events='events: {named_field: "two"}'
+    )
+    plain, second = build_routes(contracts_of(tmp_path, methods))
+    assert (plain.taken_if, second.taken_if) == ("", "flag")
+    assert second.named_event is not None
+    assert second.named_event.name == "two"
+
+
+@pytest.mark.parametrize(
+    ("methods", "complaint"),
+    [
+        (twin(), "nothing is served at /a where 'flag' is not true"),
+        (rpc(READ, types="(Ask) returns (Ask)") + twin(field="id", request="Ask"), "is no bool"),
+        (rpc(READ) + twin(field="nothing"), "taken_if names 'nothing'"),
+        (rpc(READ) + twin() + twin().replace("Follow", "Again"), "both claim GET /a"),
+        (rpc(READ) + twin(events='events: {named_field: "nothing"}'), "names 'nothing'"),
+    ],
+)
+def test_a_broken_second_method_is_found_at_start(
+    tmp_path: Path, methods: str, complaint: str
+) -> None:
+    with pytest.raises(ContractFault, match=complaint.replace("(", r"\(")):
+        build_routes(contracts_of(tmp_path, methods))
+
+
+def test_where_a_stream_is_may_stand_beside_what_is_shown(tmp_path: Path) -> None:
+    http = 'option (google.api.http) = {get: "/a" response_body: "inner"};'
+    ours = 'option (steward.gateway.v1.method) = {resume: {id_field: "count"}};'
+    rule = f"rpc Do(Ask) returns (stream Ask) {{ {http} {ours} }}"
+    (route,) = build_routes(contracts_of(tmp_path, rule))
+    assert route.position is not None
+    assert route.position.containing_type is route.method.output_type

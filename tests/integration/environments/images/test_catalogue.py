@@ -1,0 +1,284 @@
+"""The catalogue: names, replacing, removing, restarts, and images made from machines."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from steward_server.environments.driver import Unusable
+from steward_server.environments.images.catalogue import Catalogue
+from steward_server.environments.images.image import Image
+from tests.integration.environments.images.archives import entry, folder, layer, save
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mark what an overlay hides")
+
+
+@pytest.fixture
+def users() -> dict[Path, list[str]]:
+    return {}
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, users: dict[Path, list[str]]) -> Catalogue:
+    return Catalogue(tmp_path / "images", in_use=lambda root: users.get(root, ()))
+
+
+async def add(catalogue: Catalogue, tmp_path: Path, *files: str, name: str = "thing:1") -> Image:
+    entries = [entry(each, each.encode()) for each in files or ("a",)]
+    return await catalogue.import_archive(save(tmp_path / "a.tar", [layer(*entries)]), name=name)
+
+
+async def refusal(catalogue: Catalogue, name: str) -> Unusable:
+    with pytest.raises(Unusable) as told:
+        await catalogue.remove(name)
+    return told.value
+
+
+async def test_another_catalogue_of_the_folder_sees_what_was_imported(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    await Catalogue(tmp_path / "images").list()
+    image = await add(catalogue, tmp_path)
+    assert await Catalogue(tmp_path / "images").find("thing:1") == image
+
+
+async def test_an_imported_image_comes_before_the_built_in_one(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    await add(catalogue, tmp_path, name="python:3.11-slim")
+    assert not (await catalogue.find("docker.io/library/python:3.11-slim")).is_host
+    assert (await catalogue.find("python:3.11")).is_host
+    await catalogue.remove("python:3.11-slim")
+    assert (await catalogue.find("python:3.11-slim")).is_host
+
+
+async def test_an_image_is_found_by_its_digest(catalogue: Catalogue, tmp_path: Path) -> None:
+    image = await add(catalogue, tmp_path)
+    assert await catalogue.find(f"thing:1@{image.digest}") == image
+    with pytest.raises(Unusable):
+        await catalogue.find(f"thing:1@sha256:{'0' * 64}")
+
+
+async def test_a_removed_image_is_gone_with_its_files(catalogue: Catalogue, tmp_path: Path) -> None:
+    image = await add(catalogue, tmp_path)
+    await catalogue.remove("thing:1")
+    assert not image.root.exists()
+    assert (await refusal(catalogue, "thing:1")).reason == "UNKNOWN_IMAGE"
+
+
+async def test_an_image_in_use_is_not_removed(
+    catalogue: Catalogue, tmp_path: Path, users: dict[Path, list[str]]
+) -> None:
+    image = await add(catalogue, tmp_path)
+    users[image.root] = ["env-2", "env-1"]
+    told = await refusal(catalogue, "thing:1")
+    assert told.reason == "IMAGE_IN_USE"
+    assert "in use by env-1, env-2; delete these 2 first" in str(told)
+    assert image.root.exists()
+
+
+async def test_a_built_in_image_is_not_removed(catalogue: Catalogue) -> None:
+    assert (await refusal(catalogue, "host")).reason == "BUILT_IN_IMAGE"
+
+
+async def test_a_replaced_image_stays_for_the_machines_that_stand_on_it(
+    catalogue: Catalogue, tmp_path: Path, users: dict[Path, list[str]]
+) -> None:
+    old = await add(catalogue, tmp_path, "old")
+    users[old.root] = ["env-1"]
+    new = await add(catalogue, tmp_path, "new")
+    assert (old.root / "old").exists()
+    assert (await catalogue.find("thing:1")).root == new.root
+    users.clear()
+    await catalogue.clear()
+    assert not old.root.exists()
+    assert new.root.exists()
+
+
+async def test_whoever_does_not_know_the_machines_removes_no_files(tmp_path: Path) -> None:
+    """A command beside the running server does not know them."""
+    blind = Catalogue(tmp_path / "images")
+    image = await add(blind, tmp_path)
+    await blind.remove("thing:1")
+    assert image.root.exists()
+    with pytest.raises(Unusable):
+        await blind.find("thing:1")
+    await Catalogue(tmp_path / "images", in_use=lambda _root: ()).clear()
+    assert not image.root.exists()
+
+
+async def test_what_a_killed_import_left_is_cleared_and_what_runs_is_not(tmp_path: Path) -> None:
+    incoming = tmp_path / "images/incoming"
+    for name in ("dead", "alive"):
+        (incoming / name / "rootfs").mkdir(parents=True)
+        (incoming / name / "lock").touch()
+    with (incoming / "alive/lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        await Catalogue(tmp_path / "images").list()
+        assert [each.name for each in incoming.iterdir()] == ["alive"]
+
+
+async def test_only_the_server_may_enter_the_folder(catalogue: Catalogue, tmp_path: Path) -> None:
+    await catalogue.list()
+    assert stat.S_IMODE((tmp_path / "images").stat().st_mode) == 0o700
+
+
+async def test_a_snapshot_lays_what_a_machine_wrote_over_its_image(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path, "kept", "changed", "d/kept", "f-to-d")
+    upper = tmp_path / "upper"
+    (upper / "d").mkdir(parents=True)
+    (upper / "f-to-d").mkdir()
+    (upper / "f-to-d/x").write_text("new")
+    (upper / "d/new").write_text("new")
+    (upper / "changed").write_text("new")
+    (upper / "changed").chmod(0o4755)
+    (upper / "link").symlink_to("/etc/passwd")
+    os.link(upper / "changed", upper / "d/same")
+
+    image = await catalogue.add_snapshot("mine", base, upper)
+
+    assert image == await catalogue.find("mine")
+    root = image.root
+    found = {str(each.relative_to(root)) for each in root.rglob("*") if not each.is_dir()}
+    assert found == {"kept", "changed", "d/kept", "d/new", "d/same", "f-to-d/x", "link"}
+    assert (root / "changed").read_text() == "new"
+    assert stat.S_IMODE((root / "changed").stat().st_mode) == 0o755
+    assert (root / "d/same").stat().st_ino == (root / "changed").stat().st_ino
+    assert (root / "link").is_symlink()
+    assert (root / "kept").stat().st_ino == (base.root / "kept").stat().st_ino
+    assert (base.root / "changed").read_text() == "changed"
+
+    await catalogue.remove("thing:1")
+    assert (root / "kept").read_text() == "kept"
+
+
+@as_root
+async def test_a_snapshot_leaves_out_what_the_machine_removed(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path, "gone", "opaque/gone", "tree/gone/x", "tree/kept")
+    upper = tmp_path / "upper"
+    for name in ("opaque", "tree"):
+        (upper / name).mkdir(parents=True)
+    os.setxattr(upper / "opaque", "trusted.overlay.opaque", b"y")
+    (upper / "opaque/new").touch()
+    for name in ("gone", "tree/gone"):
+        os.mknod(upper / name, stat.S_IFCHR, os.makedev(0, 0))
+    os.mknod(upper / "device", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    image = await catalogue.add_snapshot("mine", base, upper)
+    found = {str(e.relative_to(image.root)) for e in image.root.rglob("*") if not e.is_dir()}
+    assert found == {"opaque/new", "tree/kept"}
+
+
+@as_root
+async def test_a_snapshot_has_its_owners_as_they_were_inside(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path)
+    upper = tmp_path / "upper"
+    upper.mkdir()
+    for name, owner in (("root", 100_000), ("agent", 101_000), ("stranger", 5)):
+        (upper / name).touch()
+        os.chown(upper / name, owner, owner)
+    os.chown(upper, 100_000, 100_000)
+    image = await catalogue.add_snapshot("mine", base, upper, first_id=100_000)
+    owners = {each.name: each.stat().st_uid for each in image.root.iterdir()}
+    assert owners == {
+        "a": base.root.joinpath("a").stat().st_uid,
+        "root": 0,
+        "agent": 1000,
+        "stranger": 65534,
+    }
+    assert image.root.stat().st_uid == 0
+
+
+@as_root
+async def test_a_snapshot_of_another_kind_of_overlay_is_refused(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path, "d/x")
+    upper = tmp_path / "upper"
+    (upper / "moved").mkdir(parents=True)
+    os.setxattr(upper / "moved", "trusted.overlay.redirect", b"/d")
+    with pytest.raises(Unusable) as told:
+        await catalogue.add_snapshot("mine", base, upper)
+    assert told.value.reason == "BAD_IMAGE"
+    with pytest.raises(Unusable):
+        await catalogue.find("mine")
+
+
+async def test_a_snapshot_larger_than_allowed_is_refused(tmp_path: Path) -> None:
+    catalogue = Catalogue(tmp_path / "images", most_bytes=100)
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper/big").write_bytes(bytes(200))
+    with pytest.raises(Unusable, match="larger than 100 bytes"):
+        await catalogue.add_snapshot("mine", base, tmp_path / "upper")
+
+
+async def test_a_snapshot_of_the_built_in_image_keeps_what_it_binds(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await catalogue.find("python")
+    (tmp_path / "upper/workspace").mkdir(parents=True)
+    (tmp_path / "upper/workspace/result").write_text("42")
+    image = await catalogue.add_snapshot("team/mine:v2", base, tmp_path / "upper")
+    assert image.binds == base.binds
+    assert not image.is_host
+    assert (image.root / "workspace/result").read_text() == "42"
+    assert (image.root / "etc/passwd").read_text() == (base.root / "etc/passwd").read_text()
+
+
+async def test_a_snapshot_replaces_nothing_that_others_know_by_its_name(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    for name in ("thing:1", "docker.io/library/python:3.11-slim", "host"):
+        with pytest.raises(Unusable) as told:
+            await catalogue.add_snapshot(name, base, tmp_path / "upper")
+        assert told.value.reason == "IMAGE_EXISTS"
+    assert await catalogue.find("thing:1") == base
+    assert (await catalogue.find("python:3.11-slim")).is_host
+
+
+async def test_two_snapshots_of_one_name_at_once_make_one_image(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    made = await asyncio.gather(
+        *(catalogue.add_snapshot("mine", base, tmp_path / "upper") for _ in range(4)),
+        return_exceptions=True,
+    )
+    assert [each for each in made if isinstance(each, Image)] == [await catalogue.find("mine")]
+    assert {each.reason for each in made if isinstance(each, Unusable)} <= {"IMAGE_EXISTS"}
+    assert len(list((tmp_path / "images/roots").iterdir())) == 2
+
+
+async def test_the_built_in_image_keeps_its_name(catalogue: Catalogue, tmp_path: Path) -> None:
+    with pytest.raises(Unusable) as told:
+        await add(catalogue, tmp_path, name="host:latest")
+    assert told.value.reason == "BUILT_IN_IMAGE"
+
+
+async def test_a_long_name_is_kept(catalogue: Catalogue, tmp_path: Path) -> None:
+    name = "/".join(["registry.example:5000", *("folder" for _ in range(40)), "x:tag"])
+    image = await add(catalogue, tmp_path, name=name)
+    assert await catalogue.find(name) == image
+
+
+async def test_a_folder_of_an_archive_stays_what_it_is(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    one = layer(folder("d", 0o750), entry("d/x"), folder("d", 0o700))
+    image = await catalogue.import_archive(save(tmp_path / "a.tar", [one]))
+    assert stat.S_IMODE((image.root / "d").stat().st_mode) == 0o700
+    assert (image.root / "d/x").exists()

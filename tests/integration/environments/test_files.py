@@ -1,0 +1,165 @@
+"""Files of environments: over REST as bytes and JSON, over gRPC as streams."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from steward.environments.v1 import files_pb2 as pb
+from tests.integration.conftest import refusal_of
+from tests.integration.environments.conftest import Site
+from tests.live import Api
+
+
+def url(api: Api, environment_id: str, rest: str) -> str:
+    return f"{api.base_url}/api/v1/environments/{environment_id}/files{rest}"
+
+
+async def put(api: Api, environment_id: str, query: str, data: bytes) -> Any:
+    path = url(api, environment_id, f"/content?{query}")
+    async with api.session.put(path, data=io.BytesIO(data), headers=api.headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_a_file_is_written_read_listed_moved_and_removed(site: Site) -> None:
+    environment_id = await site.running()
+    api, base = site.admin, f"/api/v1/environments/{environment_id}/files"
+    made = await api.call("POST", f"{base}/directories", {"path": "/data/deep"})
+    assert (made.status, made.body["kind"]) == (201, "directory")
+    content = bytes(range(256))
+    status, file = await put(api, environment_id, "path=/data/a.bin&mode=0755", content)
+    assert status == 200
+    assert (file["size_bytes"], file["mode"], file["kind"]) == (256, "0755", "file")
+
+    async with api.session.get(
+        url(api, environment_id, "/content?path=/data/a.bin&offset=2"), headers=api.headers
+    ) as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+        assert await answer.read() == content[2:]
+    listed = await api.call("GET", f"{base}?path=/data")
+    assert [each["path"] for each in listed.body["files"]] == ["/data/a.bin", "/data/deep"]
+    moved = await api.call("POST", f"{base}/move", {"path": "/data/a.bin", "to": "/data/b.bin"})
+    assert moved.status == 204
+    assert (await api.call("GET", f"{base}/stat?path=/data/a.bin")).status == 404
+    assert (await api.call("GET", f"{base}/stat?path=/data/b.bin")).body["size_bytes"] == 256
+    kept = await api.call("DELETE", f"{base}?path=/data")
+    assert (kept.status, "not empty" in kept.body["message"].lower()) == (409, True)
+    assert (await api.call("DELETE", f"{base}?path=/data&recursive=true")).status == 204
+    assert (await api.call("GET", base)).body["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("path=relative", 400, "must be absolute"),
+        ("", 400, "path: is missing"),
+        ("path=/none", 404, "/none"),
+        ("path=/", 409, "is a directory, not a file"),
+        ("path=/none&offset=-1", 400, "offset"),
+    ],
+)
+async def test_a_wrong_read_is_told(site: Site, query: str, status: int, words: str) -> None:
+    environment_id = await site.running()
+    path = f"/api/v1/environments/{environment_id}/files/content?{query}"
+    answer = await site.admin.call("GET", path)
+    assert (answer.status, words in answer.body["message"]) == (status, True), answer
+
+
+async def test_a_wrong_write_is_told_and_leaves_nothing(site: Site) -> None:
+    environment_id = await site.running()
+    status, told = await put(site.admin, environment_id, "path=/x&mode=rwx", b"x")
+    assert (status, "octal" in told["message"]) == (400, True)
+    status, told = await put(site.admin, environment_id, "path=/no/such/x", b"x")
+    assert status == 404
+    status, told = await put(site.admin, environment_id, "path=/x", b"x" * (4 * 1024**2 + 1))
+    assert status == 413
+
+
+async def test_large_files_travel_in_pieces(site: Site) -> None:
+    environment_id = await site.running()
+    size = 20 * 1024 * 1024
+
+    async def parts() -> AsyncIterator[pb.WriteFileRequest]:
+        start = pb.WriteFileStart(environment_id=environment_id, path="/large")
+        yield pb.WriteFileRequest(start=start)
+        for _ in range(size // 1_048_576):
+            yield pb.WriteFileRequest(data=b"\x07" * 1_048_576)
+
+    written = await site.files.WriteFile(parts(), metadata=site.metadata)
+    assert written.file.size_bytes == size
+    request = pb.ReadFileRequest(environment_id=environment_id, path="/large")
+    read = 0
+    async for piece in site.files.ReadFile(request, metadata=site.metadata):
+        read += len(piece.content.data)
+    assert read == size
+
+
+async def test_more_than_the_limit_is_refused_and_half_of_it_is_never_seen(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steward_server.environments import file_service
+
+    monkeypatch.setattr(file_service, "MAX_FILE_BYTES", 1_000)
+    environment_id = await site.running()
+
+    async def parts() -> AsyncIterator[pb.WriteFileRequest]:
+        start = pb.WriteFileStart(environment_id=environment_id, path="/large")
+        yield pb.WriteFileRequest(start=start)
+        for _ in range(3):
+            yield pb.WriteFileRequest(data=b"x" * 500)
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await site.files.WriteFile(parts(), metadata=site.metadata)
+    assert refusal_of(refused.value).reason == "FILE_TOO_LARGE"
+    listed = await site.admin.call("GET", f"/api/v1/environments/{environment_id}/files")
+    assert listed.body["files"] == []
+
+
+async def test_a_download_that_breaks_does_not_look_whole(site: Site) -> None:
+    environment_id = await site.running()
+    await put(site.admin, environment_id, "path=/a", b"a" * 1000)
+
+    async def broken(*_: Any, **__: Any) -> AsyncIterator[bytes]:
+        yield b"a" * 500
+        raise OSError("the disk is gone")
+
+    site.driver.files.read = broken  # type: ignore[method-assign]
+    import aiohttp
+
+    path = url(site.admin, environment_id, "/content?path=/a")
+    with pytest.raises(aiohttp.ClientPayloadError):
+        async with site.admin.session.get(path, headers=site.admin.headers) as answer:
+            await answer.read()
+
+
+async def test_changes_are_watched(site: Site) -> None:
+    environment_id = await site.running()
+    path = url(site.admin, environment_id, "/watch?path=/")
+    async with site.admin.session.get(path, headers=site.admin.headers) as answer:
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        await asyncio.sleep(0.1)
+        await put(site.admin, environment_id, "path=/new", b"x")
+        line = await asyncio.wait_for(answer.content.readline(), 10)
+    assert json.loads(line.removeprefix(b"data: ")) == {"kind": "created", "path": "/new"}
+
+
+async def test_readers_of_an_environment_do_not_see_its_files(site: Site) -> None:
+    friend = await site.person("friend")
+    environment_id = await site.running()
+    path = f"/api/v1/environments/{environment_id}"
+    await site.admin.call("PUT", f"{path}/shares/friend", {"permission": "read"})
+    assert (await friend.call("GET", f"{path}/files")).status == 403
+    await site.admin.call("PUT", f"{path}/shares/friend", {"permission": "write"})
+    assert (await friend.call("GET", f"{path}/files")).status == 200
+
+
+async def test_a_server_without_a_catalogue_says_so(site: Site) -> None:
+    answer = await site.admin.call("GET", "/api/v1/images")
+    assert (answer.status, "keeps no images" in answer.body["message"]) == (409, True)
