@@ -1,6 +1,6 @@
 # Everything a newcomer needs is one word; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup proto run demo test proof bench check format lock clean
+.PHONY: help setup system-packages proto run demo test attacks proof bench check format lock clean
 
 PYTHON ?= python3
 WORKERS ?= auto
@@ -29,6 +29,9 @@ $(READY): pyproject.toml deploy/requirements-dev.txt proto/hatch_build.py $(PROT
 	fi
 	@touch $@
 
+system-packages: ## Install what the tests of machines use of the system: a container engine, bwrap
+	tools/system-packages.sh
+
 proto: $(READY) ## Compile the contracts
 	$(BIN)/python proto/hatch_build.py
 
@@ -41,8 +44,11 @@ demo: $(READY) ## Watch an agent borrow, spend, run out of money and give the re
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
+attacks: $(READY) ## Try what an attacker in an environment would, and list it
+	$(BIN)/python -m pytest -n 0 -v -m attack tests/integration/environments tests/unit/environments
+
 proof: $(READY) ## Run the slow proofs at full size
-	$(BIN)/python -m pytest -m proof $(TESTS)
+	$(BIN)/python -m pytest -m proof --timeout=0 $(TESTS)
 
 bench: $(READY) ## Measure speed against the goals
 	$(BIN)/python -m tests.benchmarks $(BENCH)
