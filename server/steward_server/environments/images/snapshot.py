@@ -6,8 +6,8 @@ followed, run or believed.
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -108,12 +108,13 @@ class Merger:
 
     def _copy(self, upper: int, into: int, name: str) -> None:
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=upper)
-        with os.fdopen(source, "rb") as file:
+        with os.fdopen(source, "rb"):
             size_bytes = os.fstat(source).st_size
             self._room.take(size_bytes)
             made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=into)
-            with os.fdopen(made, "wb") as copy:
-                shutil.copyfileobj(file, copy, 1024 * 1024)
+            with os.fdopen(made, "wb"):
+                os.truncate(made, size_bytes)
+                _copy_data(source, made, size_bytes)
 
     def _take_over(self, lower: int, into: int, name: str) -> None:
         """Take what only the lower layer has, as deep as it goes."""
@@ -168,3 +169,22 @@ def _attribute(descriptor: int, name: str) -> bytes:
         return os.getxattr(descriptor, name)
     except OSError:
         return b""
+
+
+def _copy_data(source: int, target: int, size_bytes: int) -> None:
+    """Copy what was written, and leave holes: they cost a machine nothing, and may be vast."""
+    end = 0
+    while end < size_bytes:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return  # only a hole is left
+        end = min(os.lseek(source, start, os.SEEK_HOLE), size_bytes)
+        os.lseek(target, start, os.SEEK_SET)
+        while start < end:
+            copied = os.sendfile(target, source, start, end - start)
+            if not copied:  # it has become shorter
+                return
+            start += copied

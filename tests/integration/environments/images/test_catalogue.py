@@ -214,6 +214,21 @@ async def test_a_snapshot_of_another_kind_of_overlay_is_refused(
         await catalogue.find("mine")
 
 
+async def test_a_snapshot_takes_no_room_for_holes(catalogue: Catalogue, tmp_path: Path) -> None:
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    with (tmp_path / "upper/vast").open("wb") as vast:
+        vast.truncate(64 << 20)
+        vast.seek(32 << 20)
+        vast.write(b"in the middle")
+
+    kept = await catalogue.add_snapshot("mine", base, tmp_path / "upper")
+
+    copy = kept.root / "vast"
+    assert copy.read_bytes() == (tmp_path / "upper/vast").read_bytes()
+    assert copy.stat().st_blocks * 512 < 1 << 20
+
+
 async def test_a_snapshot_larger_than_allowed_is_refused(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path / "images", most_bytes=100)
     base = await add(catalogue, tmp_path)
