@@ -29,7 +29,7 @@ $(READY): pyproject.toml deploy/requirements-dev.txt proto/hatch_build.py $(PROT
 	fi
 	@touch $@
 
-system-packages: ## Install what the tests of machines use of the system: a container engine, bwrap
+system-packages: ## Install what the tests of machines use of the system: a container engine, bwrap, runsc
 	tools/system-packages.sh
 
 proto: $(READY) ## Compile the contracts

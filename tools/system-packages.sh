@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests use of the system, on Debian and what descends from it: a container engine
-# with its parts, bwrap, and busybox. Nothing is started. Elsewhere it says what is missing, and the
+# with its parts, bwrap, gVisor's runsc and busybox. Nothing is started. Elsewhere it says what is missing, and the
 # tests say it again.
 set -euo pipefail
 
@@ -9,6 +9,10 @@ for program in podman conmon catatonit busybox; do
   command -v "$program" >/dev/null || packages+=("$program")
 done
 command -v bwrap >/dev/null || packages+=(bubblewrap)
+# Debian has gVisor for some architectures, and the class for one: elsewhere its tests are skipped.
+if [[ $(uname -m) == x86_64 ]] && ! command -v runsc >/dev/null; then
+  packages+=(runsc)
+fi
 command -v crun >/dev/null || command -v runc >/dev/null || packages+=(crun)
 
 if ((${#packages[@]} == 0)); then

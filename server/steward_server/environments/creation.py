@@ -126,10 +126,12 @@ class Creation:
         """Refuse at once what would only fail later."""
         told = self._room.keeper.ability.capabilities()
         if spec.runtime_class and spec.runtime_class not in told.runtime_classes:
+            why = told.missing_classes.get(spec.runtime_class, "")
             raise InvalidArgument.of(
                 {
                     "isolation.runtime_class": f"is {spec.runtime_class!r}; this server has "
                     f"{', '.join(told.runtime_classes) or 'none to choose'}"
+                    f"{f': {why}' if why else ''}"
                 }
             )
         if spec.security.allow_privilege_escalation:

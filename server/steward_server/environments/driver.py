@@ -59,6 +59,8 @@ class Capabilities:
     may_come: bool = False
     """Whether what makes it unusable may pass by itself, as where an engine is away: whoever has
     opened the driver opens it again."""
+    missing_classes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The runtime classes that it could have had on this host, and why it has not."""
 
 
 @dataclass(frozen=True, slots=True)

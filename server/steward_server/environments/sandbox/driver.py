@@ -110,6 +110,23 @@ class Backend(Protocol):
     @property
     def maker(self) -> Maker: ...
 
+    @property
+    def more_classes(self) -> tuple[str, ...]:
+        """The runtime classes that it may have beside its own."""
+        ...
+
+    def lose_class(self, name: str, why: str) -> None:
+        """Offer one of those no more: it does not work here."""
+        ...
+
+    def shaped(self, shape: Shape, runtime_class: str) -> Shape:
+        """A shape, as a machine of that class has it.
+
+        Raises:
+            Unusable: reason LIMIT_TOO_SMALL.
+        """
+        ...
+
     async def open(self) -> None: ...
 
     def machine(self, folder: Path, record: Record, pidfd: int) -> Machine: ...
@@ -163,6 +180,7 @@ class SandboxDriver:
         self._making: set[str] = set()
         self._backend: Backend | None = None
         self._no_network = "it was not asked for"
+        self._warnings: list[str] = []
         self._capabilities = Capabilities("sandbox", "", unusable="the driver is not open yet")
         self.files = SandboxFiles(self._machine)
 
@@ -211,7 +229,7 @@ class SandboxDriver:
         has_spares = backend.has_spares and self._spare_machines > 0
         told = backend.capabilities(has_network=has_network, has_spares=has_spares)
         warnings = self._network.warnings if has_network and self._network else ()
-        self._capabilities = replace(told, warnings=warnings)
+        self._capabilities = replace(told, warnings=(*self._warnings, *warnings))
 
     async def aclose(self) -> None:
         if self._pool is not None:
@@ -230,18 +248,26 @@ class SandboxDriver:
         empty = self._folder / "empty"
         empty.mkdir(exist_ok=True)
         image = Image(name="nothing", digest="", root=empty)
-        spec = Spec("nothing", _TRIAL)
-        trial = f"trial-{os.getpid()}"
         try:
             await backend.open()
-            await self._make(trial, spec, image)
-            try:
-                await self._machine(trial).check()
-            finally:
-                await self.delete(trial, grace_s=0)
+            await self._try_class("", image)
         except (Unusable, Gone) as error:
             return Capabilities("sandbox", "", unusable=str(error))
+        for name in backend.more_classes:
+            try:
+                await self._try_class(name, image)
+            except (Unusable, Gone) as error:
+                backend.lose_class(name, str(error))
         return backend.capabilities(has_network=False, has_spares=False)
+
+    async def _try_class(self, runtime_class: str, image: Image) -> None:
+        trial = f"trial-{os.getpid()}"
+        await self._make(trial, Spec("nothing", _TRIAL, runtime_class=runtime_class), image)
+        try:
+            if warning := await self._machine(trial).check():
+                self._warnings.append(warning)
+        finally:
+            await self.delete(trial, grace_s=0)
 
     async def _adopt(self, backend: Backend) -> None:
         """Take up the machines that outlived the last server, and clear what is half made."""
@@ -295,6 +321,7 @@ class SandboxDriver:
         user = ids.who(image, spec.security)
         most = limits(spec.resources, process_count=self._max_processes)
         shape = Shape(image, most, *user, read_only=bool(spec.security.read_only_root_filesystem))
+        shape = self._backend_now.shaped(shape, spec.runtime_class)
         # Asked before anything is made: to take back what was made would hit whoever has the name.
         if environment_id in self._making or self._place(environment_id).exists():
             raise making.taken(environment_id)
@@ -321,6 +348,7 @@ class SandboxDriver:
                 )
             attach = partial(self._attach, self._network, environment_id, policy)
             return await self._backend_now.maker.make(environment_id, shape, attach)
+        is_claim = is_claim and not shape.runsc  # kernels of their own are not kept ahead
         spare = self._pool.take(shape) if self._pool and is_claim else None
         return spare or await self._backend_now.maker.make(environment_id, shape)
 

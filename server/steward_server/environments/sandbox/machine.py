@@ -230,8 +230,8 @@ class Machine(ABC):
     def _invocation(self, command: Command) -> dict[str, Any]:
         return invocation(self.record, command)
 
-    async def check(self) -> None:
-        """Have a process in it try what it may not.
+    async def check(self) -> str:
+        """Have a process in it try what it may not; what is to be warned of, if anything.
 
         Raises:
             Unusable: reason NO_ISOLATION; something does not hold here.
@@ -250,6 +250,7 @@ class Machine(ABC):
             raise Unusable(
                 "NO_ISOLATION", f"a machine does not hold on this host: {', '.join(wrong)}"
             )
+        return ""
 
     # What goes on in it
 

@@ -51,6 +51,8 @@ class Shape:
     user: int
     group: int
     read_only: bool
+    runsc: str = ""
+    """The program that runs it; empty: the host's kernel does."""
 
     @property
     def frame(self) -> Shape:
@@ -157,6 +159,7 @@ class Maker:
             "scaffold": str(folder / SCAFFOLD),
             "uid_base": base,
             "is_alone": False,
+            "runsc": shape.runsc,
             "user": shape.user,
             "group": shape.group,
             "hostname": folder.name[:HOSTNAME],
@@ -251,6 +254,7 @@ def keep(body: Body, folder: Path, spec: Spec, shape: Shape, *, backend: str = "
         ingress_ports=spec.network.allowed_ingress_ports,
         created_at_us=time.time_ns() // 1_000,
         backend=backend,
+        runtime_class="gvisor" if shape.runsc else "",
     )
     found.write(folder)
     return found

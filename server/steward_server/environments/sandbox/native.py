@@ -1,22 +1,26 @@
-"""The back end `native`: root, control groups, and nothing that is not in the kernel."""
+"""The back end `native`: root, control groups, and nothing that is not in the kernel.
+
+Where runsc works too, its machines may have a kernel of their own: the runtime class `gvisor`.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
-import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
-from steward_server.environments.driver import Capabilities, Gone, Process, Stats, Unusable
+from steward_server.environments.driver import Capabilities, Unusable
 from steward_server.environments.environment import Spec
-from steward_server.environments.sandbox import cgroups, making, offer, probe
+from steward_server.environments.sandbox import making, offer, probe
 from steward_server.environments.sandbox.cgroups import Cgroups
+from steward_server.environments.sandbox.gvisor import probe as gvisor
+from steward_server.environments.sandbox.gvisor.limits import with_a_kernel
+from steward_server.environments.sandbox.gvisor.machine import GvisorMachine
 from steward_server.environments.sandbox.launching import Launching
+from steward_server.environments.sandbox.limits import Limits
 from steward_server.environments.sandbox.machine import Machine
 from steward_server.environments.sandbox.making import Maker
-from steward_server.environments.sandbox.processes import process
+from steward_server.environments.sandbox.native_machine import NativeMachine
 from steward_server.environments.sandbox.record import Record
 
 
@@ -43,12 +47,32 @@ class Native:
             log_segment_bytes=log_bytes // 16,
             log_segment_count=16,
         )
+        self._runsc, self._no_gvisor = "", ""
+        try:
+            self._runsc = gvisor.find()
+        except probe.NotHere as error:
+            self._no_gvisor = str(error)
 
     async def open(self) -> None:
         await self._launching.open()
 
+    @property
+    def more_classes(self) -> tuple[str, ...]:
+        return (offer.GVISOR,) if self._runsc else ()
+
+    def lose_class(self, name: str, why: str) -> None:
+        del name  # there is one
+        self._runsc, self._no_gvisor = "", why
+
+    def shaped(self, shape: making.Shape, runtime_class: str) -> making.Shape:
+        if runtime_class != offer.GVISOR:
+            return shape
+        limits: Limits = with_a_kernel(shape.limits)
+        return replace(shape, limits=limits, runsc=self._runsc)
+
     def machine(self, folder: Path, record: Record, pidfd: int) -> Machine:
-        return NativeMachine(folder, record, self.groups, pidfd)
+        kind = GvisorMachine if record.runtime_class == offer.GVISOR else NativeMachine
+        return kind(folder, record, self.groups, pidfd)
 
     async def clear(self, folder: Path, cgroup: str) -> None:
         await making.clear(folder, self.groups, cgroup)
@@ -58,116 +82,23 @@ class Native:
         return self.groups.names()
 
     def capabilities(self, *, has_network: bool, has_spares: bool) -> Capabilities:
-        return offer.capabilities(has_network=has_network, has_spares=has_spares)
+        told = offer.capabilities(has_network=has_network, has_spares=has_spares)
+        if not self._runsc:
+            return replace(told, missing_classes={offer.GVISOR: self._no_gvisor})
+        return replace(
+            told,
+            runtime_classes=(*told.runtime_classes, offer.GVISOR),
+            promise=f"{told.promise} {offer.GVISOR_PROMISE}",
+        )
 
     def refuse(self, spec: Spec) -> None:
-        offer.refuse(spec, self.name)
+        if spec.runtime_class == offer.GVISOR and self._no_gvisor:
+            raise Unusable(
+                "RUNTIME_CLASS",
+                f"the sandbox has no runtime class 'gvisor' here: {self._no_gvisor}",
+            )
+        offer.refuse(spec, self.name, self.more_classes)
 
     def close(self) -> None:
         self._launching.close()
         self.groups.close()
-
-
-class NativeMachine(Machine):
-    """A machine whose commands are held together by control groups."""
-
-    def __init__(self, folder: Path, record: Record, groups: Cgroups, pidfd: int) -> None:
-        super().__init__(folder, record, pidfd)
-        self._cgroup = record.cgroup
-        self._groups = groups
-
-    @property
-    def is_paused(self) -> bool:
-        with suppress(OSError):
-            return self._groups.is_frozen(self._cgroup)
-        return False
-
-    @contextmanager
-    def _alive(self) -> Iterator[None]:
-        """Tell what finds its groups gone that the machine is."""
-        try:
-            yield
-        except FileNotFoundError:
-            raise Gone(f"there is no machine {self.name!r}") from None
-
-    def _join(self, group: str) -> int:
-        with self._alive():
-            return self._groups.make_command(self._cgroup, group)
-
-    async def _signal_command(self, group: str, number: int) -> None:
-        for pid in self._groups.pids(self._cgroup, group):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    async def _end(self, group: str) -> bool:
-        return await cgroups.end(self._groups, self._cgroup, group)
-
-    async def _commands(self) -> Sequence[str]:
-        return self._groups.commands(self._cgroup)
-
-    async def stats(self) -> Stats:
-        try:
-            space = os.statvfs(f"/proc/{self.record.pid}/root")
-            storage = (space.f_blocks - space.f_bfree) * space.f_frsize
-        except OSError:
-            storage = None
-        with self._alive():
-            return Stats(
-                cpu_millicores=self._meter.millicores(
-                    time.monotonic(), self._groups.cpu_us(self._cgroup) / 1e6
-                ),
-                memory_bytes=self._groups.memory_bytes(self._cgroup),
-                storage_bytes=storage,
-                process_count=max(0, self._groups.process_count(self._cgroup) - 1),
-            )
-
-    async def processes(self) -> Sequence[Process]:
-        base = self.record.uid_base
-        found = (process(pid, base) for pid in self._groups.pids(self._cgroup))
-        return sorted(
-            (each for each in found if each is not None and each.pid != 1),
-            key=lambda each: each.pid,
-        )
-
-    async def signal(self, pid: int, number: int) -> None:
-        if pid <= 1:
-            raise Gone(f"environment {self.name!r} has no process {pid} that takes signals")
-        for host_pid in self._groups.pids(self._cgroup):
-            found = process(host_pid, self.record.uid_base)
-            if found is not None and found.pid == pid:
-                self._send(host_pid, number)
-                return
-        raise Gone(f"environment {self.name!r} has no process {pid}")
-
-    def _send(self, host_pid: int, number: int) -> None:
-        """Send a signal, unless the number has become another's meanwhile."""
-        with suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(host_pid)
-            try:
-                if host_pid in self._groups.pids(self._cgroup):
-                    signal.pidfd_send_signal(pidfd, number)
-            finally:
-                os.close(pidfd)
-
-    async def pause(self) -> None:
-        with self._alive():
-            try:
-                await cgroups.stand_still(self._groups, self._cgroup)
-            except TimeoutError:
-                raise Unusable(
-                    "CANNOT_PAUSE",
-                    f"environment {self.name!r} does not stand still; try again in a moment",
-                ) from None
-
-    async def _let_go_on(self) -> None:
-        with self._alive():
-            self._groups.thaw(self._cgroup)
-
-    async def kill(self) -> None:
-        with suppress(OSError):
-            self._groups.thaw(self._cgroup)
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        with suppress(OSError):
-            self._groups.thaw(self._cgroup)
-        await self.ended()

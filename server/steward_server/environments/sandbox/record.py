@@ -40,6 +40,8 @@ class Record:
     created_at_us: int = 0
     backend: str = "native"
     """What has made it, and knows how to end it."""
+    runtime_class: str = ""
+    """Empty: the back end's own."""
 
     def write(self, folder: Path) -> None:
         """Keep it; whole or not at all."""

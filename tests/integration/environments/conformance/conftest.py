@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,12 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [each for each in items if not kinds.is_left_out(each)]
 
 
-@pytest.fixture(scope="session", params=["sandbox", "container", "kubernetes"])
+@pytest.fixture(scope="session", params=["sandbox", "gvisor", "container", "kubernetes"])
 def source(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Podman | Catalogue | None:
     """Where machines come from; None: a cluster, which lasts for one test."""
-    if request.param == "sandbox":
+    if request.param in ("sandbox", "gvisor"):
         return Catalogue(tmp_path_factory.mktemp("images"))
     if request.param == "container":
         podman: Podman = request.getfixturevalue("podman")
@@ -34,11 +36,14 @@ def source(
 
 
 @pytest.fixture
-async def kind(source: Podman | Catalogue | None, tmp_path: Path) -> AsyncIterator[Kind]:
+async def kind(
+    request: pytest.FixtureRequest, source: Podman | Catalogue | None, tmp_path: Path
+) -> AsyncIterator[Kind]:
     if isinstance(source, Podman):
         yield kinds.container(source)
     elif isinstance(source, Catalogue):
-        yield kinds.sandbox(source)
+        is_gvisor = request.node.callspec.params["source"] == "gvisor"
+        yield kinds.gvisor(source) if is_gvisor else kinds.sandbox(source)
     else:
         async with kinds.kubernetes(tmp_path) as found:
             yield found
@@ -57,6 +62,11 @@ async def driver(kind: Kind, tmp_path: Path) -> AsyncIterator[Driver]:
     if why := opened.capabilities().unusable:
         await opened.aclose()
         pytest.skip(f"machines cannot be made here: {why}")
+    if kind.runtime_class and kind.runtime_class not in opened.capabilities().runtime_classes:
+        await opened.aclose()
+        text = f"machines of class {kind.runtime_class} cannot be made here: see `runsc --version`"
+        is_must = os.environ.get("CI") and platform.machine() == "x86_64"
+        (pytest.fail if is_must else pytest.skip)(text)
     try:
         yield opened
     finally:
@@ -67,7 +77,7 @@ async def driver(kind: Kind, tmp_path: Path) -> AsyncIterator[Driver]:
 
 @pytest.fixture
 async def machines(driver: Driver, kind: Kind) -> Machines:
-    return Machines(driver, kind.image, kind.absent_image)
+    return Machines(driver, kind.image, kind.absent_image, kind.runtime_class)
 
 
 @pytest.fixture

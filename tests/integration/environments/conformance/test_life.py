@@ -157,7 +157,7 @@ async def test_machines_outlive_their_server(
 ) -> None:
     first = another(tmp_path / "kept")
     await first.open()
-    theirs = Machines(first, machines.image, "")
+    theirs = Machines(first, machines.image, "", machines.runtime_class)
     script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
     for name in ("m0", "m1"):
         await theirs.make(machines.spec("sh", "-c", script), name)
@@ -168,7 +168,7 @@ async def test_machines_outlive_their_server(
 
     heir = another(tmp_path / "kept")
     await heir.open()
-    theirs = Machines(heir, machines.image, "")
+    theirs = Machines(heir, machines.image, "", machines.runtime_class)
     try:
         found = {each.environment_id: each for each in await heir.list_owned()}
         assert {name: each.is_alive for name, each in found.items() if name != ended} == {

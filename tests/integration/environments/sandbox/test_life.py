@@ -88,7 +88,7 @@ async def test_a_main_command_that_will_not_stop_is_killed_after_the_grace(
 async def test_what_cannot_be_made_leaves_nothing(driver: SandboxDriver, tmp_path: Path) -> None:
     for wanted, reason in (
         (spec(memory_bytes=MIB), "LIMIT_TOO_SMALL"),
-        (spec(runtime_class="gvisor"), "RUNTIME_CLASS"),
+        (spec(runtime_class="kata"), "RUNTIME_CLASS"),
     ):
         with pytest.raises(Unusable) as refusal:
             await driver.create("never", wanted)

@@ -49,7 +49,7 @@ async def online(tmp_path: Path, images: Catalogue) -> AsyncIterator[Machines]:
         await world.close()
 
 
-async def _reached(machines: Machines, name: str, *addresses: str) -> set[str]:
+async def reached(machines: Machines, name: str, *addresses: str) -> set[str]:
     """Those of some addresses that a machine can connect to, over TCP."""
     program = (
         "import socket, sys\n"
@@ -72,12 +72,12 @@ async def test_a_machine_reaches_what_is_listed_and_nothing_else(online: Machine
     closed = await online.make()
 
     asked = (f"{INTERNET}:{WEB}", f"{PRIVATE}:{WEB}", f"{METADATA}:{WEB}", f"127.0.0.1:{SECRET}")
-    assert await _reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
-    assert await _reached(online, closed, *asked) == set()
+    assert await reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
+    assert await reached(online, closed, *asked) == set()
     # Whoever asks for a name that is taken does not cut its machine off.
     with pytest.raises(Unusable):
         await online.driver.create(name, replace(spec(), network=policy))
-    assert await _reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
+    assert await reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
 
 
 @pytest.mark.attack
@@ -85,7 +85,7 @@ async def test_the_internet_is_without_metadata_and_private_ranges(online: Machi
     name = await online.make(replace(spec(), network=NetworkPolicy(allow_internet=True)))
 
     asked = (f"{INTERNET}:{WEB}", f"{PRIVATE}:{WEB}", f"{METADATA}:{WEB}")
-    assert await _reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
+    assert await reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
     names = await online.run(name, "cat", "/etc/resolv.conf")
     assert f"nameserver {RESOLVER}" in names.stdout
 
@@ -113,7 +113,7 @@ async def test_a_network_cannot_be_changed_from_inside(online: Machines) -> None
 
     assert ran.code != 0
     assert ran.stderr.count("ermitted") + ran.stderr.count("not found") >= 4
-    assert await _reached(online, name, f"{PRIVATE}:{WEB}") == set()
+    assert await reached(online, name, f"{PRIVATE}:{WEB}") == set()
 
 
 async def test_a_network_that_cannot_be_made_leaves_nothing(online: Machines) -> None:
@@ -129,13 +129,13 @@ async def test_a_network_is_opened_and_closed_while_a_machine_runs(online: Machi
     asked = (f"{INTERNET}:{WEB}", f"{PRIVATE}:{WEB}", f"{METADATA}:{WEB}")
     one = replace(spec(), network=NetworkPolicy(allowed_egress=(ip_network(f"{PRIVATE}/32"),)))
     name = await online.make(one)
-    assert await _reached(online, name, *asked) == {f"{PRIVATE}:{WEB}"}
+    assert await reached(online, name, *asked) == {f"{PRIVATE}:{WEB}"}
 
     await online.driver.change_network(name, NetworkPolicy(allow_internet=True))
-    assert await _reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
+    assert await reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
 
     await online.driver.change_network(name, NetworkPolicy())
-    assert await _reached(online, name, *asked) == set()
+    assert await reached(online, name, *asked) == set()
 
 
 async def test_a_machine_made_without_a_network_is_given_one(online: Machines) -> None:
@@ -144,7 +144,7 @@ async def test_a_machine_made_without_a_network_is_given_one(online: Machines) -
     for _ in range(2):  # the second time changes nothing
         await online.driver.change_network(name, NetworkPolicy(allow_internet=True))
     asked = (f"{INTERNET}:{WEB}", f"{PRIVATE}:{WEB}", f"{METADATA}:{WEB}")
-    assert await _reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
+    assert await reached(online, name, *asked) == {f"{INTERNET}:{WEB}"}
     names = await online.run(name, "cat", "/etc/resolv.conf")
     assert f"nameserver {RESOLVER}" in names.stdout
     # It is the machine's own from then on, and goes with it: the fixture looks.
@@ -158,4 +158,4 @@ async def test_a_network_that_cannot_be_had_leaves_the_one_there_is(online: Mach
     with pytest.raises(Unusable):
         await online.driver.change_network(name, wrong)
 
-    assert await _reached(online, name, f"{INTERNET}:{WEB}") == {f"{INTERNET}:{WEB}"}
+    assert await reached(online, name, f"{INTERNET}:{WEB}") == {f"{INTERNET}:{WEB}"}

@@ -12,6 +12,7 @@ from steward_server.environments.sandbox.bubblewrap import delegated, probe
 from steward_server.environments.sandbox.bubblewrap.machine import BubblewrapMachine
 from steward_server.environments.sandbox.bubblewrap.making import NAME, Maker, clear
 from steward_server.environments.sandbox.machine import Machine
+from steward_server.environments.sandbox.making import Shape
 from steward_server.environments.sandbox.record import Record
 
 _FEATURES = frozenset(
@@ -48,6 +49,15 @@ class Bubblewrap:
 
     async def open(self) -> None:
         pass
+
+    more_classes: tuple[str, ...] = ()
+
+    def lose_class(self, name: str, why: str) -> None:
+        pass  # it has none to lose
+
+    def shaped(self, shape: Shape, runtime_class: str) -> Shape:
+        del runtime_class  # it has one
+        return shape
 
     def machine(self, folder: Path, record: Record, pidfd: int) -> Machine:
         return BubblewrapMachine(folder, record, self._groups, pidfd)

@@ -76,6 +76,14 @@ def _build(connection: socket.socket, plan: dict[str, Any], descriptors: Descrip
     if plan["wants_network"]:
         _wait_for_network(connection, plan)
     socket.sethostname(plan["hostname"])
+    if plan["runsc"]:
+        # Its kernel needs a process outside to start it: this one then stays who it is.
+        from steward_server.environments.sandbox.inside import beside
+
+        supervisor: Supervisor = beside.supervise(plan, descriptors, userns_fd)
+        packets.send(connection, {"ok": True})
+        packets.close_all([userns_fd, descriptors.storage, descriptors.cgroup])
+        return supervisor
     upper_fd = Root(plan, userns_fd).build(descriptors.storage)
     linux.setns(userns_fd, linux.CLONE_NEWUSER)
     os.setgroups([])

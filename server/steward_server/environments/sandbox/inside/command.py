@@ -10,7 +10,7 @@ import platform
 import resource
 import signal
 import termios
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from steward_server.environments.sandbox.inside import linux, seccomp
@@ -69,14 +69,21 @@ def limit(name: int, soft: int, hard: int) -> None:
     resource.setrlimit(name, (min(soft, top), top))
 
 
-def become(request: dict[str, Any], *, is_ours: bool = False) -> None:
-    """Give up every right that the supervisor has, for good.
+def become(
+    request: dict[str, Any],
+    *,
+    enter: Callable[[], None] | None = None,
+    is_ours: bool = False,
+) -> None:
+    """Give up every right that the supervisor has, for good; before that, `enter` if need be.
 
     `is_ours`: it goes on to work for the server, and no command may ever trace it.
     """
     user, group = request["user"], request["group"]
     if not is_ours:
-        _let_memory_killer_take_this()
+        let_memory_killer_take_this()
+    if enter is not None:
+        enter()
     leave_no_core()
     limit(resource.RLIMIT_NOFILE, *_OPEN_FILES)
     for number in signal.valid_signals():
@@ -106,7 +113,8 @@ def _take_descriptors(stdio: Sequence[int], status_fd: int, join_fd: int) -> Non
     linux.close_from(_STATUS + 1)
 
 
-def _let_memory_killer_take_this() -> None:
+def let_memory_killer_take_this() -> None:
+    """Let this process be killed for want of memory before the host's own."""
     linux.set_dumpable(yes=True)  # else /proc shows this process as somebody else's
     fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     try:

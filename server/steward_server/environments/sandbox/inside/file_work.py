@@ -25,12 +25,14 @@ _MOST_WATCHES = 4_096
 _HALF_WRITTEN = ".steward-"
 
 
-def run(connection: socket.socket, request: dict[str, Any]) -> NoReturn:
-    """Do what a request asks, answer, and end."""
+def run(
+    connection: socket.socket, request: dict[str, Any], enter: Callable[[], None] | None = None
+) -> NoReturn:
+    """Do what a request asks, answer, and end; `enter` leads a process from outside into it."""
     try:
         os.dup2(connection.fileno(), _CONNECTION, inheritable=False)
         linux.close_from(_CONNECTION + 1)
-        command.become(request, is_ours=True)
+        command.become(request, enter=enter, is_ours=True)
         here = socket.socket(fileno=_CONNECTION)
         here.setblocking(True)
         os.chdir("/")
@@ -48,6 +50,8 @@ def _work(here: socket.socket, request: dict[str, Any]) -> None:
             case "list":
                 _list(here, path)
             case "read":
+                if request.get("is_beside") and os.path.normpath(path).startswith("/proc/"):
+                    raise _not_a_file(path)  # the machine's own is not seen from here
                 _read(here, path)
             case "write":
                 _write(here, os.path.realpath(path), request["mode"])
@@ -70,7 +74,7 @@ def _work(here: socket.socket, request: dict[str, Any]) -> None:
                 with socket.create_server(("127.0.0.1", request["port"]), backlog=128) as sock:
                     packets.send(here, {"ok": True}, [sock.fileno()])
             case "watch":
-                _Watch(here, path).run()
+                _Watch(here, path, is_beside=bool(request.get("is_beside"))).run()
     except OSError as error:
         packets.send(here, {"errno": error.errno or errno.EIO, "error": error.strerror})
     except RecursionError:
@@ -150,12 +154,16 @@ def _read(here: socket.socket, path: str) -> None:
     mode = facts.st_mode
     if facts.st_dev == os.stat("/proc").st_dev:
         # What it shows of "self" would be this process.
-        raise OSError(errno.EINVAL, "/proc has no files; run a command to read it", path)
+        raise _not_a_file(path)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file", path)
     packets.send(here, {"ok": True}, [fd])
+
+
+def _not_a_file(path: str) -> OSError:
+    return OSError(errno.EINVAL, "/proc has no files; run a command to read it", path)
 
 
 def _write(here: socket.socket, path: str, mode: int) -> None:
@@ -210,7 +218,7 @@ def _remove_tree(directory: int, name: str) -> None:
 
 
 _EVENT = struct.Struct("=iIII")
-_WROTE, _FROM, _TO, _CREATED, _DELETED = 0x8, 0x40, 0x80, 0x100, 0x200
+_MODIFIED, _WROTE, _FROM, _TO, _CREATED, _DELETED = 0x2, 0x8, 0x40, 0x80, 0x100, 0x200
 _OVERFLOW, _IS_DIRECTORY = 0x4000, 0x40000000
 _ONLY_DIRECTORIES, _NO_LINKS = 0x01000000, 0x02000000
 
@@ -218,7 +226,9 @@ _ONLY_DIRECTORIES, _NO_LINKS = 0x01000000, 0x02000000
 class _Watch:
     """Tells what happens below a directory, until the other side hangs up."""
 
-    def __init__(self, here: socket.socket, path: str) -> None:
+    def __init__(self, here: socket.socket, path: str, *, is_beside: bool) -> None:
+        """`is_beside`: the machine's kernel is another, and closes what it wrote when it likes."""
+        self._wrote = _WROTE | _MODIFIED if is_beside else _WROTE
         self._here = here
         self._root = path.rstrip("/") or "/"
         self._fd = linux.inotify()
@@ -245,7 +255,7 @@ class _Watch:
         """Watch a directory and those below; what was in it already."""
         if len(self._paths) >= _MOST_WATCHES or path == "/proc":
             return
-        mask = _WROTE | _FROM | _TO | _CREATED | _DELETED | _ONLY_DIRECTORIES
+        mask = self._wrote | _FROM | _TO | _CREATED | _DELETED | _ONLY_DIRECTORIES
         try:
             watch = linux.inotify_watch(
                 self._fd, path, mask | (_NO_LINKS if path != self._root else 0)
@@ -277,7 +287,7 @@ class _Watch:
                 yield "created", path
                 if mask & _IS_DIRECTORY:
                     yield from self._add(path)
-            elif mask & _WROTE:
+            elif mask & self._wrote:
                 yield "changed", path
             elif mask & (_FROM | _DELETED):
                 yield "removed", path

@@ -5,7 +5,7 @@ resolved inside the new root, so that a link in the image cannot lead a mount ou
 """
 
 # pathlib would be a megabyte in every machine's pid 1.
-# ruff: noqa: PTH101, PTH102
+# ruff: noqa: PTH101, PTH102, PTH115
 from __future__ import annotations
 
 import errno
@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from steward_server.environments.sandbox.inside import linux, packets
@@ -39,6 +40,7 @@ _DEVICE_LINKS = (
     ("stderr", "/proc/self/fd/2"),
 )
 TTY_GROUP = 5
+_SCAFFOLD = "size=256k,nr_inodes=64,mode=0755"
 _MOST_TERMINALS = 64
 _HIDDEN_FILES = [
     "cmdline",
@@ -90,12 +92,52 @@ class Root:
 
     def build(self, storage_fd: int) -> int:
         """Mount everything and step into it; a descriptor of what the machine writes."""
+        upper_fd = self._assemble(storage_fd)
+        self._mount_proc()
+        self._mount_dev()
+        self._lock()
+        os.fchdir(self._root_fd)
+        linux.pivot_root(".", ".")
+        linux.detach(".")
+        os.chdir("/")
+        return upper_fd
+
+    def build_beside(
+        self, storage_fd: int, beside: Sequence[str]
+    ) -> tuple[int, int, dict[str, str]]:
+        """Mount all that a kernel in user space has not of its own, and stay outside.
+
+        `beside` are folders to be made in its /dev. What the machine writes, its root, and where
+        the folders lie that are always its own.
+        """
+        upper_fd = self._assemble(storage_fd)
+        for path in ("/proc", "/dev"):  # where that kernel, or who prepares it, puts things
+            target = self._directory(path)
+            options = "size=16k,nr_inodes=32,mode=0755"
+            linux.mount("steward", f"/proc/self/fd/{target}", "tmpfs", _HARMLESS, options)
+            os.close(target)
+        for path in beside:
+            os.close(self._directory(path))
+        self._lock()
+        places = {}
+        for path in ("/tmp", "/workspace") if self._plan["read_only"] else ("/tmp",):  # noqa: S108
+            target = self._directory(path)
+            places[path] = os.readlink(f"/proc/self/fd/{target}")
+            os.close(target)
+        return upper_fd, self._root_fd, places
+
+    def _lock(self) -> None:
+        if self._plan["read_only"]:
+            linux.set_mount(self._root_fd, linux.ATTR_RDONLY)
+
+    def _assemble(self, storage_fd: int) -> int:
+        """Mount the image, what is written over it, and what every machine has of its own."""
         # Opened before anything is mounted over the paths that lead there.
         image_fd, *bind_fds = [
             os.open(source, os.O_PATH | os.O_CLOEXEC)
             for source in (self._plan["image"], *(source for source, _ in self._plan["binds"]))
         ]
-        linux.mount("steward", ".", "tmpfs", _HARMLESS, "size=256k,nr_inodes=64,mode=0700")
+        linux.mount("steward", ".", "tmpfs", _HARMLESS, _SCAFFOLD)
         os.chdir(self._plan["scaffold"])  # the new file system, no longer what lies below it
         for name in ("lower", "box", "root", "empty"):
             os.mkdir(name)
@@ -108,16 +150,7 @@ class Root:
         packets.close_all([image_fd, *bind_fds])
         self._own_places()
         self._own_files()
-        self._mount_proc()
-        self._mount_dev()
-        if self._plan["read_only"]:
-            linux.set_mount(self._root_fd, linux.ATTR_RDONLY)
-        upper_fd = os.open("box/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.fchdir(self._root_fd)
-        linux.pivot_root(".", ".")
-        linux.detach(".")
-        os.chdir("/")
-        return upper_fd
+        return os.open("box/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _mount_box(self, storage_fd: int) -> None:
         storage = self._plan["storage"]

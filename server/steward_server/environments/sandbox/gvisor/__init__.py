@@ -1,0 +1,1 @@
+"""The runtime class `gvisor` of the back end `native`: a kernel in user space for each machine."""

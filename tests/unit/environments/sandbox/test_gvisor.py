@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import pytest
+
+from steward_server.environments.driver import Unusable
+from steward_server.environments.environment import Resources
+from steward_server.environments.sandbox.gvisor.limits import with_a_kernel
+from steward_server.environments.sandbox.inside import oci, seen
+from steward_server.environments.sandbox.limits import MEBIBYTE, limits
+
+_PLAN = {"hostname": "m1", "read_only": True, "shared_memory_bytes": 4 * MEBIBYTE}
+_REQUEST = {
+    "argv": ["sh", "-c", "true"], "env": {"A": "b"}, "cwd": "/workspace", "user": 7, "group": 8,
+    "tty": None,
+}  # fmt: skip
+
+
+def _bundle() -> dict[str, Any]:
+    places = {"/tmp": "/tmp/root/tmp", "/workspace": "/tmp/root/workspace"}
+    return oci.bundle(root="/tmp/root", tool="/tmp/tool", places=places, plan=_PLAN, keeper=65_535)
+
+
+def test_a_machine_has_the_name_the_memory_and_the_places_of_its_plan() -> None:
+    told = _bundle()
+
+    assert told["hostname"] == "m1"
+    assert told["root"]["path"] == "/tmp/root"
+    mounts = {each["destination"]: each for each in told["mounts"]}
+    assert mounts["/workspace"]["source"] == "/tmp/root/workspace"
+    assert mounts["/tmp"]["type"] == "bind"  # one in memory would be beyond the disk
+    assert f"size={4 * MEBIBYTE}" in mounts["/dev/shm"]["options"]
+    assert "ro" in mounts["/dev/steward"]["options"]
+
+
+def test_a_machine_keeps_the_users_and_the_network_that_it_is_started_in() -> None:
+    kinds = {each["type"] for each in _bundle()["linux"]["namespaces"]}
+
+    assert kinds == {"pid", "ipc", "uts", "mount"}
+
+
+def test_its_first_process_is_nobodys_else() -> None:
+    process = _bundle()["process"]
+
+    assert process["user"] == {"uid": 65_535, "gid": 65_535}
+    assert process["args"] == [oci.TOOL]
+
+
+def test_a_command_has_its_user_folder_and_variables_and_no_rights() -> None:
+    told = oci.command(_REQUEST, "mark")
+
+    assert told["args"] == ["sh", "-c", "true"]
+    assert told["user"] == {"uid": 7, "gid": 8}
+    assert told["cwd"] == "/workspace"
+    assert told["env"] == ["A=b", "STEWARD_COMMAND=mark"]
+    assert told["noNewPrivileges"] is True
+    assert told["terminal"] is False
+    assert set(map(tuple, told["capabilities"].values())) == {()}
+    assert oci.command(_REQUEST | {"tty": [80, 24]}, "mark")["terminal"] is True
+
+
+def test_what_ends_commands_may_do_nothing_else() -> None:
+    assert set(map(tuple, oci.killer()["capabilities"].values())) == {("CAP_KILL",)}
+    assert oci.pairs([3, 4], 9) == struct.pack("=iiii", 3, 9, 4, 9)
+
+
+def test_the_program_is_an_elf_file_of_one_segment() -> None:
+    tool = oci.tool()
+    offset, _, _, in_file, in_memory, _ = struct.unpack_from("<QQQQQQ", tool, 64 + 8)
+
+    assert tool.startswith(b"\x7fELF")
+    assert (offset, in_file, in_memory) == (0, len(tool), len(tool))
+
+
+def _told(pid: int, parent: int, mark: str, born_ns: int, **more: Any) -> str:
+    return json.dumps(
+        {
+            "args": ["sleep", "9"],
+            "env": [f"STEWARD_COMMAND={mark}"] if mark else [],
+            "clone_ts": born_ns,
+            "status": {"pid": pid, "ppid": parent, "uid": {"effective": 5}, "vm_size": 9,
+                       "vm_rss": 4, **more},
+        }
+    )  # fmt: skip
+
+
+def test_what_runs_is_read_from_what_runsc_tells() -> None:
+    dump = f"PROCFS DUMP\n\n{_told(2, 0, 'a', 10)}\n\n{_told(3, 2, 'a', 11, vm_size=0)}\n"
+
+    assert seen.parse(dump) == [seen.Seen(2, 0, 5, "sleep 9", "a", 10, 4)]
+
+
+@pytest.mark.parametrize(
+    ("told", "is_its"),
+    [
+        (_told(9, 2, "", 0), True),  # a child of it
+        (_told(9, 1, "mine", 0), True),  # without a parent, with the mark
+        (_told(9, 1, "", 2_000_000_000), True),  # without both, born while it ran
+        (_told(9, 1, "", 1), False),  # without both, older
+        (_told(9, 1, "theirs", 2_000_000_000), False),
+        (_told(9, 3, "", 2_000_000_000), False),  # a child of another
+        (_told(9, 0, "", 2_000_000_000), False),  # started from outside
+    ],
+)
+def test_a_process_belongs_to_the_command_that_started_it(told: str, is_its: bool) -> None:  # noqa: FBT001
+    there = seen.parse(told + _told(2, 0, "mine", 1_000_000_000) + _told(3, 0, "theirs", 5))
+    mine = seen.Kept(2, "mine", 1_000_000_000)
+    theirs = seen.Kept(3, "theirs", 0)
+
+    assert seen.of_command(there, mine, [theirs]) == ([2, 9] if is_its else [2])
+
+
+def test_a_kernel_has_threads_of_its_own_and_needs_memory() -> None:
+    asked = Resources(cpu_millicores=1000, memory_bytes=64 * MEBIBYTE, storage_bytes=MEBIBYTE)
+    found = with_a_kernel(limits(asked, process_count=100))
+    assert found.process_count == 392
+
+    little = Resources(cpu_millicores=1000, memory_bytes=32 * MEBIBYTE, storage_bytes=MEBIBYTE)
+    with pytest.raises(Unusable, match="gVisor"):
+        with_a_kernel(limits(little, process_count=100))
