@@ -205,6 +205,7 @@ class ServerProcess:
                 "STEWARD_ADMIN_PASSWORD": ADMIN_PASSWORD,
                 "STEWARD_LOG_LEVEL": "warning",
                 "STEWARD_ENVIRONMENTS_DRIVER": "off",
+                "STEWARD_ENVIRONMENTS_RUNSC": "",  # a trial of it takes as long as all the rest
             }
             | self._environ,
             stdout=subprocess.PIPE,

@@ -59,6 +59,7 @@ def _sandbox(
         max_processes=config.max_processes,
         log_bytes=config.log_bytes,
         spare_machines=config.spare_machines,
+        runsc=config.runsc,
     )
     return driver, catalogue
 

@@ -102,6 +102,11 @@ class EnvironmentsConfig:
         "A folder of Python packages (wheels) that `pip` finds in environments of the built-in "
         "image, with a network or without; unset: none.",
     )
+    runsc: str | None = setting(
+        "runsc",
+        "gVisor's program for the runtime class `gvisor` of the sandbox: its path, or its name "
+        "along the server's `PATH`; empty: no such class.",
+    )
     stop_grace_s: float = setting(
         5.0, "How long a main command that is asked to stop may go on, in seconds.", minimum=0
     )

@@ -166,6 +166,7 @@ class SandboxDriver:
         max_processes: int = 256,
         log_bytes: int = 16 * 1024 * 1024,
         spare_machines: int = 0,
+        runsc: str | None = None,
     ) -> None:
         self._folder = folder
         self._images = images
@@ -173,6 +174,7 @@ class SandboxDriver:
         self._max_processes = max_processes
         self._log_bytes = log_bytes
         self._spare_machines = spare_machines
+        self._runsc = runsc
         self._pool: Pool | None = None
         self._bells = Bells()
         self._log_cache = Cache()
@@ -197,7 +199,7 @@ class SandboxDriver:
         for kind in (Native, Bubblewrap):
             try:
                 find: Callable[[], Backend] = partial(
-                    kind, self._folder, label, log_bytes=self._log_bytes
+                    kind, self._folder, label, log_bytes=self._log_bytes, runsc=self._runsc
                 )
                 backend: Backend = await asyncio.to_thread(find)
             except NotHere as error:

@@ -31,7 +31,7 @@ class Native:
     has_network = True
     has_spares = True
 
-    def __init__(self, folder: Path, label: str, *, log_bytes: int) -> None:
+    def __init__(self, folder: Path, label: str, *, log_bytes: int, runsc: str | None) -> None:
         """Find out whether this host can.
 
         Raises:
@@ -49,7 +49,7 @@ class Native:
         )
         self._runsc, self._no_gvisor = "", ""
         try:
-            self._runsc = gvisor.find()
+            self._runsc = gvisor.find(runsc)
         except probe.NotHere as error:
             self._no_gvisor = str(error)
 

@@ -41,7 +41,11 @@ def sandbox(catalogue: Catalogue) -> Kind:
 
 def gvisor(catalogue: Catalogue) -> Kind:
     """The same driver, with the machines of a class that is not its own."""
-    return replace(sandbox(catalogue), runtime_class="gvisor")
+    return replace(
+        sandbox(catalogue),
+        opener=lambda folder: SandboxDriver(folder, catalogue, runsc="runsc"),
+        runtime_class="gvisor",
+    )
 
 
 def container(podman: Podman) -> Kind:

@@ -33,9 +33,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
 
 
 @pytest.fixture
-async def driver(tmp_path: Path, images: Catalogue) -> AsyncIterator[SandboxDriver]:
+def runsc() -> str:
+    return "runsc"
+
+
+@pytest.fixture
+async def driver(tmp_path: Path, images: Catalogue, runsc: str) -> AsyncIterator[SandboxDriver]:
     """A driver that leaves nothing behind, which every test that uses it shows once more."""
-    opened = SandboxDriver(tmp_path / "sandbox", images)
+    opened = SandboxDriver(tmp_path / "sandbox", images, runsc=runsc)
     await opened.open()
     if "gvisor" not in opened.capabilities().runtime_classes:
         await opened.aclose()

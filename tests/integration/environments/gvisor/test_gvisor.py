@@ -11,7 +11,6 @@ import pytest
 from steward_server.environments.driver import Command, Exit, Running, Unusable
 from steward_server.environments.images.catalogue import Catalogue
 from steward_server.environments.sandbox import SandboxDriver
-from steward_server.environments.sandbox.gvisor import probe
 from steward_server.environments.sandbox.native import Native
 from tests.integration.environments.gvisor.conftest import Machines
 from tests.integration.environments.sandbox.machines import MIB, lines, spec, until
@@ -224,30 +223,38 @@ async def test_the_main_command_is_logged_and_obeys(machines: Machines) -> None:
     assert await told == ["up", "bye"]
 
 
+@pytest.mark.parametrize(
+    ("runsc", "why"),
+    [
+        (
+            "/nowhere/runsc",
+            "there is no '/nowhere/runsc'; install it on this host",
+        ),
+        (None, "STEWARD_ENVIRONMENTS_RUNSC is empty; give it the path of runsc"),
+    ],
+)
 async def test_without_runsc_it_is_refused_with_the_reason(
-    tmp_path: Path, images: Catalogue, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: Catalogue, runsc: str | None, why: str
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    opened = SandboxDriver(tmp_path / "bare", images)
+    opened = SandboxDriver(tmp_path / "bare", images, runsc=runsc)
     await opened.open()
     try:
         told = opened.capabilities()
         assert told.runtime_classes == ("native",)
-        assert "there is no runsc" in told.missing_classes["gvisor"]
+        assert why in told.missing_classes["gvisor"]
         with pytest.raises(Unusable) as refusal:
             await opened.create("m", spec(runtime_class="gvisor"))
     finally:
         await opened.aclose()
 
     assert refusal.value.reason == "RUNTIME_CLASS"
-    assert "apt-get install runsc" in str(refusal.value)
+    assert why in str(refusal.value)
 
 
 async def test_a_runsc_that_fails_its_trial_is_refused_with_the_reason(
-    tmp_path: Path, images: Catalogue, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: Catalogue
 ) -> None:
-    monkeypatch.setattr(probe, "find", lambda: "/bin/false")
-    opened = SandboxDriver(tmp_path / "broken", images)
+    opened = SandboxDriver(tmp_path / "broken", images, runsc="/bin/false")
     await opened.open()
     try:
         assert opened.capabilities().runtime_classes == ("native",)

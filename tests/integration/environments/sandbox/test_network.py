@@ -31,13 +31,13 @@ from tests.integration.environments.sandbox.machines import Machines, spec
 
 
 @pytest.fixture
-async def online(tmp_path: Path, images: Catalogue) -> AsyncIterator[Machines]:
+async def online(tmp_path: Path, images: Catalogue, runsc: str | None) -> AsyncIterator[Machines]:
     """A driver on a host with surroundings."""
     world = await make_world()
     try:
         with world.host.entered():
             network = Network(f"steward-{uuid4().hex[:8]}", nameservers=[IPv4Address(RESOLVER)])
-            driver = SandboxDriver(tmp_path / "online", images, network)
+            driver = SandboxDriver(tmp_path / "online", images, network, runsc=runsc)
             await driver.open()
             try:
                 yield Machines(driver)

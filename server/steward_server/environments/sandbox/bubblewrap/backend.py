@@ -36,12 +36,13 @@ class Bubblewrap:
     has_network = False
     has_spares = False
 
-    def __init__(self, folder: Path, label: str, *, log_bytes: int) -> None:
+    def __init__(self, folder: Path, label: str, *, log_bytes: int, runsc: str | None) -> None:
         """Find out whether this host can.
 
         Raises:
             probe.NotHere: it cannot.
         """
+        del runsc  # what it needs of the host takes root
         program = probe.find()
         probe.try_out(program)
         self._groups, self._no_groups = delegated.find(label)

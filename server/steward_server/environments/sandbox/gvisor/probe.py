@@ -9,24 +9,29 @@ from pathlib import Path
 from steward_server.environments.sandbox.inside.oci import MACHINE
 from steward_server.environments.sandbox.probe import NotHere
 
-HOW = (
-    "install it on this host, on Debian with apt-get install runsc, so that the server finds it "
-    "along its PATH, and start the server again"
-)
+_SETTING = "STEWARD_ENVIRONMENTS_RUNSC"
 
 
-def find() -> str:
-    """The path of runsc.
+def find(named: str | None) -> str:
+    """The path of runsc, by its path or its name.
 
     Raises:
         NotHere: there is none that can be used.
     """
     if platform.machine() != MACHINE:
         raise NotHere(f"it is for {MACHINE}, and this host is {platform.machine()}")
-    found = shutil.which("runsc")
+    if named is None:
+        raise NotHere(f"{_SETTING} is empty; give it the path of runsc, and start the server again")
+    found = shutil.which(named)
     if found is None:
-        raise NotHere(f"there is no runsc; {HOW}")
+        raise NotHere(
+            f"there is no {named!r}; install it on this host, on Debian with apt-get install "
+            f"runsc, or set {_SETTING} to its path, and start the server again"
+        )
     program = Path(found).resolve()
     if program.is_relative_to("/tmp"):  # noqa: S108 - hidden in the namespaces of machines
-        raise NotHere(f"runsc is {program}; put it where it stays, such as /usr/local/bin")
+        raise NotHere(
+            f"{str(program)!r} is where machines have a folder of their own; put it where it stays "
+            "for them too, such as /usr/local/bin"
+        )
     return str(program)
