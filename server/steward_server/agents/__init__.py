@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from steward.agents.v1.agents_pb2_grpc import add_AgentServiceServicer_to_server
@@ -25,6 +25,7 @@ def register(
     people: People,
     projects: Projects,
     requests: Requests,
+    on_stopped: Sequence[Callable[[str], None]],
     config: AgentsConfig,
     clock: Callable[[], int] = now_us,
 ) -> None:
@@ -38,6 +39,7 @@ def register(
         people,
         projects,
         requests,
+        on_stopped,
         config.vanished_after_us,
         clock,
     )

@@ -56,6 +56,8 @@ class AgentRoom:
     people: People
     projects: Projects
     requests: Requests
+    on_stopped: Sequence[Callable[[str], None]]
+    """Told, after the commit, of an agent that is to stop."""
     vanished_after_us: int
     clock: Callable[[], int]
 
@@ -309,6 +311,11 @@ class AgentRoom:
         """
         now_us = self.clock()
 
+        async def stop_and_tell() -> None:
+            await self.database.run(work)
+            for tell in self.on_stopped:
+                tell(agent_id)
+
         async def work(transaction: Transaction) -> None:
             before = await self._owned(transaction, caller, agent_id)
             after = before.stop(reason, now_us)
@@ -323,7 +330,7 @@ class AgentRoom:
                 transaction, agent_id=agent_id, why="agent_stopped", now_us=now_us
             )
 
-        await self.database.run(work)
+        await complete(stop_and_tell())
 
     async def start(self, caller: Principal, agent_id: str) -> Seen:
         """Let a stopped agent run again.

@@ -92,6 +92,7 @@ async def register(
     commands = Commands(database, room, config, clock)
     terminals = Terminals(commands, room.uses, config)
     room.uses.on_right_changed.append(terminals.end_of)
+    room.uses.on_agent_stopped.append(terminals.end_of_agent)
     health = Health(room, registry)
     snapshots = Snapshots(database, room, images, config, clock)
     service = EnvironmentService(

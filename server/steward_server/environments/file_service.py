@@ -178,12 +178,7 @@ class FileService(rpc.FileServiceServicer):
         await self._asked(context, environment_id, files.stat(environment_id, path))
         await context.send_initial_metadata(())
         changes = self._translated(who, environment_id, files.watch(environment_id, path))
-        guarded = self._room.uses.guard(
-            changes,
-            who,
-            environment_id,
-            lambda: self._room.find(who, environment_id, Permission.WRITE),
-        )
+        guarded = self._room.guarded(changes, who, environment_id, Permission.WRITE)
         async for kind, where in guarded:
             yield pb.WatchFilesResponse(change=pb.FileChange(kind=kind, path=where))
 

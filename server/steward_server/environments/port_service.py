@@ -105,12 +105,7 @@ class PortService(rpc.PortServiceServicer):
         self, items: Any, who: Principal, environment_id: str
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """Pass a stream on until the caller may no longer write to the environment."""
-        guarded = self._room.uses.guard(
-            items,
-            who,
-            environment_id,
-            lambda: self._room.find(who, environment_id, Permission.WRITE),
-        )
+        guarded = self._room.guarded(items, who, environment_id, Permission.WRITE)
         return aclosing(cast("Any", guarded))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
@@ -24,7 +25,7 @@ from steward_server.environments.needs import Agents
 from steward_server.environments.quota import Use
 from steward_server.environments.rights import level_of, must_have
 from steward_server.environments.selectors import Requirement
-from steward_server.environments.uses import Uses
+from steward_server.environments.uses import Uses, agent_stopped
 from steward_server.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -161,12 +162,20 @@ class EnvironmentRoom:
         if caller.kind is not Kind.AGENT:
             return
         if (await self._agents.record(self._database, caller.subject)).stop_wanted:
-            raise FailedPrecondition(
-                f"agent {caller.subject!r} was told to stop; let it run again with "
-                f"POST /api/agents/{caller.subject}/start",
-                reason="AGENT_STOPPED",
-                facts={"agent_id": caller.subject},
-            )
+            raise agent_stopped(caller.subject)
+
+    def guarded(
+        self, items: Any, caller: Principal, environment_id: str, needed: Permission
+    ) -> AsyncIterator[Any]:
+        """Pass a stream on until what the caller may do is changed, or their agent is to stop."""
+
+        async def check() -> None:
+            await self.find(caller, environment_id, needed)
+            if needed > Permission.READ:
+                await self.must_not_be_stopped(caller)
+
+        only_looks = needed is Permission.READ
+        return self.uses.guard(items, caller, environment_id, check, only_looks=only_looks)
 
     def owner_for(self, caller: Principal) -> str:
         """Whose what a caller creates is to be: their own, or the agent's owner's.

@@ -48,7 +48,6 @@ from steward_server.environments.tickets import Tickets
 from steward_server.errors import InvalidArgument, PermissionDenied
 from steward_server.pages import DEFAULT_PAGE, MAX_PAGE
 from steward_server.permissions import Permission
-from steward_server.principals import Principal
 
 MAX_OFFSET = 2**31 - 1
 MAX_TAIL = 1_000_000
@@ -193,7 +192,7 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
 
         who = caller(context)
         output = self._commands.stream(who, environment_id, command, timeout_s=timeout_s, feed=feed)
-        async for item in self._guarded(output, who, environment_id, Permission.WRITE):
+        async for item in self._room.guarded(output, who, environment_id, Permission.WRITE):
             yield _exec_frame(item)
 
     async def GetLogs(self, request: pb.GetLogsRequest, context: Context) -> pb.GetLogsResponse:
@@ -260,7 +259,8 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
 
     def _let(self, items: Any, request: _Following, context: Context) -> AsyncIterator[Any]:
         """Pass a log on until the caller may no longer read it."""
-        return self._guarded(items, caller(context), request.environment_id, Permission.READ)
+        who = caller(context)
+        return self._room.guarded(items, who, request.environment_id, Permission.READ)
 
     async def Attach(
         self, request_iterator: AsyncIterator[pb.AttachRequest], context: Context
@@ -273,7 +273,7 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
         frames = self._attachments.frames(
             who, opened, command, request_iterator, context, call_of(context)
         )
-        async for frame in self._guarded(frames, who, opened.environment_id, Permission.WRITE):
+        async for frame in self._room.guarded(frames, who, opened.environment_id, Permission.WRITE):
             yield frame
 
     async def CreateTicket(
@@ -362,14 +362,6 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
     ) -> pb.GetHealthResponse:
         del request, context
         return await self._health.now()
-
-    def _guarded(
-        self, items: Any, who: Principal, environment_id: str, needed: Permission
-    ) -> AsyncIterator[Any]:
-        """Pass a stream on until what the caller may do is changed."""
-        return self._room.uses.guard(
-            items, who, environment_id, lambda: self._room.find(who, environment_id, needed)
-        )
 
 
 def check_id(environment_id: str) -> None:

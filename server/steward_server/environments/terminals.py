@@ -210,6 +210,12 @@ class Terminals:
             if (key.environment_id, key.user_id) == (environment_id, user_id):
                 self._close_soon(key)
 
+    def end_of_agent(self, agent_id: str) -> None:
+        """End the terminals of an agent, since it is to stop."""
+        for key in list(self._open):
+            if key.user_id == agent_id:
+                self._close_soon(key)
+
     def _key(self, caller: Principal, environment_id: str, session: str) -> Key:
         if not session:
             self._unnamed += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 from steward_server.db import Database
 from steward_server.environments import store
 from steward_server.environments.environment import Environment
-from steward_server.errors import PermissionDenied
+from steward_server.errors import FailedPrecondition, PermissionDenied
 from steward_server.interceptors.authentication import LiveStreams
 from steward_server.last_use import LastUse
-from steward_server.principals import Principal
+from steward_server.principals import Kind, Principal
 
 
 class Uses:
@@ -27,6 +27,8 @@ class Uses:
         self._streams = LiveStreams()
         self.on_right_changed: list[Callable[[str, str], None]] = []
         """Told of an environment and of somebody whose right to it was changed."""
+        self.on_agent_stopped: list[Callable[[str], None]] = []
+        """Told of an agent that is to stop."""
 
     @contextmanager
     def of(self, environment_id: str) -> Iterator[None]:
@@ -56,16 +58,20 @@ class Uses:
         responses: Any,
         caller: Principal,
         environment_id: str,
-        check: Callable[[], Awaitable[object]],
+        check: Callable[[], Coroutine[Any, Any, object]],
+        *,
+        only_looks: bool = False,
     ) -> AsyncIterator[Any]:
         """Pass a stream on until it, or the caller's right to the environment, ends.
 
-        `check` raises if the right has ended already.
+        `check` raises if the right has ended already. An agent that is told to stop may go on only
+        with what looks.
         """
+        stops = caller.kind is Kind.AGENT and not only_looks
         key = replace(
             caller,
             subject=_key(environment_id, caller.subject),
-            credential="",
+            credential=_agent(caller.subject) if stops else "",
             expires_at_us=None,
         )
         return self._streams.guard(responses, key, check)
@@ -83,6 +89,26 @@ class Uses:
         self._streams.end(_key(environment_id, user_id), why)
         for tell in self.on_right_changed:
             tell(environment_id, user_id)
+
+    def end_of_agent(self, agent_id: str) -> None:
+        """End what an agent has open that does more than look, since it was told to stop."""
+        self._streams.end(_agent(agent_id), lambda: agent_stopped(agent_id))
+        for tell in self.on_agent_stopped:
+            tell(agent_id)
+
+
+def agent_stopped(agent_id: str) -> FailedPrecondition:
+    """What is said to an agent that is to stop."""
+    return FailedPrecondition(
+        f"agent {agent_id!r} was told to stop; let it run again with "
+        f"POST /api/agents/{agent_id}/start",
+        reason="AGENT_STOPPED",
+        facts={"agent_id": agent_id},
+    )
+
+
+def _agent(agent_id: str) -> str:
+    return f"agent {agent_id}"
 
 
 def _key(environment_id: str, user_id: str) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 import grpc
 import pytest
 
+from steward.environments.v1 import environments_pb2 as pb
 from steward.environments.v1 import ports_pb2
 from steward.environments.v1.ports_pb2_grpc import PortServiceStub
 from tests.integration.conftest import refusal_of
-from tests.integration.environments.conftest import CREATION, Site
+from tests.integration.environments.conftest import CREATION, Site, until
 from tests.live import Agent, Api
 
 PATH = "/api/v1/environments"
@@ -18,6 +19,11 @@ PATH = "/api/v1/environments"
 
 def as_agent(site: Site, agent: Agent) -> Api:
     return site.live.api.acting_as(x_ic_key=agent.ic_token)
+
+
+async def _read_all(stream: Any) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
 
 
 async def agent_of(site: Site, owner: Api) -> tuple[Agent, Api]:
@@ -139,3 +145,37 @@ async def test_what_an_agent_has_open_ends_with_its_token_and_its_environments_s
     assert refusal_of(ended.value).reason == "CREDENTIAL_ENDED"
     assert (await site.get(environment_id, runtime)).status == 401
     await site.run(environment_id, "true")
+
+
+async def test_what_a_stopped_agent_has_open_ends_unless_it_only_looks(site: Site) -> None:
+    agent, runtime = await agent_of(site, site.admin)
+    environment_id = await site.running(runtime)
+    ports: Any = PortServiceStub(site.live.channel)
+    listening = ports.Listen(
+        ports_pb2.ListenRequest(environment_id=environment_id), metadata=agent.metadata
+    )
+    await listening.read()
+    started = pb.ExecStart(environment_id=environment_id, command=["sleep", "600"])
+    running = site.stub.ExecStream(metadata=agent.metadata)
+    await running.write(pb.ExecStreamRequest(start=started))
+    opened = pb.AttachOpen(environment_id=environment_id, session="mine")
+    attached = site.stub.Attach(metadata=agent.metadata)
+    await attached.write(pb.AttachRequest(open=opened))
+    await attached.read()
+    follow = pb.FollowLogsRequest(environment_id=environment_id)
+    following = site.stub.FollowLogs(follow, metadata=agent.metadata)
+    await following.initial_metadata()
+
+    async def has(number: int) -> bool:
+        return len(await site.driver.processes(environment_id)) == number
+
+    await until(lambda: has(2), "the command and the shell run")
+    await site.admin.call("POST", f"/api/agents/{agent.agent_id}/stop")
+
+    for stream in (listening, running, attached):
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await _read_all(stream)
+        assert ended.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert refusal_of(ended.value).reason == "AGENT_STOPPED"
+    assert not following.done()
+    await until(lambda: has(0), "the command and the shell have ended")

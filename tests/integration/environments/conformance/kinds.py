@@ -135,7 +135,10 @@ _GVISOR: dict[str, str] = {
     "test_the_doors_of_other_architectures_kill": "they lead to its own kernel",
     "test_what_cannot_run_is_refused[gvisor-command7-NOT_EXECUTABLE]": "it takes long words",
 }
-_GVISOR_MODULES = ("test_logs", "test_ports")  # the supervisor's and the network's, whichever kernel
+_GVISOR_MODULES = (
+    "test_logs",
+    "test_ports",
+)  # the supervisor's and the network's, whichever kernel
 _NO_MACHINE = "a pod of the stand-in is a process of this machine"
 _STAND_IN: dict[str, str] = {
     "test_a_read_only_root_is_one": _NO_MACHINE,
