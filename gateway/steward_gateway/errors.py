@@ -92,9 +92,17 @@ STOPPING = Refusal(
 )
 
 _BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
-_NO_MONEY = {_BUDGET_EXCEEDED, "LIMIT_COST_PER_MONTH"}
 _CIRCUIT_OPEN = "CIRCUIT_OPEN"
-_NO_MACHINES = "ENVIRONMENTS_UNUSABLE"
+
+# Where HTTP tells apart what gRPC has one code for.
+_STATUS_BY_REASON = {
+    (Code.RESOURCE_EXHAUSTED, _BUDGET_EXCEEDED): 402,
+    (Code.RESOURCE_EXHAUSTED, "LIMIT_COST_PER_MONTH"): 402,
+    (Code.RESOURCE_EXHAUSTED, "FILE_TOO_LARGE"): 413,
+    (Code.RESOURCE_EXHAUSTED, "IMAGE_TOO_LARGE"): 413,
+    (Code.RESOURCE_EXHAUSTED, "DISK_FULL"): 507,
+    (Code.FAILED_PRECONDITION, "ENVIRONMENTS_UNUSABLE"): 503,
+}
 
 # Cyborg knows few statuses: an agent that is not there is a bad request, a bad credential 403.
 _CYBORG_STATUS = {**_STATUS, Code.UNAUTHENTICATED: 403, Code.NOT_FOUND: 400}
@@ -124,6 +132,7 @@ _IRON_CODES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
     505: "HTTP_VERSION_NOT_SUPPORTED",
+    507: "INSUFFICIENT_STORAGE",
 }
 
 _IGNITION_ERRORS = {
@@ -147,6 +156,7 @@ _IGNITION_ERRORS = {
     503: "unavailable",
     504: "timeout_error",
     505: "http_version_not_supported",
+    507: "insufficient_storage",
 }
 
 # Where Ignition names the thing: playbook_not_found, invalid_path.
@@ -203,11 +213,7 @@ def http_status(refusal: Refusal, dialect: Dialect) -> int:
         return refusal.http
     if dialect == options_pb2.DIALECT_CYBORG:
         return _UNREADABLE_CYBORG if refusal.malformed else _CYBORG_STATUS[refusal.code]
-    if refusal.code is Code.RESOURCE_EXHAUSTED and refusal.reason in _NO_MONEY:
-        return 402
-    if refusal.reason == _NO_MACHINES:
-        return 503
-    return _STATUS[refusal.code]
+    return _STATUS_BY_REASON.get((refusal.code, refusal.reason)) or _STATUS[refusal.code]
 
 
 def error_frame(refusal: Refusal, dialect: Dialect) -> Mapping[str, Any]:

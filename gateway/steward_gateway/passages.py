@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 
 import aiohttp
@@ -42,6 +43,8 @@ from steward_gateway.transport import RpcFailure, Stream, Transport
 
 MAX_OPEN = 512
 """Requests and sockets at a time; each holds two descriptors beside its caller's."""
+MAX_OF_LINK = 64
+"""Of one link, so that no page takes them all."""
 ANSWER_S = 60.0
 """How long what answers may take to begin with it."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
@@ -95,7 +98,7 @@ class Passage:
         self._request = message_class(method.input_type)
         self._transport = transport
         self._config = config
-        self._open = 0
+        self._open: Counter[str] = Counter()
 
     async def serve(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """Pass a request on, and what is answered back, both as they come.
@@ -112,17 +115,7 @@ class Passage:
             return web.Response(
                 status=308, headers={"Location": f"{path}/{query and '?'}{query}", **GUARDS}
             )
-        if self._open >= MAX_OPEN:
-            raise Refused(
-                Refusal(
-                    StatusCode.UNAVAILABLE,
-                    f"{MAX_OPEN} requests below {self.path} are being answered; try again",
-                    reason="TOO_MANY_PASSAGES",
-                    retry_after_s=1,
-                )
-            )
-        self._open += 1
-        try:
+        with self._counted(token):
             async with self._connected(request, token, request_id) as (line, port):
                 target = URL(f"http://localhost:{port}/{rest}{query and '?'}{query}", encoded=True)
                 connector = _One(line)
@@ -140,8 +133,28 @@ class Passage:
                         return await self._answer(request, session, target, prefix, request_id)
                     except (aiohttp.ClientError, TimeoutError) as error:
                         raise _broken(error, port) from None
+
+    @contextmanager
+    def _counted(self, token: str) -> Iterator[None]:
+        """Say for the block that one more is being answered."""
+        of_link, of_all = self._open[token], self._open.total()
+        if of_link >= MAX_OF_LINK or of_all >= MAX_OPEN:
+            raise Refused(
+                Refusal(
+                    StatusCode.UNAVAILABLE,
+                    f"{of_link} requests by this link and {of_all} in all are being answered; at "
+                    f"most {MAX_OF_LINK} and {MAX_OPEN} are at a time: try again",
+                    reason="TOO_MANY_PASSAGES",
+                    retry_after_s=1,
+                )
+            )
+        self._open[token] += 1
+        try:
+            yield
         finally:
-            self._open -= 1
+            self._open[token] -= 1
+            if not self._open[token]:
+                del self._open[token]
 
     @asynccontextmanager
     async def _connected(

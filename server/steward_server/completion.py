@@ -7,7 +7,7 @@ cache, a stream ended) may then not be left out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -26,6 +26,18 @@ async def complete(work: Coroutine[Any, Any, T]) -> T:
     _under_way.add(task)
     task.add_done_callback(_ended)
     return await asyncio.shield(task)
+
+
+async def complete_from(work: Coroutine[Any, Any, T], is_bound: Callable[[], bool]) -> T:
+    """As `complete`, for work that is still cancelled with its wait until `is_bound` holds."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not is_bound():
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def _ended(task: asyncio.Task[Any]) -> None:

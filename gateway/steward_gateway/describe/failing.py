@@ -47,6 +47,7 @@ _TEXTS = {
     501: "Not served by this server.",
     503: "The service cannot be reached just now; try again.",
     504: "The call did not end within its deadline.",
+    507: "There is no room left for it.",
 }
 
 _CYBORG_FORBIDDEN = "The credential is missing or wrong, or the caller may not do this."

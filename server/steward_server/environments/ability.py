@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from steward_server.environments.driver import Away, Capabilities, Driver, Feature, Unusable
-from steward_server.errors import FailedPrecondition, StewardError, Unavailable
+from steward_server.errors import FailedPrecondition, ResourceExhausted, StewardError, Unavailable
 
 
 class Ability:
@@ -55,4 +55,6 @@ def refusal(error: Unusable, environment_id: str) -> StewardError:
     facts = {"environment_id": environment_id}
     if isinstance(error, Away):
         return Unavailable(str(error), reason=error.reason, facts=facts)
+    if error.reason == "DISK_FULL":
+        return ResourceExhausted(str(error), reason=error.reason, facts=facts)
     return FailedPrecondition(str(error), reason=error.reason, facts=facts)

@@ -244,6 +244,9 @@ class Commands:
         """
         await self.may(caller, environment_id)
         self._room.keeper.ability.must_have(Feature.SIGNAL)
+        await complete(self._signal(caller, environment_id, pid, number))
+
+    async def _signal(self, caller: Principal, environment_id: str, pid: int, number: int) -> None:
         try:
             await self._driver.signal(environment_id, pid, number)
         except Gone:

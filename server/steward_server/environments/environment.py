@@ -149,6 +149,9 @@ class Environment:
     version: int = 1
     agent_id: str = ""
     """Of the agent that created it; empty: somebody else did."""
+    log_start: int = 0
+    """What is added to the numbers that its machine gives to lines: a machine made anew begins at 1
+    again, and the numbers of a log only rise."""
 
     def to(self, state: State, now_us: int, *, reason: str = "") -> Environment:
         """It, in another state.
@@ -200,3 +203,12 @@ class Environment:
             reason="ENVIRONMENT_NOT_RUNNING" if what == "does not run" else "WRONG_STATE",
             facts={"environment_id": self.environment_id, "status": str(self.state)},
         )
+
+
+def is_ending(environment_id: str) -> FailedPrecondition:
+    """What is said of one whose machine is on its way out."""
+    return FailedPrecondition(
+        f"environment {environment_id!r} is ending",
+        reason="ENVIRONMENT_NOT_RUNNING",
+        facts={"environment_id": environment_id, "status": State.TERMINATING.value},
+    )

@@ -15,6 +15,7 @@ from steward_server.audit import Change, record
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
+from steward_server.completion import complete, complete_from
 from steward_server.db import Database, Transaction
 from steward_server.environments.ability import refusal
 from steward_server.environments.driver import Feature, FileFault, FileInfo, Files, Gone, Unusable
@@ -139,10 +140,13 @@ class FileService(rpc.FileServiceServicer):
         _check(request.environment_id, path=request.path)
         environment_id, path = request.environment_id, request.path
         files = await self._files(caller(context), environment_id)
-        made = await self._asked(
-            context, environment_id, files.make_directory(environment_id, path)
+        made = await self._done(
+            context,
+            environment_id,
+            files.make_directory(environment_id, path),
+            "environment.directory_made",
+            path=path,
         )
-        await self._write_down(context, environment_id, "environment.directory_made", path=path)
         return pb.MakeDirectoryResponse(file=_file(made))
 
     async def RemoveFile(
@@ -151,20 +155,27 @@ class FileService(rpc.FileServiceServicer):
         _check(request.environment_id, path=request.path)
         environment_id, path = request.environment_id, request.path
         files = await self._files(caller(context), environment_id)
-        await self._asked(
+        await self._done(
             context,
             environment_id,
             files.remove(environment_id, path, recursive=request.recursive),
+            "environment.file_removed",
+            path=path,
         )
-        await self._write_down(context, environment_id, "environment.file_removed", path=path)
         return pb.RemoveFileResponse()
 
     async def MoveFile(self, request: pb.MoveFileRequest, context: Context) -> pb.MoveFileResponse:
         _check(request.environment_id, path=request.path, to=request.to)
         environment_id, path, to = request.environment_id, request.path, request.to
         files = await self._files(caller(context), environment_id)
-        await self._asked(context, environment_id, files.move(environment_id, path, to))
-        await self._write_down(context, environment_id, "environment.file_moved", path=path, to=to)
+        await self._done(
+            context,
+            environment_id,
+            files.move(environment_id, path, to),
+            "environment.file_moved",
+            path=path,
+            to=to,
+        )
         return pb.MoveFileResponse()
 
     async def WatchFiles(
@@ -229,14 +240,42 @@ class FileService(rpc.FileServiceServicer):
                 checks.add("mode", f"is {mode[:20]!r}; it must be octal, such as '0644'")
         files = await self._files(caller(context), environment_id)
         bits = int(mode, 8) if mode else 0o644
-        written = await self._asked(
-            context, environment_id, files.write(environment_id, path, content, mode=bits)
-        )
-        size = written.size_bytes
-        await self._write_down(
-            context, environment_id, "environment.file_written", path=path, size_bytes=size
-        )
-        return written
+        is_whole = False
+
+        async def told() -> AsyncIterator[bytes]:
+            nonlocal is_whole
+            async for data in content:
+                yield data
+            is_whole = True  # from here on the file is there, whether its sender waits or not
+
+        async def write() -> FileInfo:
+            written = await self._asked(
+                context, environment_id, files.write(environment_id, path, told(), mode=bits)
+            )
+            size = written.size_bytes
+            await self._write_down(
+                context, environment_id, "environment.file_written", path=path, size_bytes=size
+            )
+            return written
+
+        return await complete_from(write(), lambda: is_whole)
+
+    async def _done(
+        self,
+        context: Context,
+        environment_id: str,
+        work: Awaitable[T],
+        action: str,
+        **after: str,
+    ) -> T:
+        """Do something and write it down, both also where the caller has left meanwhile."""
+
+        async def act() -> T:
+            done = await self._asked(context, environment_id, work)
+            await self._write_down(context, environment_id, action, **after)
+            return done
+
+        return await complete(act())
 
     async def _write_down(
         self, context: Context, environment_id: str, action: str, **after: str | int

@@ -85,17 +85,21 @@ class ImageService(rpc.ImageServiceServicer):
         _check(request.name)
         images = self._catalogue()
         now_us, who = self._clock(), caller(context)
-        try:
+
+        async def remove() -> None:
             found = await images.find(request.name)
             await images.remove(request.name)
+
+            async def work(transaction: Transaction) -> None:
+                change = Change("image.removed", found.name, before={"digest": found.digest})
+                await record(transaction, now_us, who, change)
+
+            await self._database.run(work)
+
+        try:
+            await complete(remove())
         except Unusable as error:
             raise _refusal(error, request.name) from None
-
-        async def work(transaction: Transaction) -> None:
-            change = Change("image.removed", found.name, before={"digest": found.digest})
-            await record(transaction, now_us, who, change)
-
-        await self._database.run(work)
         return pb.RemoveImageResponse()
 
     async def ImportImage(

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
@@ -30,7 +30,7 @@ from steward_server.environments.driver import (
     Unusable,
 )
 from steward_server.environments.ends import Ending, last_log_of, outcome
-from steward_server.environments.environment import NetworkPolicy, Spec, State
+from steward_server.environments.environment import NetworkPolicy, Spec, State, is_ending
 from steward_server.environments.insisting import insist
 from steward_server.environments.journal import Cause, Missed, Transitions
 from steward_server.environments.locks import Locks
@@ -38,6 +38,7 @@ from steward_server.errors import Unavailable
 from steward_server.vault import Vault, VaultError
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 OPEN_AGAIN_S = 5.0
 """How often it is tried whether a driver that was away can be used."""
@@ -69,6 +70,7 @@ class Keeper:
         self._making: dict[str, asyncio.Task[None]] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
         self._ending: dict[str, Ending] = {}
+        self._giving_way: dict[str, asyncio.Task[Any]] = {}
         self._others: set[asyncio.Task[None]] = set()
 
     # The beginning and the end of the server.
@@ -285,6 +287,26 @@ class Keeper:
             log.exception("environments.discard_failed", environment_id=name)
             self._spawn(self._remove(name))
 
+    async def giving_way(self, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do something that takes long, under the lock; the end of the environment cancels it.
+
+        Raises:
+            FailedPrecondition: ENVIRONMENT_NOT_RUNNING, it has come to its end meanwhile.
+        """
+        async with self.locks.of(name):
+            task: asyncio.Task[T] = asyncio.create_task(work())
+            self._giving_way[name] = task
+            try:
+                await asyncio.wait({task})
+            finally:
+                del self._giving_way[name]
+                if not task.done():
+                    task.cancel()
+                    await asyncio.wait({task})
+        if task.cancelled():
+            raise is_ending(name)
+        return task.result()
+
     # Watching.
 
     def _watch(self, name: str) -> None:
@@ -403,6 +425,8 @@ class Keeper:
         if (making := self._making.get(name)) is not None:
             making.cancel()
             await asyncio.wait({making})
+        if (in_the_way := self._giving_way.get(name)) is not None:
+            in_the_way.cancel()
 
         async def end() -> None:
             async with self.locks.of(name):

@@ -6,13 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from steward_server.db import Database
 from steward_server.environments import store
 from steward_server.environments.driver import Gone, LogRecord
-from steward_server.environments.environment import State
+from steward_server.environments.environment import Environment, State
 from steward_server.environments.gathering import MOST_TOGETHER, gathered
 from steward_server.environments.room import EnvironmentRoom
 from steward_server.permissions import Permission
@@ -59,10 +59,10 @@ class Logbook:
         Raises:
             NotFound: there is no such environment that the caller may read.
         """
-        await self._room.find(caller, environment_id, Permission.READ)
+        found = await self._room.find(caller, environment_id, Permission.READ)
         kept: deque[LogRecord] = deque()
         size, is_truncated = 0, False
-        async for record in self._recorded(environment_id, after=after, tail=tail):
+        async for record in self._recorded(found.environment, after=after, tail=tail):
             kept.append(record)
             size += _cost(record)
             while size > MAX_ANSWER_BYTES:
@@ -89,32 +89,50 @@ class Logbook:
                 return
             environment = stored.environment
             if environment.state.is_over:
-                records = _cut(await store.last_log(self._database, environment_id), last, tail)
+                records = _cut(await self._last_log(environment), last, tail)
                 for at in range(0, len(records), MOST_TOGETHER):
                     yield records[at : at + MOST_TOGETHER]
                 yield End(environment.reason, environment.state)
                 return
             if environment.state is State.PENDING:
                 await self._room.keeper.made(environment_id)
+            start = environment.log_start
             with suppress(Gone):
-                lines = self._driver.logs(environment_id, after=last, tail=tail, follow=True)
+                begin = max(last - start, 0)
+                lines = self._driver.logs(environment_id, after=begin, tail=tail, follow=True)
                 async with aclosing(gathered(cast("Any", lines), _cost)) as groups:
                     async for records in groups:
-                        last, tail = records[-1].sequence, None
-                        yield records
+                        told = _numbered(records, start)
+                        last, tail = told[-1].sequence, None
+                        yield told
             # Its machine is gone, and its row says why in a moment; or the driver cannot reach it.
             await asyncio.sleep(poll_s)
             poll_s = min(2 * poll_s, LONGEST_POLL_S)
 
     async def _recorded(
-        self, environment_id: str, *, after: int, tail: int | None
+        self, environment: Environment, *, after: int, tail: int | None
     ) -> AsyncIterator[LogRecord]:
+        start = environment.log_start
         try:
-            async for record in self._driver.logs(environment_id, after=after, tail=tail):
-                yield record
+            lines = self._driver.logs(
+                environment.environment_id, after=max(after - start, 0), tail=tail
+            )
+            async for record in lines:
+                yield record if not start else replace(record, sequence=start + record.sequence)
         except Gone:
-            for record in _cut(await store.last_log(self._database, environment_id), after, tail):
+            for record in _cut(await self._last_log(environment), after, tail):
                 yield record
+
+    async def _last_log(self, environment: Environment) -> list[LogRecord]:
+        records = await store.last_log(self._database, environment.environment_id)
+        return list(_numbered(records, environment.log_start))
+
+
+def _numbered(records: Sequence[LogRecord], start: int) -> Sequence[LogRecord]:
+    """Lines with the numbers that they are known by."""
+    if not start:
+        return records
+    return [replace(each, sequence=start + each.sequence) for each in records]
 
 
 def _cut(records: list[LogRecord], after: int, tail: int | None) -> list[LogRecord]:

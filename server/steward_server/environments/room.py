@@ -18,7 +18,7 @@ from steward_server.db import Database, Reader, Transaction
 from steward_server.environments import share_store, snapshot_store, store
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.environments.driver import Gone, Stats
-from steward_server.environments.environment import Environment, NetworkPolicy, State
+from steward_server.environments.environment import Environment, NetworkPolicy, State, is_ending
 from steward_server.environments.journal import Cause, Missed, audited, write_down
 from steward_server.environments.keeper import Keeper
 from steward_server.environments.needs import Agents
@@ -196,11 +196,7 @@ class EnvironmentRoom:
             (await self.find(caller, environment_id, Permission.READ)).environment.must_run()
         except (NotFound, FailedPrecondition) as error:
             return error
-        return FailedPrecondition(
-            f"environment {environment_id!r} is ending",
-            reason="ENVIRONMENT_NOT_RUNNING",
-            facts={"environment_id": environment_id, "status": State.TERMINATING.value},
-        )
+        return is_ending(environment_id)
 
     async def get(self, caller: Principal, environment_id: str, *, wait_s: float = 0) -> Seen:
         """One environment, in full; if it is being made, it is waited for so long.

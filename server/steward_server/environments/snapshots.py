@@ -150,16 +150,20 @@ class Snapshots:
     async def _take(self, caller: Principal, snapshot: Snapshot) -> int:
         name = snapshot.environment_id
         keeper = self._room.keeper
+
+        async def take() -> int:
+            found = await self._room.find(caller, name, Permission.WRITE)
+            found.environment.must_run()
+            try:
+                return await keeper.driver.snapshot(name, image_of(snapshot.snapshot_id))
+            except Gone:
+                raise await self._room.gone(caller, name) from None
+            except Unusable as error:
+                raise refusal(error, name) from None
+
         with self._room.uses.of(name):
-            async with self._at_once, keeper.locks.of(name):
-                found = await self._room.find(caller, name, Permission.WRITE)
-                found.environment.must_run()
-                try:
-                    return await keeper.driver.snapshot(name, image_of(snapshot.snapshot_id))
-                except Gone:
-                    raise await self._room.gone(caller, name) from None
-                except Unusable as error:
-                    raise refusal(error, name) from None
+            async with self._at_once:
+                return await keeper.giving_way(name, take)
 
     async def page(
         self, caller: Principal, *, environment_id: str, limit: int, offset: int
@@ -241,6 +245,7 @@ class Snapshots:
             await record(transaction, self._clock(), caller, change)
             return found
 
+        self._kept()
         self._under_way.add(snapshot_id)
         try:
             snapshot = await self._database.run(begin)
@@ -277,7 +282,12 @@ class Snapshots:
             if before.state is not State.RUNNING:
                 raise before.wrong_state("does not run")
             spec = replace(before.spec, image=image_of(snapshot.snapshot_id))
-            after = replace(before.to(State.PENDING, now_us), spec=spec, last_used_at_us=now_us)
+            after = replace(
+                before.to(State.PENDING, now_us),
+                spec=spec,
+                last_used_at_us=now_us,
+                log_start=now_us,  # no machine has written so many lines
+            )
             await store.save(transaction, after)
             await write_down(
                 transaction,

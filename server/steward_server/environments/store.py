@@ -19,7 +19,7 @@ _COLUMNS = (
     "environment_id, name, owner_id, image, state, cpu_millicores, memory_bytes, storage_bytes,"
     " spec, sealed_env, created_at_us, expires_at_us, idle_timeout_s, started_at_us, ended_at_us,"
     " last_used_at_us, paused, reason, exit_code, version,"
-    " delete_wanted, agent_id"
+    " delete_wanted, agent_id, log_start"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM environment AS e"
 _LIVE = "state IN ('pending', 'running', 'terminating')"
@@ -197,7 +197,8 @@ async def save(transaction: Transaction, environment: Environment) -> None:
     await transaction.execute(
         "UPDATE environment SET state = ?, owner_id = ?, image = ?, spec = ?, expires_at_us = ?,"
         " idle_timeout_s = ?, started_at_us = ?, ended_at_us = ?, last_used_at_us = ?, paused = ?,"
-        f" reason = ?, exit_code = ?, version = version + 1{forget} WHERE environment_id = ?",
+        f" reason = ?, exit_code = ?, log_start = ?, version = version + 1{forget}"
+        " WHERE environment_id = ?",
         environment.state.value,
         environment.owner_id,
         environment.spec.image,
@@ -210,6 +211,7 @@ async def save(transaction: Transaction, environment: Environment) -> None:
         int(environment.paused),
         environment.reason,
         environment.exit_code,
+        environment.log_start,
         environment.environment_id,
     )
 
@@ -357,5 +359,6 @@ def _stored(row: Row, labels: Mapping[str, str]) -> Stored:
         row["exit_code"],
         row["version"],
         row["agent_id"],
+        row["log_start"],
     )
     return Stored(environment, row["sealed_env"], bool(row["delete_wanted"]))

@@ -145,6 +145,10 @@ def test_what_a_comment_promises_is_a_status_with_its_reasons(openapi: Document)
     assert borrow["402"]["content"]["application/json"]["example"]["error"]["code"] == (
         "BUDGET_EXCEEDED"
     )
+    files = "/api/v1/environments/{environment_id}/files/content"
+    write = openapi["paths"][files]["put"]["responses"]
+    assert "`FILE_TOO_LARGE`" in write["413"]["description"]
+    assert "`DISK_FULL`" in write["507"]["description"]
     (route,) = (r for r in ROUTES if r.template.text == "/health")
     assert 429 not in failings(route, "")
     told = failings(route, "RESOURCE_EXHAUSTED, reason A_B or C_D, with RetryInfo. NOT_FOUND.")

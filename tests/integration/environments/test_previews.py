@@ -400,6 +400,29 @@ async def test_as_many_links_are_open_as_allowed(
     assert (await link(site, name, inside.port)).status == 201
 
 
+async def test_one_link_does_not_take_what_all_have(
+    site: Site,
+    inside: Inside,
+    browser: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(passages, "MAX_OF_LINK", 2)
+    greedy, other = await opened(site, inside), await opened(site, inside)
+    async with browser.get(greedy + "slow"), browser.get(greedy + "slow"):
+        async with browser.get(greedy) as refused:
+            assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+            assert "2 requests by this link" in (await refused.json())["message"]
+        async with browser.get(other) as answer:
+            assert answer.status == 200
+    inside.gate.set()
+
+    async def is_free() -> bool:
+        async with browser.get(greedy) as answer:
+            return answer.status == 200
+
+    await until(is_free, "what was closed counts no more")
+
+
 async def test_nothing_of_a_preview_stays_open(
     site: Site, inside: Inside, browser: aiohttp.ClientSession
 ) -> None:

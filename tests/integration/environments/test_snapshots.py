@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from steward.environments.v1 import environments_pb2 as pb
 from steward_server.environments.driver import Feature, Unusable
 from tests.child_driver import ChildDriver
 from tests.integration.environments.conftest import CREATION, Site, Sites, until
@@ -342,3 +343,59 @@ async def test_the_heir_of_a_person_has_their_snapshots(site: Site) -> None:
 
     kept = (await site.admin.call("GET", f"{PATH}/{made['id']}")).body
     assert kept["owner_id"] not in ("", me["id"])
+
+
+@pytest.mark.parametrize("how", ["deleted", "expired"])
+async def test_a_snapshot_under_way_does_not_hold_up_the_end(site: Site, how: str) -> None:
+    name = await site.running(timeout=60)
+    site.driver.gates["snapshot"] = asyncio.Event()
+    path = f"{ENVIRONMENTS}/{name}/snapshots"
+    keeping = asyncio.create_task(site.admin.call("POST", path, {"name": "mine"}))
+    await until(lambda: ("snapshot", name) in site.driver.calls, "it is being taken")
+
+    if how == "deleted":
+        gone = await site.admin.call("DELETE", f"{ENVIRONMENTS}/{name}?force=true")
+        assert gone.status == 204
+    else:
+        site.clock.advance(61)
+        await site.becomes(name, "terminated")
+
+    refused = await keeping
+    assert (refused.status, "is ending" in refused.body["message"]) == (409, True)
+    assert (await site.admin.call("GET", PATH)).body["total"] == 0
+    assert site.rows("environment_snapshot", "environment_id", name) == []
+
+
+async def test_the_numbers_of_a_log_rise_over_a_restore(site: Site) -> None:
+    name = await site.running(command=["sh", "-c", "seq 5; sleep 600"], timeout=60)
+    made = await keep(site, name)
+    following = site.stub.FollowLogLines(
+        pb.FollowLogLinesRequest(environment_id=name), metadata=site.metadata
+    )
+    seen: list[tuple[int, str]] = []
+
+    async def has(count: int) -> None:
+        async with asyncio.timeout(10):
+            while len(seen) < count:
+                lines = (await following.read()).lines
+                seen.extend((each.sequence, each.log.message) for each in lines)
+
+    await has(5)
+    last_of_first = seen[-1][0]
+
+    assert (await restore(site, name, made["id"])).status == 200
+
+    await has(10)
+    assert [message for _, message in seen] == [str(each) for each in (1, 2, 3, 4, 5) * 2]
+    numbers = [number for number, _ in seen]
+    assert numbers == sorted(set(numbers))
+    logs = f"{ENVIRONMENTS}/{name}/logs"
+    for after, count in ((last_of_first, 5), (numbers[6], 3), (numbers[-1], 0)):
+        answer = await site.admin.call("GET", f"{logs}?after={after}")
+        assert [each["message"] for each in answer.body["logs"]] == ["1", "2", "3", "4", "5"][
+            5 - count :
+        ]
+    site.clock.advance(61)
+    await site.becomes(name, "terminated")
+    answer = await site.admin.call("GET", f"{logs}?after={numbers[-2]}")
+    assert (answer.body["last_sequence"], len(answer.body["logs"])) == (numbers[-1], 1)

@@ -34,7 +34,7 @@ from uuid import uuid4
 from steward_server.environments.driver import Unusable
 from steward_server.environments.images import host, oci
 from steward_server.environments.images.image import HOST, SNAPSHOTS, Image, canonical, unknown
-from steward_server.environments.images.layers import Room
+from steward_server.environments.images.layers import Room, must_fit
 from steward_server.environments.images.snapshot import Merger
 from steward_server.environments.images.tree import bad
 
@@ -43,9 +43,6 @@ MOST_BYTES = 20 * 1024**3
 MOST_FILES = 2_000_000
 _MOST_NAME_BYTES = 200
 """Of a file's name; file systems take 255."""
-
-_LEFT_FREE_BYTES = 512 * 1024**2
-"""What an archive on its way leaves to everything else."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _T = TypeVar("_T")
@@ -97,7 +94,7 @@ class Catalogue:
         machines that stand on that one keep it. Without a name the archive's own is used.
 
         Raises:
-            Unusable: reason BAD_IMAGE, BAD_IMAGE_NAME or BUILT_IN_IMAGE.
+            Unusable: reason BAD_IMAGE, BAD_IMAGE_NAME, BUILT_IN_IMAGE or DISK_FULL.
         """
         wanted = canonical(name) if name else ""
         return await self._heeding(partial(self._import, path, wanted))
@@ -106,7 +103,7 @@ class Catalogue:
         """As `import_archive`, of one that comes piece by piece.
 
         Raises:
-            Unusable: as there; or IMAGE_TOO_LARGE, DISK_FULL.
+            Unusable: as there; or IMAGE_TOO_LARGE.
         """
         _must_be_free_to_take(canonical(name) if name else "")
         place, lock = await asyncio.to_thread(self._begin_upload)
@@ -127,7 +124,7 @@ class Catalogue:
         stand still meanwhile. What others know under a name is never replaced.
 
         Raises:
-            Unusable: reason BAD_IMAGE, BAD_IMAGE_NAME or IMAGE_EXISTS.
+            Unusable: reason BAD_IMAGE, BAD_IMAGE_NAME, IMAGE_EXISTS or DISK_FULL.
         """
         return await self._heeding(
             partial(self._add_snapshot, canonical(name), base, upper, first_id)
@@ -146,12 +143,17 @@ class Catalogue:
         await asyncio.to_thread(self._clear)
 
     async def _heeding(self, work: Callable[[Callable[[], bool]], _T]) -> _T:
-        """Run long work aside; it ends soon after the wait for it was given up."""
+        """Run long work aside; given up, it is waited for until it has noticed.
+
+        Else what it reads could be taken away under it.
+        """
         given_up = threading.Event()
+        working = asyncio.ensure_future(asyncio.to_thread(work, given_up.is_set))
         try:
-            return await asyncio.to_thread(work, given_up.is_set)
+            return await asyncio.shield(working)
         except asyncio.CancelledError:
             given_up.set()
+            await asyncio.gather(working, return_exceptions=True)
             raise
 
     def _find(self, name: str) -> Image:
@@ -237,7 +239,7 @@ class Catalogue:
                 root = incoming / "rootfs"
                 root.mkdir()
                 root.chmod(0o755)
-                room = Room(self._most_bytes, self._most_files)
+                room = Room(self._most_bytes, self._most_files, root)
                 fill(root, room)
                 _sync(root)
                 with _locked(self._folder / "lock"):
@@ -362,11 +364,7 @@ async def _spool(content: AsyncIterator[bytes], path: Path, most_bytes: int) -> 
             written += len(piece)
             if written > most_bytes:
                 raise Unusable("IMAGE_TOO_LARGE", f"the archive has more than {most_bytes} bytes")
-            space = os.fstatvfs(file.fileno())
-            if space.f_bavail * space.f_frsize < _LEFT_FREE_BYTES + len(piece):
-                raise Unusable(
-                    "DISK_FULL", "the server's disk has too little room left for the archive"
-                )
+            must_fit(os.fstatvfs(file.fileno()), len(piece))
             await asyncio.to_thread(file.write, piece)
 
 

@@ -13,14 +13,18 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Protocol, cast
 
+from steward_server.environments.driver import Unusable
 from steward_server.environments.images.tree import Tree, bad, kind, parts
 
 _GONE = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _ONCE_INTERNAL = ".wh..wh."
 """The older kind of layers keeps its own affairs under such names."""
+LEFT_FREE_BYTES = 512 * 1024**2
+"""What an image on its way leaves of the disk to everything else."""
 _CHUNK_BYTES = 1024 * 1024
 _MOST_HEADER_BYTES = 1024 * 1024
 _HEADERS = (
@@ -55,6 +59,8 @@ class Room:
 
     left_bytes: int
     left_files: int
+    folder: Path
+    """Where it is made; its file system keeps `LEFT_FREE_BYTES`."""
     limit_bytes: int = field(init=False)
     used_bytes: int = field(init=False, default=0)
 
@@ -77,6 +83,24 @@ class Room:
             )
         if self.left_files < 0:
             raise bad("the image has too many files")
+
+    def must_fit(self, written_bytes: int) -> None:
+        """Refuse to fill the disk with so much more.
+
+        Raises:
+            Unusable: reason DISK_FULL.
+        """
+        must_fit(os.statvfs(self.folder), written_bytes)
+
+
+def must_fit(space: os.statvfs_result, written_bytes: int) -> None:
+    """Refuse to fill a disk with so much more.
+
+    Raises:
+        Unusable: reason DISK_FULL.
+    """
+    if space.f_bavail * space.f_frsize < LEFT_FREE_BYTES + written_bytes:
+        raise Unusable("DISK_FULL", "the server's disk has too little room left for the image")
 
 
 class Unpacker:
@@ -176,6 +200,7 @@ class Unpacker:
     def _file(
         self, archive: tarfile.TarFile, entry: tarfile.TarInfo, folder: int, name: str
     ) -> None:
+        self._room.must_fit(entry.size)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         content = archive.extractfile(entry)
         if content is None:

@@ -14,11 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from steward_server.environments.images.layers import Room
-from steward_server.environments.images.tree import bad
+from steward_server.environments.images.tree import bad, must_not_be_deep
 
 _IDS = 65_536
 """How many user ids a machine has."""
 _NOBODY = 65_534
+_BLOCK_BYTES = 512
+_PIECE_BYTES = 64 * 1024**2
+"""Of what is copied before it is asked whether anybody waits for it still."""
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _REDIRECTS = (
     "trusted.overlay.redirect",
@@ -51,14 +54,14 @@ class Merger:
         opened = [os.open(each, _FOLDER & ~os.O_NOFOLLOW) for each in (lower, upper, root)]
         self._root = opened[2]
         try:
-            self._folder(opened[0], opened[1], opened[2], ".")
+            self._folder(opened[0], opened[1], opened[2], ".", 0)
         finally:
             for each in opened:
                 os.close(each)
 
-    def _folder(self, lower: int | None, upper: int, into: int, path: str) -> None:
-        if self._halted():
-            raise InterruptedError
+    def _folder(self, lower: int | None, upper: int, into: int, path: str, level: int) -> None:
+        self._go_on()
+        must_not_be_deep(level, path)
         for name in _REDIRECTS:
             with suppress(OSError):
                 os.getxattr(upper, name)
@@ -71,10 +74,12 @@ class Merger:
                 if name not in above:
                     self._take_over(lower, into, name)
         for name in above:
-            self._take(lower, upper, into, name, f"{path}/{name}")
+            self._take(lower, upper, into, name, f"{path}/{name}", level)
         self._dress(os.fstat(upper), into, ".")
 
-    def _take(self, lower: int | None, upper: int, into: int, name: str, path: str) -> None:
+    def _take(
+        self, lower: int | None, upper: int, into: int, name: str, path: str, level: int
+    ) -> None:
         found = os.stat(name, dir_fd=upper, follow_symlinks=False)
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
             return  # the overlay's word for: removed
@@ -84,7 +89,7 @@ class Merger:
             below = None if lower is None else _opened(lower, name)
             inner = [os.open(name, _FOLDER, dir_fd=each) for each in (upper, into)]
             try:
-                self._folder(below, inner[0], inner[1], path)
+                self._folder(below, inner[0], inner[1], path, level + 1)
             finally:
                 for each in (*inner, *(() if below is None else (below,))):
                     os.close(each)
@@ -109,15 +114,40 @@ class Merger:
     def _copy(self, upper: int, into: int, name: str) -> None:
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=upper)
         with os.fdopen(source, "rb"):
-            size_bytes = os.fstat(source).st_size
+            found = os.fstat(source)
+            size_bytes = found.st_size
             self._room.take(size_bytes)
+            self._room.must_fit(min(size_bytes, found.st_blocks * _BLOCK_BYTES))
             made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=into)
             with os.fdopen(made, "wb"):
                 os.truncate(made, size_bytes)
-                _copy_data(source, made, size_bytes)
+                self._copy_data(source, made, size_bytes)
+
+    def _copy_data(self, source: int, target: int, size_bytes: int) -> None:
+        """Copy what was written, and leave holes: they cost a machine nothing, and may be vast."""
+        end = 0
+        while end < size_bytes:
+            try:
+                start = os.lseek(source, end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return  # only a hole is left
+            end = min(os.lseek(source, start, os.SEEK_HOLE), size_bytes)
+            os.lseek(target, start, os.SEEK_SET)
+            while start < end:
+                self._go_on()
+                copied = os.sendfile(target, source, start, min(end - start, _PIECE_BYTES))
+                if not copied:  # it has become shorter
+                    return
+                start += copied
+
+    def _go_on(self) -> None:
+        if self._halted():
+            raise InterruptedError
 
     def _take_over(self, lower: int, into: int, name: str) -> None:
-        """Take what only the lower layer has, as deep as it goes."""
+        """Take what only the lower layer has: it is an image, and so not too deep."""
         found = os.stat(name, dir_fd=lower, follow_symlinks=False)
         if not stat.S_ISDIR(found.st_mode):
             self._room.take(found.st_size)
@@ -169,22 +199,3 @@ def _attribute(descriptor: int, name: str) -> bytes:
         return os.getxattr(descriptor, name)
     except OSError:
         return b""
-
-
-def _copy_data(source: int, target: int, size_bytes: int) -> None:
-    """Copy what was written, and leave holes: they cost a machine nothing, and may be vast."""
-    end = 0
-    while end < size_bytes:
-        try:
-            start = os.lseek(source, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            return  # only a hole is left
-        end = min(os.lseek(source, start, os.SEEK_HOLE), size_bytes)
-        os.lseek(target, start, os.SEEK_SET)
-        while start < end:
-            copied = os.sendfile(target, source, start, end - start)
-            if not copied:  # it has become shorter
-                return
-            start += copied

@@ -16,6 +16,9 @@ from steward_server.environments.driver import Unusable
 _MOST_LINKS = 40
 """As many as the kernel follows."""
 _MOST_PATH_BYTES = 4_095
+MOST_LEVELS = 128
+"""Of folders in folders: each takes descriptors, and a stack, of whoever goes through them."""
+_SHOWN = 200
 _OPEN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -31,11 +34,25 @@ def parts(path: str) -> tuple[str, ...]:
         Unusable: it goes up, or is no path.
     """
     if "\0" in path or len(os.fsencode(path)) > _MOST_PATH_BYTES:
-        raise bad(f"the path {path[:200]!r} is none: it is too long or holds a zero")
+        raise bad(f"the path {_short(path)!r} is none: it is too long or holds a zero")
     steps = tuple(each for each in path.split("/") if each not in ("", "."))
     if ".." in steps:
         raise bad(f"the path {path!r} leads out of the image; take it out of the archive")
     return steps
+
+
+def must_not_be_deep(level_count: int, path: str) -> None:
+    """Refuse a folder in so many folders.
+
+    Raises:
+        Unusable: reason BAD_IMAGE.
+    """
+    if level_count > MOST_LEVELS:
+        raise bad(f"{_short(path)!r} lies more than {MOST_LEVELS} folders deep")
+
+
+def _short(path: str) -> str:
+    return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
 
 
 class Tree:
@@ -100,6 +117,7 @@ class Tree:
                     os.mkdir(step, 0o755, dir_fd=opened[-1])
                     found = os.open(step, _OPEN, dir_fd=opened[-1])
                 opened.append(found)
+                must_not_be_deep(len(opened) - 1, told)
                 mode = os.fstat(found).st_mode
                 if stat.S_ISLNK(mode):
                     links += 1

@@ -179,7 +179,8 @@ class SandboxDriver:
         self._bells = Bells()
         self._log_cache = Cache()
         self._machines: dict[str, Machine] = {}
-        self._making: set[str] = set()
+        self._making: dict[str, Path] = {}
+        """What is being made, and on which image's root."""
         self._backend: Backend | None = None
         self._no_network = "it was not asked for"
         self._warnings: list[str] = []
@@ -327,7 +328,7 @@ class SandboxDriver:
         # Asked before anything is made: to take back what was made would hit whoever has the name.
         if environment_id in self._making or self._place(environment_id).exists():
             raise making.taken(environment_id)
-        self._making.add(environment_id)
+        self._making[environment_id] = image.root
         body = None
         try:
             body = await self._body(environment_id, spec.network, shape, is_claim=is_claim)
@@ -338,7 +339,7 @@ class SandboxDriver:
             await asyncio.shield(self._undo(environment_id, body))
             raise
         finally:
-            self._making.discard(environment_id)
+            self._making.pop(environment_id, None)
 
     async def _body(
         self, environment_id: str, policy: NetworkPolicy, shape: Shape, *, is_claim: bool
@@ -513,8 +514,9 @@ class SandboxDriver:
 
     def uses(self, root: Path) -> Collection[str]:
         """The machines that stand on a root file system, which may then not be removed."""
+        made = [name for name, each in dict(self._making).items() if each == root]
         found = ((folder.name, record.read(folder)) for folder in _folders(self._folder))
-        return [name for name, each in found if each and each.image_root == str(root)]
+        return made + [name for name, each in found if each and each.image_root == str(root)]
 
 
 def _hash(folder: Path) -> str:

@@ -6,11 +6,13 @@ import asyncio
 import fcntl
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from steward_server.environments.driver import Unusable
+from steward_server.environments.images import layers
 from steward_server.environments.images.catalogue import Catalogue
 from steward_server.environments.images.image import Image
 from tests.integration.environments.images.archives import entry, folder, layer, save
@@ -236,6 +238,58 @@ async def test_a_snapshot_larger_than_allowed_is_refused(tmp_path: Path) -> None
     (tmp_path / "upper/big").write_bytes(bytes(200))
     with pytest.raises(Unusable, match="larger than 100 bytes"):
         await catalogue.add_snapshot("mine", base, tmp_path / "upper")
+
+
+async def test_images_leave_room_on_the_servers_disk(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper/small").write_text("x")
+    monkeypatch.setattr(layers, "LEFT_FREE_BYTES", 1 << 60)
+    for taking in (
+        catalogue.add_snapshot("mine", base, tmp_path / "upper"),
+        add(catalogue, tmp_path, "b", name="other:1"),
+    ):
+        with pytest.raises(Unusable) as told:
+            await taking
+        assert told.value.reason == "DISK_FULL"
+    assert not list((tmp_path / "images/incoming").iterdir())
+
+
+async def test_a_snapshot_of_folders_in_folders_without_end_is_refused(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    inside = os.open(tmp_path / "upper", os.O_RDONLY)
+    for _ in range(2_000):
+        os.mkdir("d", dir_fd=inside)
+        further = os.open("d", os.O_RDONLY, dir_fd=inside)
+        os.close(inside)
+        inside = further
+    os.close(inside)
+    with pytest.raises(Unusable, match="lies more than 128 folders deep") as told:
+        await catalogue.add_snapshot("mine", base, tmp_path / "upper")
+    assert len(str(told.value)) < 300
+    assert not list((tmp_path / "images/incoming").iterdir())
+    subprocess.run(["rm", "-rf", tmp_path / "upper"], check=True)
+
+
+async def test_a_snapshot_given_up_is_over_before_its_machine_goes_on(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    for number in range(20_000):
+        (tmp_path / f"upper/{number}").touch()
+    keeping = asyncio.create_task(catalogue.add_snapshot("mine", base, tmp_path / "upper"))
+    while not list((tmp_path / "images").glob("incoming/*/rootfs/*")):
+        await asyncio.sleep(0.001)
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert not list((tmp_path / "images/incoming").iterdir())
 
 
 async def test_a_snapshot_of_the_built_in_image_keeps_what_it_binds(

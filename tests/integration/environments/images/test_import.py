@@ -533,3 +533,16 @@ async def test_an_import_given_up_leaves_nothing(catalogue: Catalogue, tmp_path:
         while list((tmp_path / "images/incoming").iterdir()):
             await asyncio.sleep(0.01)
     assert not list((tmp_path / "images/names").iterdir())
+
+
+async def test_folders_in_folders_without_end_are_refused(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    half = "/".join(["d"] * 100)
+    for entries in (
+        [entry("/".join(["d"] * 200))],
+        [folder(half), link("l", half), entry(f"l/{half}/f")],
+    ):
+        path = save(tmp_path / "a.tar", [layer(*entries)])
+        with pytest.raises(Unusable, match="lies more than 128 folders deep"):
+            await catalogue.import_archive(path)
