@@ -20,6 +20,7 @@ from steward_client.errors import Conflict, NotFound, StewardError
 from steward_client.standin import StandIn, StandInConfig
 from tests.integration.client.conftest import KEY, price_table
 from tests.live import Agent, Api, ServerProcess, create_agent, create_provider
+from tests.missing import missing
 
 ENVIRONMENTS = "/api/v1/environments"
 HOST = EnvironmentSpec("host", memory="512Mi", storage="256Mi")
@@ -126,7 +127,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
             api = Api(f"http://{server.http_address}", session)
             health = (await api.call("GET", "/api/v1/health")).body["environments"]
             if not health["usable"]:
-                pytest.skip(f"no environments can be made on this machine: {health['reason']}")
+                missing(f"no environments can be made on this machine: {health['reason']}")
             admin = await api.sign_in()
             await create_provider(admin, base_url=standin.url, key=KEY)
             agent = await create_agent(admin, budget_usd=1)

@@ -33,6 +33,7 @@ from tests.e2e.agentbox.wheels import NUMPY, write_wheel
 from tests.e2e.curl import differences
 from tests.e2e.iron.shapes import LOGIN
 from tests.live import ADMIN_PASSWORD
+from tests.missing import missing
 
 GUIDE = Path(__file__).with_name("agentbox")
 PAGE = {"environments": [RUNNING_ENVIRONMENT], "total": int, "limit": int, "offset": int}
@@ -94,12 +95,17 @@ def run(*command: str, patience_s: float = 60) -> str:
     return ran.stdout
 
 
+def must_have(program: str) -> None:
+    if shutil.which(program) is None:
+        missing(f"{program} is not installed")
+
+
 def bash(text: str) -> str:
     return run("bash", "-c", text)
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 def test_the_script_at_the_end_of_the_guide_runs_as_it_stands(scene: AgentboxScene) -> None:
+    must_have("jq")
     must_have_pip(scene)
     text = (GUIDE / "workflow.sh").read_text(encoding="utf-8")
     text = text.replace("https://your-server", scene.url()).replace("your-jwt-token", scene.token)
@@ -216,10 +222,10 @@ ws.addEventListener('open', () => ws.send(JSON.stringify({type: 'stdin', data: '
 """What the guide's page does not do."""
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_the_page_of_the_guide_opens_a_terminal(
     scene: AgentboxScene, filled: dict[str, str]
 ) -> None:
+    must_have("node")
     text = (GUIDE / "attach.js").read_text(encoding="utf-8")
     # A browser refuses a subprotocol with a space in it, whatever the guide says.
     text = text.replace("Bearer <token>", "<token>")

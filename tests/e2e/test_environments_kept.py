@@ -17,6 +17,7 @@ from tests.e2e.test_environments_drivers import (
     signed_in,
 )
 from tests.live import Api
+from tests.missing import missing
 
 SERVE = """
 import http.server
@@ -57,7 +58,7 @@ async def test_what_is_kept_of_an_environment_outlives_it_and_the_server(tmp_pat
         async with signed_in(server) as admin:
             health = (await admin.call("GET", "/api/v1/health")).body["environments"]
             if not health["usable"]:
-                pytest.skip(f"no environments can be made on this machine: {health['reason']}")
+                missing(f"no environments can be made on this machine: {health['reason']}")
             name = await made(admin, "host", env={"SECRET": "of-one"}, command=["sleep", "600"])
             await note(admin, name, "before")
             answer = await admin.call("POST", f"{ENVIRONMENTS}/{name}/snapshots", {"name": "one"})
@@ -94,7 +95,7 @@ async def test_a_page_inside_is_shown_once_its_port_is_opened(tmp_path: Path) ->
         async with signed_in(server) as admin:
             health = (await admin.call("GET", "/api/v1/health")).body["environments"]
             if not health["usable"]:
-                pytest.skip(f"no environments can be made on this machine: {health['reason']}")
+                missing(f"no environments can be made on this machine: {health['reason']}")
             name = await made(admin, "host", command=["python3", "-c", SERVE])
             await note(admin, name, "hello")
             path = f"{ENVIRONMENTS}/{name}"

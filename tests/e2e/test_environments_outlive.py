@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.live import Api, ServerProcess
+from tests.missing import missing
 
 ENVIRONMENTS = "/api/v1/environments"
 BODY: dict[str, Any] = {
@@ -36,7 +37,7 @@ async def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         health = (await api.call("GET", "/api/v1/health")).body["environments"]
     if not health["usable"]:
         process.stop()
-        pytest.skip(f"no environments can be made on this machine: {health['reason']}")
+        missing(f"no environments can be made on this machine: {health['reason']}")
     yield process
     process.stop()
 

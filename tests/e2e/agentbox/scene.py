@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from steward_server.environments.images.catalogue import Catalogue
 from tests.e2e.curl import UPGRADE, curl
 from tests.e2e.process import forked, steward, until
 from tests.e2e.scene import Scene
 from tests.integration.environments.images import archives
+from tests.missing import missing
 
 RATES = {"CREATION": 100_001, "EXECUTION": 100_002, "DEFAULT": 100_003, "LOGIN": 100_004}
 """Calls a minute that nobody makes, told apart by the headers that name them."""
@@ -169,7 +168,7 @@ def agentbox_scene(data_dir: Path, **settings: str) -> Iterator[AgentboxScene]:
     with steward(data_dir, forked, **chosen | settings) as server:
         health = curl(f"{server.url}/api/v1/health").body["environments"]
         if not health["usable"]:
-            pytest.skip(f"no environments can be made on this machine: {health['reason']}")
+            missing(f"no environments can be made on this machine: {health['reason']}")
         scene = AgentboxScene(server, data_dir)
         try:
             yield scene

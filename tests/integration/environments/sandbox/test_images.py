@@ -16,6 +16,7 @@ from steward_server.environments.environment import SecurityContext
 from steward_server.environments.images.image import Image
 from steward_server.environments.sandbox import SandboxDriver
 from tests.integration.environments.sandbox.machines import Machines, spec, traces, until
+from tests.missing import missing
 
 
 class Shown:
@@ -61,7 +62,7 @@ async def shown(image: Shown, tmp_path: Path) -> AsyncIterator[Machines]:
     driver = SandboxDriver(tmp_path / "sandbox", image)
     await driver.open()
     if driver.capabilities().unusable:
-        pytest.skip(f"machines cannot be made here: {driver.capabilities().unusable}")
+        missing(f"machines cannot be made here: {driver.capabilities().unusable}")
     try:
         yield Machines(driver)
     finally:

@@ -23,6 +23,7 @@ from steward_server.environments.environment import NetworkPolicy
 from steward_server.environments.images.catalogue import Catalogue
 from steward_server.environments.sandbox import SandboxDriver
 from tests.integration.environments.sandbox.machines import Machines, Ran, spec
+from tests.missing import missing
 
 CALL = """
 import socket, sys
@@ -167,7 +168,7 @@ async def test_one_that_was_taken_up_by_another_server_leads_out_too(
     first, heir = (SandboxDriver(tmp_path / "kept", images) for _ in range(2))
     await first.open()
     if why := first.capabilities().unusable:
-        pytest.skip(f"machines cannot be made here: {why}")
+        missing(f"machines cannot be made here: {why}")
     name = await Machines(first).make()
     left = await first.listen(name, 0)
     await left.aclose()
