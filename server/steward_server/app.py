@@ -303,7 +303,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             people=people,
             projects=project_room,
             requests=request_room,
-            on_stopped=(environment_room.uses.end_of_agent,),
+            on_stopped=(environment_room.on_agent_stopped,),
             config=settings.agents,
             clock=clock,
         )

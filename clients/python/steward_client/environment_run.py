@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from steward_client.child import agent_environment
 from steward_client.client.awaiting import AsyncClient
 from steward_client.client.calls import Awaiting
 from steward_client.client.environments_streams import PIECE_BYTES, RunningCommand
-from steward_client.client.environments_values import Isolation
+from steward_client.client.environments_values import ENVIRONMENT_ID, Isolation
 from steward_client.client.tunnels import AsyncTunnel
 from steward_client.errors import Conflict, NotFound, StewardError, Unavailable
 from steward_client.luggage import PACKAGES, UNPACK, must_fit, pack
@@ -37,7 +37,6 @@ MOST_TOLD_BYTES = 65_536
 LAST_WORD_S = 1.0
 """How long after its way out a script may take to end by itself, as with its environment."""
 KILLED = -9
-_ID = re.compile(r"env-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,7 @@ class EnvironmentRun:
         """Why it is not known how it ended."""
         self.ended = asyncio.Event()
         self._command = command
+        self._reading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
     @classmethod
@@ -130,7 +130,8 @@ class EnvironmentRun:
             await command.end_input()
             run = cls(place, command)
             kept = stack.pop_all()
-        run._watching = asyncio.create_task(run._watch(kept, tunnel, on_end, quiet=quiet))
+        run._reading = asyncio.create_task(run._read(quiet=quiet))
+        run._watching = asyncio.create_task(run._watch(run._reading, kept, tunnel, on_end))
         return run
 
     @property
@@ -147,25 +148,30 @@ class EnvironmentRun:
                     await self._command.signal("TERM")
                 await self.ended.wait()
         except TimeoutError:
-            self._command.close()  # the server ends it, with all it has started
+            assert self._reading is not None  # noqa: S101 - there since it was started
+            await self._cut(self._reading)
             await self.ended.wait()
+
+    async def _cut(self, reading: asyncio.Task[None]) -> None:
+        """Let the server end it, with all it has started; who does not read is not waited for."""
+        self._command.close()
+        await asyncio.wait({reading}, timeout=LAST_WORD_S)
+        reading.cancel()
 
     async def _watch(
         self,
+        reading: asyncio.Task[None],
         kept: AsyncExitStack,
         tunnel: AsyncTunnel,
         on_end: Callable[[int | None], None],
-        *,
-        quiet: bool,
     ) -> None:
-        reading = asyncio.create_task(self._read(quiet=quiet))
         way_out = asyncio.create_task(tunnel.wait())
         try:
             async with kept:
                 await asyncio.wait({reading, way_out}, return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():  # without a way out it is to end, if it does not anyway
                     await asyncio.wait({reading}, timeout=LAST_WORD_S)
-                    self._command.close()
+                    await self._cut(reading)
                 results = await asyncio.gather(reading, return_exceptions=True)
                 self._note(results[0], way_out)
         finally:
@@ -178,7 +184,7 @@ class EnvironmentRun:
         async for output in self._command:
             if not quiet:
                 target = 1 if output.stream == "stdout" else 2
-                await asyncio.to_thread(_write, target, output.data)
+                await _write(target, output.data)
 
     def _note(self, read: object, way_out: asyncio.Task[None]) -> None:
         """Keep how it ended, or why that is not known."""
@@ -188,7 +194,7 @@ class EnvironmentRun:
             self.exit_code = 128 - ended.exit_code if ended.signal else ended.exit_code
         elif way_out.done() and (error := way_out.exception()) is not None:
             self.fault = _lost(error)
-        elif isinstance(read, BaseException):
+        elif isinstance(read, Exception):
             self.fault = _lost(read)
         else:
             self.exit_code = KILLED  # its end was seen to
@@ -234,7 +240,7 @@ async def environment_id(client: AsyncClient, environment: str) -> str:
     Raises:
         NotFound: there is none, or there are several of that name.
     """
-    if _ID.fullmatch(environment):
+    if ENVIRONMENT_ID.fullmatch(environment):
         return environment
     listed = await client.environments.list(status="running")
     found = [each.id for each in listed if each.name == environment]
@@ -310,8 +316,23 @@ async def _send(archive: BinaryIO, command: RunningCommand[Awaiting]) -> None:
         await command.end_input()
 
 
-def _write(target: int, data: bytes) -> None:
-    left = memoryview(data)
-    with suppress(OSError):  # nobody reads it any more
-        while left:
-            left = left[os.write(target, left) :]
+async def _write(target: int, data: bytes) -> None:
+    """Write to a descriptor, in a thread that keeps no process from ending: it may hang."""
+    loop = asyncio.get_running_loop()
+    written = loop.create_future()
+
+    def write() -> None:
+        left = memoryview(data)
+        with suppress(OSError):  # nobody reads it any more
+            while left:
+                left = left[os.write(target, left) :]
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_settle, written)
+
+    threading.Thread(target=write, daemon=True).start()
+    await written
+
+
+def _settle(written: asyncio.Future[None]) -> None:
+    if not written.done():
+        written.set_result(None)

@@ -110,6 +110,12 @@ class EnvironmentsConfig:
     stop_grace_s: float = setting(
         5.0, "How long a main command that is asked to stop may go on, in seconds.", minimum=0
     )
+    agent_stop_grace_s: float = setting(
+        15.0,
+        "How long an agent that is told to stop may go on with the commands and connections that "
+        "it has open, in seconds.",
+        minimum=0,
+    )
     max_exec_timeout_s: int = setting(
         3_600, "The longest timeout of a command, in seconds.", minimum=1, maximum=3_600
     )

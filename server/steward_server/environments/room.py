@@ -96,6 +96,7 @@ class EnvironmentRoom:
         self._config = config
         self._clock = clock
         self._owners: dict[str, str] = {}
+        self._stopping: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Know whose environments are, and bring machines and rows together."""
@@ -104,6 +105,8 @@ class EnvironmentRoom:
 
     async def aclose(self) -> None:
         """Let go of the machines; they live on."""
+        for task in self._stopping:
+            task.cancel()
         await self.keeper.aclose()
         await self.uses.last_use.write()
 
@@ -163,6 +166,21 @@ class EnvironmentRoom:
             return
         if (await self._agents.record(self._database, caller.subject)).stop_wanted:
             raise agent_stopped(caller.subject)
+
+    def on_agent_stopped(self, agent_id: str) -> None:
+        """Let an agent end what it has open by itself, as it was told; then end it."""
+        task = asyncio.create_task(self._end_of_agent(agent_id))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    async def _end_of_agent(self, agent_id: str) -> None:
+        await asyncio.sleep(self._config.agent_stop_grace_s)
+        try:
+            if not (await self._agents.record(self._database, agent_id)).stop_wanted:
+                return
+        except NotFound:
+            pass  # it was deleted meanwhile
+        self.uses.end_of_agent(agent_id)
 
     def guarded(
         self, items: Any, caller: Principal, environment_id: str, needed: Permission

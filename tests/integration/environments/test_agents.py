@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,7 +13,7 @@ from steward.environments.v1 import environments_pb2 as pb
 from steward.environments.v1 import ports_pb2
 from steward.environments.v1.ports_pb2_grpc import PortServiceStub
 from tests.integration.conftest import refusal_of
-from tests.integration.environments.conftest import CREATION, Site, until
+from tests.integration.environments.conftest import CREATION, Site, Sites, until
 from tests.live import Agent, Api
 
 PATH = "/api/v1/environments"
@@ -147,7 +149,14 @@ async def test_what_an_agent_has_open_ends_with_its_token_and_its_environments_s
     await site.run(environment_id, "true")
 
 
-async def test_what_a_stopped_agent_has_open_ends_unless_it_only_looks(site: Site) -> None:
+@pytest.fixture
+async def impatient(sites: Sites) -> AsyncIterator[Site]:
+    async with sites.open(agent_stop_grace_s=0.1) as opened:
+        yield opened
+
+
+async def test_what_a_stopped_agent_has_open_ends_unless_it_only_looks(impatient: Site) -> None:
+    site = impatient
     agent, runtime = await agent_of(site, site.admin)
     environment_id = await site.running(runtime)
     ports: Any = PortServiceStub(site.live.channel)
@@ -179,3 +188,23 @@ async def test_what_a_stopped_agent_has_open_ends_unless_it_only_looks(site: Sit
         assert refusal_of(ended.value).reason == "AGENT_STOPPED"
     assert not following.done()
     await until(lambda: has(0), "the command and the shell have ended")
+
+
+async def test_an_agent_that_may_go_on_keeps_what_it_has_open(impatient: Site) -> None:
+    agent, runtime = await agent_of(impatient, impatient.admin)
+    environment_id = await impatient.running(runtime)
+    started = pb.ExecStart(environment_id=environment_id, command=["cat"])
+    running = impatient.stub.ExecStream(metadata=agent.metadata)
+    await running.write(pb.ExecStreamRequest(start=started))
+
+    async def says_back(data: bytes) -> bool:
+        await running.write(pb.ExecStreamRequest(stdin=data))
+        async with asyncio.timeout(5):
+            return bool((await running.read()).stdout == data)
+
+    assert await says_back(b"here")
+    for turn in ("stop", "start"):
+        await impatient.admin.call("POST", f"/api/agents/{agent.agent_id}/{turn}")
+    await asyncio.sleep(0.3)
+
+    assert await says_back(b"still here")

@@ -15,6 +15,7 @@ from rich.text import Text
 from steward_client.cli.output import card, line, moment, say, table, without_controls, word
 from steward_client.cli.steward import Steward, calls_server
 from steward_client.client.environments_values import (
+    ENVIRONMENT_ID,
     Environment,
     EnvironmentDetails,
     Isolation,
@@ -25,7 +26,6 @@ from steward_client.client.environments_values import (
 )
 from steward_client.errors import NotFound
 
-ID = re.compile(r"env-[0-9a-f]{32}")
 LIVING = ("pending", "running", "terminating")
 STATES = click.Choice([*LIVING, "terminated", "failed"])
 PERMISSIONS = click.Choice(["read", "write", "admin"])
@@ -86,7 +86,7 @@ def environment_id(steward: Steward, environment: str) -> str:
     Raises:
         NotFound: none, or more than one, has that name.
     """
-    if ID.fullmatch(environment):
+    if ENVIRONMENT_ID.fullmatch(environment):
         return environment
     named = [each for each in steward.client.environments.list() if each.name == environment]
     found = [each.id for each in named if each.status in LIVING] or [each.id for each in named]

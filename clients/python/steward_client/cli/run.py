@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from steward_client.cli.environments import ENV, ID, Duration
+from steward_client.cli.environments import ENV, Duration
 from steward_client.cli.output import dollars, json_text, line, say
 from steward_client.cli.steward import Steward, Usd, calls_server
+from steward_client.client.environments_values import ENVIRONMENT_ID
 from steward_client.errors import Conflict
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _place(steward: Steward, token: str, wanted: EnvironmentSpec) -> str | Envir
     with Client(steward.server, token=token) as agent:
         running = agent.environments.list(status="running")
     is_there = any(wanted.image in (each.id, each.name) for each in running)
-    return wanted.image if is_there or ID.fullmatch(wanted.image) else wanted
+    return wanted.image if is_there or ENVIRONMENT_ID.fullmatch(wanted.image) else wanted
 
 
 @contextlib.contextmanager

@@ -120,10 +120,7 @@ class AsyncClient(Server[Awaiting]):
 
 async def _say(stream: Any, message: Any) -> None:
     try:
-        if message is None:
-            await stream.done_writing()
-        else:
-            await stream.write(message)
+        await stream.write(message)
     except asyncio.InvalidStateError:
         raise Unavailable("the stream has ended") from None
 

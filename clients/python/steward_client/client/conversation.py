@@ -58,10 +58,10 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Send another message over an open stream that goes both ways; None: there are no more."""
+    """Send another message over an open stream that goes both ways."""
 
     stream: Any
-    message: Message | None
+    message: Message
 
 
 Step = Send | Wait | Read | Say

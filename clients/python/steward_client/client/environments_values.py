@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -15,6 +16,7 @@ EnvironmentStatus = Literal[
 FileKind = Literal["file", "directory", "link", "other"]
 LogStream = Literal["stdout", "stderr", "system"]
 TicketPurpose = Literal["attach", "logs", "files"]
+ENVIRONMENT_ID = re.compile(r"env-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,27 +22,23 @@ class Talk:
 
     def __init__(self, method: Callable[..., Any], first: Any, metadata: Metadata) -> None:
         self._waiting: deque[Message] = deque([first])
-        self._is_complete = False
         self._has_ended = False
         self._changed = threading.Condition()
         self._stream = method(self._said(), metadata=metadata)
         if not self._stream.add_callback(self._end):
             self._end()
 
-    def say(self, message: Message | None) -> None:
-        """Send a message; None: there are no more.
+    def say(self, message: Message) -> None:
+        """Send a message.
 
         Raises:
             Unavailable: the call has ended, and whoever reads is told why.
         """
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < WAITING or self._has_ended)
-            if self._has_ended or self._is_complete:
+            if self._has_ended:
                 raise Unavailable("the stream has ended")
-            if message is None:
-                self._is_complete = True
-            else:
-                self._waiting.append(message)
+            self._waiting.append(message)
             self._changed.notify_all()
 
     @property
@@ -82,10 +78,8 @@ class Talk:
     def _said(self) -> Any:
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._waiting or self._is_complete or self._has_ended
-                )
-                if self._has_ended or not self._waiting:
+                self._changed.wait_for(lambda: self._waiting or self._has_ended)
+                if self._has_ended:
                     return
                 message = self._waiting.popleft()
                 self._changed.notify_all()
