@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
 
@@ -13,7 +14,7 @@ from steward_server.environments.driver import Gone, Unusable
 from steward_server.environments.environment import Spec
 from steward_server.environments.kubernetes import objects, policies
 from steward_server.environments.kubernetes.cluster import Cluster, Object, Refused, in_namespace
-from steward_server.environments.kubernetes.marks import POD, Owner
+from steward_server.environments.kubernetes.marks import ATTEMPT, POD, Owner
 from steward_server.environments.kubernetes.objects import RuntimeClass
 from steward_server.environments.kubernetes.pods import Pods, gone
 from steward_server.environments.kubernetes.policies import Surroundings
@@ -89,7 +90,8 @@ class Maker:
 
     async def _make_namespace(self, namespace: Object) -> None:
         """Make it, after one of the same name that is on its way out."""
-        name = namespace["metadata"]["name"]
+        name, attempt = namespace["metadata"]["name"], secrets.token_hex(8)
+        namespace["metadata"]["annotations"] = {ATTEMPT: attempt}
         deadline = asyncio.get_running_loop().time() + self._start_timeout_s
         while True:
             try:
@@ -98,7 +100,10 @@ class Maker:
             except Refused as refusal:
                 if refusal.status != 409:
                     raise _cannot(refusal) from refusal
-            if not await self._is_going(name):
+            found = await self._metadata(name)
+            if (found.get("annotations") or {}).get(ATTEMPT) == attempt:
+                return  # made after all, by a request whose answer was an error
+            if found and not found.get("deletionTimestamp"):
                 raise Unusable("ALREADY_EXISTS", f"the cluster already has a namespace {name!r}")
             if asyncio.get_running_loop().time() > deadline:
                 raise Unusable(
@@ -107,14 +112,15 @@ class Maker:
                 )
             await asyncio.sleep(_POLL_S)
 
-    async def _is_going(self, name: str) -> bool:
+    async def _metadata(self, name: str) -> Object:
+        """Of a namespace; nothing if there is none."""
         try:
-            found = await self._cluster.get(f"{_NAMESPACES}/{name}")
+            found: Object = (await self._cluster.get(f"{_NAMESPACES}/{name}"))["metadata"]
         except Refused as refusal:
             if refusal.status == 404:
-                return True
+                return {}
             raise
-        return bool(found["metadata"].get("deletionTimestamp"))
+        return found
 
     async def _add(self, path: str, made: Object) -> None:
         try:
@@ -130,14 +136,24 @@ class Maker:
             try:
                 return await self._cluster.create(path, pod)
             except Refused as refusal:
-                if refusal.status == 409 and refusal.reason == "AlreadyExists":
-                    return await self._cluster.get(f"{path}/{POD}")
+                # A second one is over the quota before its name is looked at.
+                is_there = refusal.status == 409 or "exceeded quota" in refusal.text
+                if is_there and (found := await self._pod(path)) is not None:
+                    return found
                 is_settling = refusal.status == 403 and any(
                     each in refusal.text for each in _UNSETTLED
                 )
                 if not is_settling or asyncio.get_running_loop().time() > deadline:
                     raise _cannot(refusal) from refusal
             await asyncio.sleep(_POLL_S)
+
+    async def _pod(self, path: str) -> Object | None:
+        try:
+            return await self._cluster.get(f"{path}/{POD}")
+        except Refused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
 
     async def _started(self, environment_id: str) -> None:
         told = Condition()

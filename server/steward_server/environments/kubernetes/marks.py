@@ -11,6 +11,8 @@ MANAGER = "steward"
 SERVER = "steward.dev/server"
 """Whose it is: two servers on one cluster do not meet."""
 ENVIRONMENT = "steward.dev/environment"
+ATTEMPT = "steward.dev/attempt"
+"""Of a namespace, an annotation: which attempt to make it this one came of."""
 
 POD = "main"
 CONTAINER = "main"

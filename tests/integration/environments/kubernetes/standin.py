@@ -47,6 +47,8 @@ class Fault:
     reason: str = "Unknown"
     headers: dict[str, str] = field(default_factory=dict)
     count: int = 1
+    is_done: bool = False
+    """Whether what was asked for is done all the same."""
 
 
 class StandIn:
@@ -165,6 +167,8 @@ class StandIn:
                 fault.count -= 1
                 if not fault.count:
                     self.faults.remove(fault)
+                if fault.is_done:
+                    await handler(request)
                 return refusal(fault.status, fault.reason, fault.message, fault.headers)
         return await handler(request)
 

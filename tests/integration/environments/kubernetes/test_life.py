@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from steward_server.environments.driver import Exit, Feature, Gone, Hold, Owned, Unusable
+from steward_server.environments.driver import Command, Exit, Feature, Gone, Hold, Owned, Unusable
 from steward_server.environments.environment import NetworkPolicy, SecurityContext
 from steward_server.environments.kubernetes import Cluster, KubernetesDriver
 from steward_server.errors import Unavailable
@@ -114,6 +114,15 @@ async def test_who_is_told_to_come_back_later_does(machines: Machines, cluster: 
     began = time.monotonic()
     await machines.make()
     assert time.monotonic() - began > 1
+
+
+async def test_what_was_made_although_the_answer_was_an_error_is_used(
+    machines: Machines, cluster: StandIn
+) -> None:
+    for path in ("/namespaces$", "/resourcequotas$", "/networkpolicies$", "/pods$"):
+        cluster.fail("POST", path, 504, "the request timed out", is_done=True)
+    name = await machines.make()
+    assert (await machines.run(name, Command(("true",)))).exit == Exit(0)
 
 
 async def test_a_making_that_is_given_up_leaves_nothing(
