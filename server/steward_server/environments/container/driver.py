@@ -181,7 +181,6 @@ class ContainerDriver:
             kept,
             self._folder_of(kept.environment_id) / _LOGS,
             log_bytes=self._log_bytes,
-            on_end=lambda: None,
         )
         self._machines[kept.environment_id] = machine
         return machine

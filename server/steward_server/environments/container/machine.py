@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from steward_server.environments.container import request, running
 from steward_server.environments.container.engine import Engine
 from steward_server.environments.container.entering import Door
 from steward_server.environments.container.reach import Reach
-from steward_server.environments.container.recording import Recorder, exit_of
+from steward_server.environments.container.recording import Recorder
 from steward_server.environments.container.request import Kept
 from steward_server.environments.driver import Command, Exit, Gone, Running, Stats, Unusable
 from steward_server.environments.metering import Meter
@@ -44,7 +44,6 @@ class Record:
 
     user: int
     group: int
-    ingress_ports: tuple[int, ...]
 
 
 class Machine:
@@ -59,7 +58,6 @@ class Machine:
         folder: Path,
         *,
         log_bytes: int,
-        on_end: Callable[[], None],
     ) -> None:
         self.name = kept.environment_id
         self.kept = kept
@@ -68,7 +66,6 @@ class Machine:
         self._engine = engine
         self._door = door
         self._recorder = Recorder(folder, engine, container.id, log_bytes=log_bytes)
-        self._on_end = on_end
         self._reach: Reach | None = None
         self._working_dir = request.WORKSPACE
         self._starting = asyncio.Lock()
@@ -87,11 +84,6 @@ class Machine:
         return self._reach is not None and self._ended is not None and not self._ended.done()
 
     @property
-    def exit(self) -> Exit | None:
-        """How its main command ended, if it is known to have."""
-        return exit_of(self.folder)
-
-    @property
     def reach(self) -> Reach:
         """The way to its processes.
 
@@ -104,7 +96,7 @@ class Machine:
 
     @property
     def record(self) -> Record:
-        return Record(self.reach.user, self.reach.group, self.kept.ports)
+        return Record(self.reach.user, self.reach.group)
 
     # Its life
 
@@ -176,7 +168,6 @@ class Machine:
                 # What a server before this one had just started is of nobody now.
                 self._reach.take(0 if self._reach.main_is_free else self._count)
         self._ended = asyncio.create_task(self._watch(), name=f"container {self.name}")
-        self._ended.add_done_callback(lambda _: self._on_end())
         if self._reach is not None:
             await self.end_left_commands()
 

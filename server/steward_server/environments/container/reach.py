@@ -17,6 +17,7 @@ from pathlib import Path
 from steward_server.environments.driver import Gone, Process, Unusable
 from steward_server.environments.sandbox import cgroups
 from steward_server.environments.sandbox.cgroups import Cgroups, Version1, Version2
+from steward_server.environments.sandbox.probe import mounts
 from steward_server.environments.sandbox.processes import process
 
 MAIN = "steward-main"
@@ -237,10 +238,10 @@ def _groups(rows: list[str], container_id: str) -> tuple[Cgroups, str, Path]:
         _, controllers, path = row.split(":", 2)
         for name in controllers.split(","):
             paths[name] = path
-    mounts, unified = _mounts()
+    groups, unified = mounts()
     if all(container_id in paths.get(name, "") for name in _CONTROLLERS):
         parent, name = _split(paths["freezer"], container_id)
-        used = {each: mounts[each] for each in _CONTROLLERS if each in mounts}
+        used = {each: groups[each] for each in _CONTROLLERS if each in groups}
         folders = [mount / parent / name for mount in used.values()]
         if len(used) == len(_CONTROLLERS) and all(folder.is_dir() for folder in folders):
             return Version1(used, parent), name, used["freezer"] / parent / name
@@ -256,18 +257,3 @@ def _split(path: str, container_id: str) -> tuple[str, str]:
     parts = path.strip("/").split("/")
     place = next(place for place, part in enumerate(parts) if container_id in part)
     return "/".join(parts[:place]), parts[place]
-
-
-def _mounts() -> tuple[dict[str, Path], Path | None]:
-    """Where the controllers of version 1 are mounted, and version 2."""
-    version_1: dict[str, Path] = {}
-    unified = None
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, place, kind, options = line.split()[:4]
-        path = Path(place.encode().decode("unicode_escape"))
-        if kind == "cgroup":
-            for name in set(options.split(",")) & set(_CONTROLLERS):
-                version_1.setdefault(name, path)
-        elif kind == "cgroup2" and unified is None:
-            unified = path
-    return version_1, unified
