@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -163,9 +164,9 @@ class EnvironmentsConfig:
         """
         return Quota(
             self.max_per_user,
-            _cpu("cpu_per_user", self.cpu_per_user),
-            _bytes("memory_per_user", self.memory_per_user),
-            _bytes("storage_per_user", self.storage_per_user),
+            _cpu(self, "cpu_per_user"),
+            _bytes(self, "memory_per_user"),
+            _bytes(self, "storage_per_user"),
         )
 
     def of_all(self) -> Quota:
@@ -176,9 +177,9 @@ class EnvironmentsConfig:
         """
         return Quota(
             self.max_total,
-            _cpu("cpu_total", self.cpu_total),
-            _bytes("memory_total", self.memory_total),
-            _bytes("storage_total", self.storage_total),
+            _cpu(self, "cpu_total"),
+            _bytes(self, "memory_total"),
+            _bytes(self, "storage_total"),
         )
 
     def snapshot_bytes(self) -> int | None:
@@ -187,7 +188,7 @@ class EnvironmentsConfig:
         Raises:
             BadSetting: it cannot be read.
         """
-        return _bytes("snapshot_storage_per_user", self.snapshot_storage_per_user)
+        return _bytes(self, "snapshot_storage_per_user")
 
     def image_archive_bytes(self) -> int:
         """The largest archive that may be sent.
@@ -195,7 +196,7 @@ class EnvironmentsConfig:
         Raises:
             BadSetting: it cannot be read.
         """
-        return _bytes("max_image_archive", self.max_image_archive) or 0
+        return _bytes(self, "max_image_archive") or 0
 
     def of_one(self) -> Quota:
         """The most of one environment.
@@ -205,21 +206,23 @@ class EnvironmentsConfig:
         """
         return Quota(
             None,
-            _cpu("max_cpu", self.max_cpu),
-            _bytes("max_memory", self.max_memory),
-            _bytes("max_storage", self.max_storage),
+            _cpu(self, "max_cpu"),
+            _bytes(self, "max_memory"),
+            _bytes(self, "max_storage"),
         )
 
 
-def _cpu(key: str, text: str | None) -> int | None:
-    try:
-        return parse_cpu(text) if text else None
-    except BadQuantity as error:
-        raise BadSetting(f"{variable_name('environments', key)} {error}") from None
+def _cpu(config: EnvironmentsConfig, key: str) -> int | None:
+    return _amount(config, key, parse_cpu)
 
 
-def _bytes(key: str, text: str | None) -> int | None:
+def _bytes(config: EnvironmentsConfig, key: str) -> int | None:
+    return _amount(config, key, parse_bytes)
+
+
+def _amount(config: EnvironmentsConfig, key: str, parse: Callable[[str], int]) -> int | None:
+    text = getattr(config, key)
     try:
-        return parse_bytes(text) if text else None
+        return parse(text) if text else None
     except BadQuantity as error:
         raise BadSetting(f"{variable_name('environments', key)} {error}") from None

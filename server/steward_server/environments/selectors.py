@@ -6,7 +6,6 @@ https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,17 +36,6 @@ class Requirement:
     key: str
     operator: Operator
     values: tuple[str, ...] = ()
-
-    def holds(self, labels: Mapping[str, str]) -> bool:
-        """Whether something with these labels meets it."""
-        match self.operator:
-            case Operator.IN:
-                return labels.get(self.key) in self.values
-            case Operator.NOT_IN:
-                return labels.get(self.key) not in self.values
-            case Operator.EXISTS:
-                return self.key in labels
-        return self.key not in labels
 
 
 class BadSelector(ValueError):

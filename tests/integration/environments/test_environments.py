@@ -7,6 +7,7 @@ import re
 import sqlite3
 from contextlib import closing
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -153,6 +154,32 @@ async def test_a_wrong_creation_is_told_what_is_wrong(
     assert answer.status == 400, answer
     assert words in answer.body["message"]
     assert site.driver.host.machines == {}
+
+
+async def test_environments_are_found_by_their_labels_as_in_kubernetes(site: Site) -> None:
+    labelled: dict[str, dict[str, str]] = {
+        "none": {},
+        "b": {"a": "b"},
+        "d": {"a": "d"},
+        "empty": {"a": ""},
+        "two": {"a": "b", "c": "x"},
+    }
+    for name, labels in labelled.items():
+        await site.create(name=name, labels=labels)
+    for selector, wanted in (
+        ("a=b", {"b", "two"}),
+        ("a==b,c=x", {"two"}),
+        ("a!=b", {"none", "d", "empty"}),
+        ("a in (b,d)", {"b", "d", "two"}),
+        ("a notin (b,c)", {"none", "d", "empty"}),
+        ("a", {"b", "d", "empty", "two"}),
+        ("!a", {"none"}),
+        ("a,!c", {"b", "d", "empty"}),
+        ("a=", {"empty"}),
+    ):
+        answer = await site.admin.call("GET", f"{ENVIRONMENTS}?{urlencode({'label': selector})}")
+        assert {each["name"] for each in answer.body["environments"]} == wanted, selector
+        assert answer.body["total"] == len(wanted)
 
 
 async def test_everything_of_the_guides_isolation_is_kept(site: Site) -> None:

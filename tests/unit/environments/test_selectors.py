@@ -59,24 +59,6 @@ def test_a_fault_says_where_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "labels", "holds"),
-    [
-        ("a=b", {"a": "b"}, True),
-        ("a=b", {}, False),
-        ("a!=b", {}, True),
-        ("a!=b", {"a": "b"}, False),
-        ("a notin (b,c)", {"a": "d"}, True),
-        ("a", {"a": ""}, True),
-        ("!a", {"a": ""}, False),
-    ],
-)
-def test_a_requirement_holds_as_in_kubernetes(
-    text: str, labels: dict[str, str], *, holds: bool
-) -> None:
-    assert parse_selector(text)[0].holds(labels) is holds
-
-
-@pytest.mark.parametrize(
     ("key", "value", "fine"),
     [
         ("project", "my-project", True),
