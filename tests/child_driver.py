@@ -504,7 +504,9 @@ class ChildFiles:
         self._driver = driver
 
     def _path(self, environment_id: str, path: str) -> Path:
-        return self._driver._machine(environment_id).folder / path.lstrip("/")
+        folder = self._driver._machine(environment_id).folder
+        # Its processes know their files by where they are here.
+        return Path(path) if Path(path).is_relative_to(folder) else folder / path.lstrip("/")
 
     def _info(self, environment_id: str, path: str) -> FileInfo:
         found = self._path(environment_id, path)

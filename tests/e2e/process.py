@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import signal
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import forking
 from tests.live import ADMIN_PASSWORD, UNLIMITED_VARIABLES
 
 PATIENCE_S = 30
@@ -80,9 +80,9 @@ def command(data_dir: Path, **settings: str) -> Program:
 def forked(data_dir: Path, **settings: str) -> Program:
     """The same in a tenth of the time: forked off a process that has the modules loaded."""
     out, err = _files(data_dir)
-    starting = multiprocessing.get_context("forkserver")
-    starting.set_forkserver_preload(["steward_server.__main__", "steward_client.price_snapshot"])
-    process = starting.Process(target=_serve, args=(environment(data_dir, **settings), out, err))
+    process = forking.context.Process(
+        target=_serve, args=(environment(data_dir, **settings), out, err)
+    )
     process.start()
 
     def exit_code() -> int:

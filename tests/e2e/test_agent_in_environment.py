@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -339,32 +338,3 @@ asyncio.run(main())
     async with asyncio.timeout(10):
         while await sleepers():
             await asyncio.sleep(0.05)
-
-
-async def test_a_run_is_stopped_although_nobody_reads_what_it_writes(site: Site) -> None:
-    script = site.script("flood.py", "while True: print('x' * 4096)")
-    program = f"""
-import asyncio, sys
-from steward_client import AsyncRuntime, EnvironmentSpec
-async def main():
-    async with AsyncRuntime("0.1", server={site.server.grpc_address!r},
-                            token={site.agent.ic_token!r}, stop_grace_s=0.5,
-                            state_dir={str(site.folder)!r}) as runtime:
-        run_id = await runtime.start_agent({str(script)!r}, environment=EnvironmentSpec("host"))
-        await asyncio.sleep(0.5)  # the pipe is full
-        await runtime.stop_agent(run_id)
-        print(await runtime.wait(run_id), file=sys.stderr)
-asyncio.run(main())
-"""
-    unread, written = os.pipe()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdout=written, stderr=asyncio.subprocess.PIPE
-    )
-    os.close(written)
-    try:
-        async with asyncio.timeout(20):
-            _, told = await process.communicate()
-    finally:
-        os.close(unread)
-    assert (process.returncode, told) == (0, b"-9\n")
-    assert await site.environments() == []

@@ -118,7 +118,7 @@ async def test_a_server_killed_by_somebody_else_comes_back(moment: str) -> None:
             killed.append(servers[-1])
             os.kill(servers[-1], signal.SIGKILL)
 
-    shown = await show(on_line=kill_once)
+    shown = await show("--no-machine", on_line=kill_once)
 
     assert shown.code == 0, shown.text
     assert len(shown.servers) == 2

@@ -4,8 +4,8 @@ Then it works in a machine of its own, whose only way out is to its money, and t
 
 Everything is real but the provider, which is the stand-in: a server in a temporary folder, an agent
 with the official openai package, and a bill to hold against the ledger. With `--kill` the server is
-killed without warning in the middle and started again; nothing is lost. Reading from the top tells
-how the pieces fit together.
+killed without warning in the middle and started again; nothing is lost. With `--no-machine` it ends
+with the first half. Reading from the top tells how the pieces fit together.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class Watcher:
             tell("refresh", f"[green]{dollars(added_usd)} more lent[/], {left} left to lend")
 
 
-async def demonstrate(folder: Path, *, kills: bool, keeps: bool) -> None:
+async def demonstrate(folder: Path, *, kills: bool, keeps: bool, has_machine: bool) -> None:
     password = secrets.token_urlsafe(12)
     server = Server(folder, password)
     heading("A server, and a provider that only pretends")
@@ -237,7 +237,9 @@ async def demonstrate(folder: Path, *, kills: bool, keeps: bool) -> None:
             await server.start()
             keeper = asyncio.create_task(server.keep_up())
             try:
-                await _tour(server, provider_url, password, folder, kills=kills)
+                await _tour(
+                    server, provider_url, password, folder, kills=kills, has_machine=has_machine
+                )
                 if keeps:
                     heading("The server stays until you press Ctrl-C")
                     tell("sign in", f"steward login --server {server.grpc} --user admin")
@@ -250,7 +252,13 @@ async def demonstrate(folder: Path, *, kills: bool, keeps: bool) -> None:
 
 
 async def _tour(
-    server: Server, provider_url: str, password: str, folder: Path, *, kills: bool
+    server: Server,
+    provider_url: str,
+    password: str,
+    folder: Path,
+    *,
+    kills: bool,
+    has_machine: bool,
 ) -> None:
     async with AsyncClient(server.grpc) as client, aiohttp.ClientSession() as http:
         await client.health()  # asked again until there is a connection, which a login is not
@@ -278,6 +286,8 @@ async def _tour(
         heading("The books against the provider's bill")
         await _check(client, http, provider_url, agent.id)
 
+        if not has_machine:
+            return
         heading("The same agent in a machine of its own")
         if await _run_inside(server, client, agent.id, token.token, provider_url, folder):
             await _check(client, http, provider_url, agent.id)
@@ -435,11 +445,11 @@ async def _check(
     tell("", "[bold green]equal, to the nano-dollar[/]")
 
 
-async def _main(*, kills: bool, keeps: bool) -> None:
+async def _main(*, kills: bool, keeps: bool, has_machine: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="steward-demo-") as folder:
         try:
             async with asyncio.timeout(None if keeps else LIMIT_S):
-                await demonstrate(Path(folder), kills=kills, keeps=keeps)
+                await demonstrate(Path(folder), kills=kills, keeps=keeps, has_machine=has_machine)
         except TimeoutError:
             log = (Path(folder) / "server.log").read_text()
             raise SystemExit(f"the demo took more than {LIMIT_S} seconds\n{log}") from None
@@ -449,9 +459,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make demo DEMO=…", description=__doc__)
     parser.add_argument("--kill", action="store_true", help="kill the server in the middle")
     parser.add_argument("--keep", action="store_true", help="leave the server up until Ctrl-C")
+    parser.add_argument("--no-machine", action="store_true", help="end with the first half")
     given = parser.parse_args()
+    shown = _main(kills=given.kill, keeps=given.keep, has_machine=not given.no_machine)
     with suppress(KeyboardInterrupt):
-        asyncio.run(_main(kills=given.kill, keeps=given.keep))
+        asyncio.run(shown)
 
 
 if __name__ == "__main__":

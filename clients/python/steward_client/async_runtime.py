@@ -465,6 +465,7 @@ class AsyncRuntime:
         Raises:
             UnknownRun: no such run.
             TimeoutError: it has not ended in time.
+            InvalidRequest: in an environment; it could not be started with these arguments.
             Unavailable: reason RUN_LOST; the server went away that had its environment.
         """
         run = self._run(run_id)

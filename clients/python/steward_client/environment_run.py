@@ -16,7 +16,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from queue import SimpleQueue
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from steward_client.channels import Address
 from steward_client.child import agent_environment
@@ -25,7 +27,7 @@ from steward_client.client.calls import Awaiting
 from steward_client.client.environments_streams import PIECE_BYTES, RunningCommand
 from steward_client.client.environments_values import ENVIRONMENT_ID, Isolation
 from steward_client.client.tunnels import AsyncTunnel
-from steward_client.errors import Conflict, NotFound, StewardError, Unavailable
+from steward_client.errors import Conflict, InvalidRequest, NotFound, StewardError, Unavailable
 from steward_client.luggage import PACKAGES, UNPACK, must_fit, pack
 
 PYTHON = "python3"
@@ -148,15 +150,14 @@ class EnvironmentRun:
                     await self._command.signal("TERM")
                 await self.ended.wait()
         except TimeoutError:
-            assert self._reading is not None  # noqa: S101 - there since it was started
-            await self._cut(self._reading)
+            self._end()
             await self.ended.wait()
 
-    async def _cut(self, reading: asyncio.Task[None]) -> None:
-        """Let the server end it, with all it has started; who does not read is not waited for."""
+    def _end(self) -> None:
+        """Have the server end it, with all it has started; nobody need read what it wrote."""
         self._command.close()
-        await asyncio.wait({reading}, timeout=LAST_WORD_S)
-        reading.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
 
     async def _watch(
         self,
@@ -171,7 +172,7 @@ class EnvironmentRun:
                 await asyncio.wait({reading, way_out}, return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():  # without a way out it is to end, if it does not anyway
                     await asyncio.wait({reading}, timeout=LAST_WORD_S)
-                    await self._cut(reading)
+                    self._end()
                 results = await asyncio.gather(reading, return_exceptions=True)
                 self._note(results[0], way_out)
         finally:
@@ -181,10 +182,10 @@ class EnvironmentRun:
             on_end(self.exit_code)
 
     async def _read(self, *, quiet: bool) -> None:
-        async for output in self._command:
-            if not quiet:
-                target = 1 if output.stream == "stdout" else 2
-                await _write(target, output.data)
+        with _Printer() as printer:
+            async for output in self._command:
+                if not quiet:
+                    await printer.print(1 if output.stream == "stdout" else 2, output.data)
 
     def _note(self, read: object, way_out: asyncio.Task[None]) -> None:
         """Keep how it ended, or why that is not known."""
@@ -194,6 +195,8 @@ class EnvironmentRun:
             self.exit_code = 128 - ended.exit_code if ended.signal else ended.exit_code
         elif way_out.done() and (error := way_out.exception()) is not None:
             self.fault = _lost(error)
+        elif isinstance(read, InvalidRequest):
+            self.fault = read  # it was never started
         elif isinstance(read, Exception):
             self.fault = _lost(read)
         else:
@@ -316,23 +319,46 @@ async def _send(archive: BinaryIO, command: RunningCommand[Awaiting]) -> None:
         await command.end_input()
 
 
-async def _write(target: int, data: bytes) -> None:
-    """Write to a descriptor, in a thread that keeps no process from ending: it may hang."""
-    loop = asyncio.get_running_loop()
-    written = loop.create_future()
+class _Printer:
+    """Writes to this process's outputs on a thread that no end waits for: nobody may read them."""
 
-    def write() -> None:
-        left = memoryview(data)
-        with suppress(OSError):  # nobody reads it any more
-            while left:
-                left = left[os.write(target, left) :]
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(_settle, written)
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pieces: SimpleQueue[tuple[int, bytes, asyncio.Future[None]] | None] = SimpleQueue()
 
-    threading.Thread(target=write, daemon=True).start()
-    await written
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._run, name="output", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pieces.put(None)
+
+    async def print(self, target: int, data: bytes) -> None:
+        """Write a piece; returns once it is written."""
+        written = self._loop.create_future()
+        self._pieces.put((target, data, written))
+        await written
+
+    def _run(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            target, data, written = piece
+            _write(target, data)
+            with suppress(RuntimeError):  # the loop is over, and nobody waits
+                self._loop.call_soon_threadsafe(_settle, written)
 
 
 def _settle(written: asyncio.Future[None]) -> None:
     if not written.done():
         written.set_result(None)
+
+
+def _write(target: int, data: bytes) -> None:
+    left = memoryview(data)
+    with suppress(OSError):  # nobody reads it any more
+        while left:
+            left = left[os.write(target, left) :]

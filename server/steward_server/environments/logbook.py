@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -22,6 +22,8 @@ MAX_ANSWER_BYTES = 3 * 1024 * 1024
 """Of the lines in one answer: below the 4 MiB a message may have."""
 LINE_COST_BYTES = 64
 """What a line costs in a message beside its text."""
+PENDING_POLL_S = 0.01
+"""After how long it is looked what became of one that was made."""
 FIRST_POLL_S, LONGEST_POLL_S = 0.1, 5.0
 """How often it is looked whether one whose machine cannot be read has ended."""
 
@@ -68,7 +70,7 @@ class Logbook:
             while size > MAX_ANSWER_BYTES:
                 size -= _cost(kept.popleft())
                 is_truncated = True
-        return Page(list(kept), is_truncated)
+        return Page(_numbered(kept, found.environment), is_truncated)
 
     async def follow(
         self, caller: Principal, environment_id: str, *, after: int, tail: int | None
@@ -89,22 +91,24 @@ class Logbook:
                 return
             environment = stored.environment
             if environment.state.is_over:
-                records = _cut(await self._last_log(environment), last, tail)
+                records = await self._left(environment, last, tail)
                 for at in range(0, len(records), MOST_TOGETHER):
-                    yield records[at : at + MOST_TOGETHER]
+                    yield _numbered(records[at : at + MOST_TOGETHER], environment)
                 yield End(environment.reason, environment.state)
                 return
             if environment.state is State.PENDING:
+                # If it has a machine, that is one that is being replaced.
                 await self._room.keeper.made(environment_id)
-            start = environment.log_start
+                await asyncio.sleep(PENDING_POLL_S)
+                continue
             with suppress(Gone):
-                begin = max(last - start, 0)
-                lines = self._driver.logs(environment_id, after=begin, tail=tail, follow=True)
+                own = await self._own(environment, last)
+                lines = self._driver.logs(environment_id, after=own, tail=tail, follow=True)
                 async with aclosing(gathered(cast("Any", lines), _cost)) as groups:
-                    async for records in groups:
-                        told = _numbered(records, start)
-                        last, tail = told[-1].sequence, None
-                        yield told
+                    async for group in groups:
+                        records = _numbered(group, environment)
+                        last, tail = records[-1].sequence, None
+                        yield records
             # Its machine is gone, and its row says why in a moment; or the driver cannot reach it.
             await asyncio.sleep(poll_s)
             poll_s = min(2 * poll_s, LONGEST_POLL_S)
@@ -112,27 +116,47 @@ class Logbook:
     async def _recorded(
         self, environment: Environment, *, after: int, tail: int | None
     ) -> AsyncIterator[LogRecord]:
-        start = environment.log_start
+        """What there is, as its machine numbered it."""
+        if environment.state is State.PENDING:
+            return  # if it has a machine, that is one that is being replaced
         try:
-            lines = self._driver.logs(
-                environment.environment_id, after=max(after - start, 0), tail=tail
-            )
-            async for record in lines:
-                yield record if not start else replace(record, sequence=start + record.sequence)
+            own = await self._own(environment, after)
+            async for record in self._driver.logs(environment.environment_id, after=own, tail=tail):
+                yield record
         except Gone:
-            for record in _cut(await self._last_log(environment), after, tail):
+            for record in await self._left(environment, after, tail):
                 yield record
 
-    async def _last_log(self, environment: Environment) -> list[LogRecord]:
+    async def _own(self, environment: Environment, after: int) -> int:
+        """A number as the machine counts.
+
+        One of an earlier machine, or beyond what this one has written, is of a log that is no more:
+        then all there is comes after it.
+
+        Raises:
+            Gone: there is no machine.
+        """
+        own = max(0, after - environment.log_start)
+        if not own:
+            return 0
+        last = self._driver.logs(environment.environment_id, tail=1)
+        newest = [each.sequence async for each in last]
+        return own if newest and own <= newest[-1] else 0
+
+    async def _left(
+        self, environment: Environment, after: int, tail: int | None
+    ) -> list[LogRecord]:
+        """The last lines of one that is over, as its machine numbered them."""
         records = await store.last_log(self._database, environment.environment_id)
-        return list(_numbered(records, environment.log_start))
+        return _cut(records, after - environment.log_start, tail)
 
 
-def _numbered(records: Sequence[LogRecord], start: int) -> Sequence[LogRecord]:
-    """Lines with the numbers that they are known by."""
-    if not start:
-        return records
-    return [replace(each, sequence=start + each.sequence) for each in records]
+def _numbered(records: Iterable[LogRecord], environment: Environment) -> list[LogRecord]:
+    """Lines of its machine, as they are numbered outside: later ones always higher."""
+    base = environment.log_start
+    if not base:
+        return list(records)
+    return [replace(each, sequence=base + each.sequence) for each in records]
 
 
 def _cut(records: list[LogRecord], after: int, tail: int | None) -> list[LogRecord]:

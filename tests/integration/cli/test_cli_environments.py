@@ -8,12 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from steward_client.cli.environments_exec import NOT_RUN
+from steward_server.environments.driver import Away
 from tests.integration.cli.conftest import Shell
 from tests.integration.environments.conftest import Site, until
 from tests.integration.environments.images.archives import entry, layer, save
 from tests.live import ADMIN_PASSWORD
 
 IMAGE = ("--image", "python:3.11")
+
+
+async def test_what_the_server_cannot_do_now_is_told_as_it_says_it(
+    operator: Shell, site: Site
+) -> None:
+    environment_id = await site.running()
+    site.driver.faults["exec"].append(Away("NO_ENGINE", "no engine answers; start it"))
+    refused = await operator("env", "exec", environment_id, "true")
+
+    assert (refused.code, refused.out) == (NOT_RUN, "")
+    assert refused.err == "Error: no engine answers; start it\n"
 
 
 async def test_an_environment_is_created_with_everything_and_shown(

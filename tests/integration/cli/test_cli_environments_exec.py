@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from steward_client.cli.environments_exec import NOT_FOUND, NOT_RUN, TIMED_OUT
 from tests.integration.cli.conftest import COMMAND, Ended, Shell
@@ -108,8 +112,9 @@ async def test_an_interruption_is_passed_on_and_a_second_one_leaves(
     await until(lambda: nothing_runs(site, environment_id), "the command was ended")
 
 
+@pytest.mark.parametrize("stuck_s", [0.05, 0.7], ids=["just now", "for a while"])
 async def test_whoever_is_told_to_end_leaves_though_nobody_takes_the_input(
-    operator: Shell, site: Site, tmp_path: Path
+    operator: Shell, site: Site, tmp_path: Path, stuck_s: float
 ) -> None:
     environment_id = await site.running()
     (tmp_path / "big").write_bytes(b"x" * 30_000_000)
@@ -117,7 +122,7 @@ async def test_whoever_is_told_to_end_leaves_though_nobody_takes_the_input(
         command = ("env", "exec", environment_id, "sh", "-c", "echo ready; sleep 600")
         with operator.running(*command, source=big.fileno()) as stuck:
             assert await next_line(stuck) == "ready\n"
-            await asyncio.sleep(1)
+            await stands_still(big.fileno(), stuck_s)
             stuck.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(stuck.wait, 10) == 143
     await until(lambda: nothing_runs(site, environment_id), "the command was ended")
@@ -134,6 +139,16 @@ async def test_from_here_on_is_from_here_on_after_a_cut_too(operator: Shell, sit
             relay.cut()
             await site.run(environment_id, "echo", "meanwhile")
             assert await next_line(following) == "meanwhile\n"
+
+
+async def stands_still(source: int, for_s: float) -> None:
+    """Wait until a file that another process reads was begun, and has not been read on for long."""
+    place, since_s = 0, time.monotonic()
+    async with asyncio.timeout(10):
+        while not place or time.monotonic() - since_s < for_s:
+            await asyncio.sleep(0.01)
+            if (now := os.lseek(source, 0, os.SEEK_CUR)) != place:
+                place, since_s = now, time.monotonic()
 
 
 async def nothing_runs(site: Site, environment_id: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
@@ -12,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Lock
 
+from tests import forking
+
 TIMEOUT_S = 60
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["steward_client.cli"])
 _one_at_a_time = Lock()
 """Two that end at once could be taken for each other."""
 
@@ -37,7 +36,9 @@ def run(
             files[0].seek(0)
             ends = [stack.enter_context(Connection(os.dup(each.fileno()))) for each in files]
             argv = [str(command), *arguments]
-            process = _context.Process(target=_become, args=(argv, environ, str(Path.cwd()), ends))
+            process = forking.context.Process(
+                target=_become, args=(argv, environ, str(Path.cwd()), ends)
+            )
             process.start()
             process.join(TIMEOUT_S)
             if process.exitcode is None:

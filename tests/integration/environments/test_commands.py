@@ -300,3 +300,31 @@ async def test_processes_are_listed_and_take_signals(site: Site) -> None:
     shown = await site.becomes(environment_id, "failed")
     assert shown["exit_code"] == 137
     assert "SIGKILL" in shown["reason"]
+
+
+async def test_a_signal_is_written_down_though_its_caller_has_left(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment_id = await site.running(command=["sh", "-c", "sleep 600"])
+    path = f"/api/v1/environments/{environment_id}/processes"
+    pid = (await site.admin.call("GET", path)).body["processes"][0]["pid"]
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: Any) -> None:
+        begun.set()
+        await gate.wait()
+
+    monkeypatch.setattr(site.driver, "signal", slow)
+    asking = asyncio.create_task(site.admin.call("POST", f"{path}/{pid}/signal", {}))
+    async with asyncio.timeout(10):
+        await begun.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await asyncio.sleep(0.2)
+    gate.set()
+
+    def is_written() -> bool:
+        actions = {each["action"] for each in site.audit(environment_id)}
+        return "environment.process_signalled" in actions
+
+    await until(is_written, "it is written down")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import grpc
 import pytest
 
 from steward.environments.v1 import files_pb2 as pb
+from steward_server.environments import file_service
+from steward_server.environments.driver import FileFault
 from tests.integration.conftest import refusal_of
-from tests.integration.environments.conftest import Site
+from tests.integration.environments.conftest import Site, until
 from tests.live import Api
 
 
@@ -104,8 +106,6 @@ async def test_large_files_travel_in_pieces(site: Site) -> None:
 async def test_more_than_the_limit_is_refused_and_half_of_it_is_never_seen(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from steward_server.environments import file_service
-
     monkeypatch.setattr(file_service, "MAX_FILE_BYTES", 1_000)
     environment_id = await site.running()
 
@@ -163,3 +163,62 @@ async def test_readers_of_an_environment_do_not_see_its_files(site: Site) -> Non
 async def test_a_server_without_a_catalogue_says_so(site: Site) -> None:
     answer = await site.admin.call("GET", "/api/v1/images")
     assert (answer.status, "keeps no images" in answer.body["message"]) == (409, True)
+
+
+async def test_what_is_too_large_or_has_no_room_is_told_by_its_own_status(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment_id = await site.running()
+    await put(site.admin, environment_id, "path=/large", b"x" * 1_001)
+    monkeypatch.setattr(file_service, "MAX_FILE_BYTES", 1_000)
+    refused = await site.admin.call(
+        "GET", f"/api/v1/environments/{environment_id}/files/content?path=/large"
+    )
+    assert (refused.status, refused.body["code"]) == (413, 413)
+
+    async def full(*_: Any, **__: Any) -> Any:
+        raise FileFault("ENOSPC", "'/new': No space left on device")
+
+    monkeypatch.setattr(site.driver.files, "make_directory", full)
+    refused = await site.admin.call(
+        "POST", f"/api/v1/environments/{environment_id}/files/directories", {"path": "/new"}
+    )
+    assert (refused.status, refused.body["code"]) == (507, 507)
+
+
+@pytest.mark.parametrize("what", ["make_directory", "move", "remove", "write"])
+async def test_what_was_done_is_written_down_though_its_caller_has_left(
+    site: Site, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    environment_id = await site.running()
+    await put(site.admin, environment_id, "path=/old", b"x")
+    files, gate, begun = site.driver.files, asyncio.Event(), asyncio.Event()
+    done = getattr(files, what)
+
+    async def slow(*given: Any, **named: Any) -> Any:
+        found = await done(*given, **named)
+        begun.set()
+        await gate.wait()
+        return found
+
+    monkeypatch.setattr(files, what, slow)
+    one = f"/api/v1/environments/{environment_id}/files"
+    asked: dict[str, Coroutine[Any, Any, Any]] = {
+        "make_directory": site.admin.call("POST", f"{one}/directories", {"path": "/new"}),
+        "move": site.admin.call("POST", f"{one}/move", {"path": "/old", "to": "/new"}),
+        "remove": site.admin.call("DELETE", f"{one}?path=/old"),
+        "write": put(site.admin, environment_id, "path=/new", b"x"),
+    }
+    asking = asyncio.create_task(asked.pop(what))
+    for other in asked.values():
+        other.close()
+    async with asyncio.timeout(10):
+        await begun.wait()
+    before = len(site.audit(environment_id))
+
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await asyncio.sleep(0.2)
+    gate.set()
+
+    await until(lambda: len(site.audit(environment_id)) == before + 1, "it is written down")

@@ -193,3 +193,13 @@ async def test_an_answer_holds_the_newest_lines_that_fit(site: Site) -> None:
     assert answer.body["truncated"] is True
     assert answer.body["logs"][-1]["message"].startswith("0399")
     assert answer.body["last_sequence"] == 400
+
+
+async def test_a_number_of_a_log_that_was_lost_is_before_everything(site: Site) -> None:
+    environment_id = await site.running()
+    site.driver.host.machines[environment_id].write("stdout", "a", "b")
+
+    page = await site.admin.call("GET", f"{LOGS.format(environment_id)}?after=900")
+    assert [each["message"] for each in page.body["logs"]] == ["a", "b"]
+    async with follow(site.admin, environment_id, Last_Event_ID="900") as answer:
+        assert (await Events(answer).next())["id"] == "1"

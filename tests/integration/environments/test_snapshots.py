@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from steward.environments.v1 import environments_pb2 as pb
 from steward_server.environments.driver import Feature, Unusable
 from tests.child_driver import ChildDriver
 from tests.integration.environments.conftest import CREATION, Site, Sites, until
 from tests.integration.environments.test_agents import agent_of
+from tests.integration.environments.test_logs import LOGS, Events, follow
 from tests.live import Api
 
 PATH = "/api/v1/snapshots"
@@ -366,36 +367,58 @@ async def test_a_snapshot_under_way_does_not_hold_up_the_end(site: Site, how: st
     assert site.rows("environment_snapshot", "environment_id", name) == []
 
 
-async def test_the_numbers_of_a_log_rise_over_a_restore(site: Site) -> None:
-    name = await site.running(command=["sh", "-c", "seq 5; sleep 600"], timeout=60)
+async def test_who_follows_a_log_goes_on_across_a_restore(site: Site) -> None:
+    name = await site.running()
     made = await keep(site, name)
-    following = site.stub.FollowLogLines(
-        pb.FollowLogLinesRequest(environment_id=name), metadata=site.metadata
-    )
-    seen: list[tuple[int, str]] = []
+    site.driver.host.machines[name].write("stdout", *(f"before {number}" for number in range(5)))
+    async with follow(site.admin, name) as answer:
+        events = Events(answer)
+        before = [await events.next() for _ in range(5)]
+        assert [each["id"] for each in before] == ["1", "2", "3", "4", "5"]
 
-    async def has(count: int) -> None:
-        async with asyncio.timeout(10):
-            while len(seen) < count:
-                lines = (await following.read()).lines
-                seen.extend((each.sequence, each.log.message) for each in lines)
+        await restore(site, name, made["id"])
+        await site.becomes(name, "running")
+        site.driver.host.machines[name].write("stdout", "after 1", "after 2")
 
-    await has(5)
-    last_of_first = seen[-1][0]
+        after = [await events.next() for _ in range(2)]
+    assert [json.loads(each["data"])["message"] for each in after] == ["after 1", "after 2"]
+    first, second = (int(each["id"]) for each in after)
+    assert second == first + 1 > 6
 
-    assert (await restore(site, name, made["id"])).status == 200
+    async with follow(site.admin, name, Last_Event_ID="5") as answer:
+        assert (await Events(answer).next())["id"] == str(first)
+    async with follow(site.admin, name, Last_Event_ID=str(first)) as answer:
+        assert (await Events(answer).next())["id"] == str(second)
+    path = LOGS.format(name)
+    for number, messages in ((5, ["after 1", "after 2"]), (first, ["after 2"]), (second, [])):
+        page = (await site.admin.call("GET", f"{path}?after={number}")).body
+        assert [each["message"] for each in page["logs"]] == messages
+        assert page.get("last_sequence", second) == second
 
-    await has(10)
-    assert [message for _, message in seen] == [str(each) for each in (1, 2, 3, 4, 5) * 2]
-    numbers = [number for number, _ in seen]
-    assert numbers == sorted(set(numbers))
-    logs = f"{ENVIRONMENTS}/{name}/logs"
-    for after, count in ((last_of_first, 5), (numbers[6], 3), (numbers[-1], 0)):
-        answer = await site.admin.call("GET", f"{logs}?after={after}")
-        assert [each["message"] for each in answer.body["logs"]] == ["1", "2", "3", "4", "5"][
-            5 - count :
-        ]
-    site.clock.advance(61)
+    assert (await site.admin.call("DELETE", f"{ENVIRONMENTS}/{name}?force=true")).status == 204
+
+
+async def test_what_ended_after_a_restore_is_read_by_the_same_numbers(site: Site) -> None:
+    name = await site.running(command=["sh", "-c", "echo one; echo two; sleep 0.5"])
+    made = await keep(site, name)
+    await restore(site, name, made["id"])
     await site.becomes(name, "terminated")
-    answer = await site.admin.call("GET", f"{logs}?after={numbers[-2]}")
-    assert (answer.body["last_sequence"], len(answer.body["logs"])) == (numbers[-1], 1)
+    path = LOGS.format(name)
+    page = (await site.admin.call("GET", path)).body
+    assert [each["message"] for each in page["logs"]] == ["one", "two"]
+    last = page["last_sequence"]
+    page = (await site.admin.call("GET", f"{path}?after={last - 1}")).body
+    assert [each["message"] for each in page["logs"]] == ["two"]
+
+
+async def test_a_driver_without_images_hides_no_snapshot_of_another(sites: Sites) -> None:
+    async with sites.open() as site:
+        made = await keep(site, await site.running())
+    sites.has_images = False
+    async with sites.open() as site:
+        refused = await site.admin.call("DELETE", f"{PATH}/{made['id']}")
+        assert (refused.status, "keeps no images" in refused.body["message"]) == (409, True)
+        assert (await site.admin.call("GET", f"{PATH}/{made['id']}")).status == 200
+    sites.has_images = True
+    async with sites.open() as site:
+        assert (await site.admin.call("DELETE", f"{PATH}/{made['id']}")).status == 204

@@ -32,6 +32,7 @@ from tests.property.analytics.world import (
     POLICY,
     PROJECTS,
     ROOMS,
+    Straight,
     World,
     added_up,
     event,
@@ -117,6 +118,11 @@ async def act(world: World, step: tuple[str, Any, Any]) -> None:
 
 
 async def check_all(world: World) -> None:
+    with world.reader() as reader:
+        await check_figures(world, reader)
+
+
+async def check_figures(world: World, reader: Straight) -> None:
     calls = world.calls()
     windows = [window_of(period, world.now_us) for period in PERIODS]
     # Those that begin at a call and just after it, in the middle of its hour.
@@ -135,18 +141,18 @@ async def check_all(world: World) -> None:
             Apart(provider=True, model=True),
         ):
             expected = without_nothing(added_up(calls, scope, apart))
-            found = without_nothing(await sums(world.database, scope, apart, edges=world.edges))
+            found = without_nothing(await sums(reader, scope, apart, edges=world.edges))
             assert found == expected, (scope, apart)
             for fields in (SPENDING, TOKENS):
                 # Of an hour that is too busy to be remembered.
-                some = await sums(world.database, scope, apart, fields, Edges(max_calls=0))
+                some = await sums(reader, scope, apart, fields, Edges(max_calls=0))
                 assert chosen(some, fields) == chosen(expected, fields), (scope, apart, fields)
         apart = Apart(agent=True, provider=True)
         paid = {
             key[:2] for key, each in added_up(calls, scope, apart).items() if each.request_count
         }
-        assert await payers(world.database, scope, world.edges) == paid
-    spent = await sums(world.database, Scope(whole_window()), Apart(agent=True))
+        assert await payers(reader, scope, world.edges) == paid
+    spent = await sums(reader, Scope(whole_window()), Apart(agent=True))
     used = {
         agent_id: spent[Key(agent_id, "", "")].cost_nanousd
         for agent_id in AGENTS

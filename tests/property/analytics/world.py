@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -27,7 +27,7 @@ from steward_server.budget.desk import Desk
 from steward_server.budget.receipts import Receipts
 from steward_server.budget.store import Terms
 from steward_server.budget.values import LeasePolicy
-from steward_server.db import Transaction
+from steward_server.db import Row, Transaction
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
 
@@ -53,6 +53,19 @@ class RawCall:
     request_id: str
 
 
+class Straight:
+    """Reads a database file on the thread that asks: thousands of queries need not wait for it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
+        return cast("Row | None", self._connection.execute(sql, parameters).fetchone())
+
+    async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
+        return cast("list[Row]", self._connection.execute(sql, parameters).fetchall())
+
+
 @dataclass
 class World:
     """What the tests act on."""
@@ -64,6 +77,12 @@ class World:
     told: dict[tuple[str, str], RawCall] = field(default_factory=dict)
     edges: Edges = field(default_factory=Edges)
     """Kept all along, as the room keeps them."""
+
+    @contextmanager
+    def reader(self) -> Iterator[Straight]:
+        with closing(sqlite3.connect(self.path, cached_statements=1_000)) as connection:
+            connection.row_factory = sqlite3.Row
+            yield Straight(connection)
 
     def clock(self) -> int:
         return self.now_us

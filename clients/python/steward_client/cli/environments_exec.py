@@ -13,7 +13,7 @@ import click
 
 from steward_client.cli.endings import describe
 from steward_client.cli.environments import ENV, Duration, environment_id
-from steward_client.cli.environments_feeding import Feeder, standard_input, write_all
+from steward_client.cli.environments_feeding import STUCK_S, Feeder, standard_input, write_all
 from steward_client.cli.output import json_text, line, moment, say, without_controls
 from steward_client.cli.steward import Steward, calls_server
 from steward_client.client.calls import Blocking
@@ -125,11 +125,20 @@ def _fed(running: RunningCommand[Blocking], source: int | None) -> Iterator[None
             _leave(number)
         passed.add(number)
         feeder.note(signal.Signals(number).name)
+        signal.setitimer(signal.ITIMER_REAL, STUCK_S, STUCK_S)
+
+    def look(_alarm: int, _frame: FrameType | None) -> None:
+        """See whether what was to be passed on ever will be."""
+        if not feeder.has_notes:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        elif feeder.is_stuck:
+            _leave(max(passed))
 
     feeder = Feeder(
         source, on_input=running.write, on_end=running.end_input, on_note=running.signal
     )
-    before = {each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {signal.SIGINT: pass_on, signal.SIGTERM: pass_on, signal.SIGALRM: look}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with feeder:
             try:
@@ -137,6 +146,7 @@ def _fed(running: RunningCommand[Blocking], source: int | None) -> Iterator[None
             finally:
                 running.close()  # so that nobody waits to write to it
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -177,7 +187,8 @@ def logs(
 def _all(steward: Steward, wanted: str, last: int, tail: int | None) -> tuple[LogLine, ...]:
     """The lines up to one, where they do not go into an answer."""
     found = []
-    with steward.client.environments.follow_logs(wanted, tail=tail) as followed:
+    after = 0 if tail is None else max(0, last - tail)
+    with steward.client.environments.follow_logs(wanted, after=after) as followed:
         for each in followed:
             found.append(each)
             if each.sequence >= last:

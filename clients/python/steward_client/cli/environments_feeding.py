@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from steward_client.errors import StewardError
 
-CHUNK_BYTES = 65_536
+T = TypeVar("T")
 
+CHUNK_BYTES = 65_536
 
 STUCK_S = 0.5
 """Who has not taken a piece of input for so long may never take it."""
@@ -79,9 +80,14 @@ class Feeder:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether nobody takes what was read last; notes are not told of either then."""
+        """Whether nobody takes what is given; notes are not told of either then."""
         since_s = self._giving_since_s
         return since_s is not None and time.monotonic() - since_s > STUCK_S
+
+    @property
+    def has_notes(self) -> bool:
+        """Whether there is something that `on_note` was not told of yet."""
+        return bool(self._notes)
 
     def note(self, what: str) -> None:
         """Have `on_note` told of something. May be called from a signal handler."""
@@ -107,17 +113,21 @@ class Feeder:
                 if self._woken in ready:
                     os.read(self._woken, CHUNK_BYTES)
                     while self._notes and not self._is_over:
-                        self._on_note(self._notes.popleft())
+                        self._give(self._on_note, self._notes[0])
+                        self._notes.popleft()
                 if source is None or source not in ready or self._is_over:
                     continue
                 data = _read(source)
                 if data:
-                    self._giving_since_s = time.monotonic()
-                    self._on_input(data)
-                    self._giving_since_s = None
+                    self._give(self._on_input, data)
                 else:
                     source = None
                     self._on_end()
+
+    def _give(self, give: Callable[[T], None], what: T) -> None:
+        self._giving_since_s = time.monotonic()
+        give(what)
+        self._giving_since_s = None
 
 
 def _read(source: int) -> bytes:

@@ -316,8 +316,8 @@ class Environments(Ports[Manner]):
     ) -> Conversation[FollowedLogs[Manner]]:
         """The lines of its log, then each as it is written, until it ends; to be iterated over.
 
-        Begins with the last `tail` lines, or all, that come after the number `after`. A cut stream
-        is opened again where it left off, for up to `reconnect_s`; `on_cut` is told.
+        Begins with those of the last `tail` lines, or of all, that come after the number `after`. A
+        cut stream is opened again where it left off, for up to `reconnect_s`; `on_cut` is told.
         """
         followed: FollowedLogs[Manner] = FollowedLogs(
             self.holder,

@@ -109,7 +109,10 @@ class Files(Holding[Manner]):
 
     @held
     def watch(self, environment_id: str, path: str = "/") -> Conversation[FileChanges[Manner]]:
-        """What happens below a directory, as it happens."""
+        """What happens below a directory, as it happens.
+
+        It ends with the sign-in it was opened with, in an hour: what watches longer has an API key.
+        """
         request = pb.WatchFilesRequest(environment_id=environment_id, path=path)
         changes: FileChanges[Manner] = FileChanges(self.holder)
         yield from changes.begin("WatchFiles", request)

@@ -63,12 +63,12 @@ class FollowedLogs(Open[Manner, LogLine]):
         self._on_cut = on_cut
 
     def open(self) -> Conversation[None]:
-        if self._tail == 0:  # from here on, also after a cut before anything was read
+        if self._tail is not None:  # from that line on, also after a cut before anything was read
             request = pb.GetLogsRequest(environment_id=self._environment_id, tail=1)
             page = yield from self.holder.manners.ask(
                 Call(EnvironmentServiceStub, "GetLogs", request, read=nothing, repeatable=True)
             )
-            self._after, self._tail = max(self._after, page.last_sequence), None
+            self._after = max(self._after, page.last_sequence - self._tail)
         self.stream = yield from self.holder.manners.ask(self._call())
 
     def next_item(self) -> Conversation[LogLine | None]:
@@ -89,14 +89,13 @@ class FollowedLogs(Open[Manner, LogLine]):
             if answer.HasField("end"):
                 self.end = value_of(LogsEnd, answer.end)
                 break
-            # What is asked for after a cut begins here, however few lines were wanted at first.
-            self._after, self._tail = answer.sequence, None
+            self._after = answer.sequence
             return log_line(answer.log, answer.sequence)
         return None
 
     def _call(self) -> Call[Any]:
         request = pb.FollowLogsRequest(
-            environment_id=self._environment_id, tail=self._tail, after=self._after, follow=True
+            environment_id=self._environment_id, after=self._after, follow=True
         )
         return Call(
             EnvironmentServiceStub,

@@ -18,6 +18,9 @@ LogStream = Literal["stdout", "stderr", "system"]
 TicketPurpose = Literal["attach", "logs", "files"]
 ENVIRONMENT_ID = re.compile(r"env-[0-9a-f]{32}")
 
+ENVIRONMENT_ID = re.compile(r"env-[0-9a-f]{32}")
+"""What the id of one looks like."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:

@@ -430,10 +430,11 @@ class SandboxDriver:
         reader = Reader(folder, self._log_cache, self._bells)
         if tail is not None:
             after = max(after, reader.after_of_tail(tail))
+        read = self._machines.get(environment_id)
 
         def is_over() -> bool:
             machine = self._machines.get(environment_id)
-            return machine is None or not machine.is_alive
+            return machine is None or machine is not read or not machine.is_alive
 
         async for lines in reader.follow(after, is_over=is_over, follow=follow):
             for line in lines:
