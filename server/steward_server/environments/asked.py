@@ -1,9 +1,11 @@
-"""Whether a command can be passed on as it was asked for, by drivers that pass it on. Pure."""
+"""Whether a command can be run as it was asked for, by whichever driver. Pure."""
 
 from __future__ import annotations
 
 from steward_server.environments.driver import Command, Unusable
 
+DEFAULT_ID = 1000
+"""Of a user, where neither the image nor the caller names one."""
 MOST_CHARACTERS = 1024 * 1024
 MOST_BYTES_OF_ONE = 128 * 1024
 """MAX_ARG_STRLEN of the kernel. Others cut what is longer, or say nothing of it."""
@@ -29,4 +31,18 @@ def must_be_runnable(command: Command) -> None:
             f"arguments and variables have {length} characters, the longest {longest} bytes, which "
             f"is more than {MOST_CHARACTERS} in all or {MOST_BYTES_OF_ONE} in one; pass what is "
             "long as a file or as input",
+        )
+
+
+def must_not_be_root(user: int, *, wanted: bool) -> None:
+    """Hold what `run_as_non_root` promises.
+
+    Raises:
+        Unusable: reason RUN_AS_NON_ROOT.
+    """
+    if wanted and user == 0:
+        raise Unusable(
+            "RUN_AS_NON_ROOT",
+            "run_as_non_root is set and the command would run as user 0; set run_as_user to "
+            f"another, such as {DEFAULT_ID}",
         )

@@ -196,6 +196,10 @@ class FileInfo:
     """Of a link."""
 
 
+MOST_LISTED = 10_000
+"""Entries of a directory that a caller is shown."""
+
+
 class Files(Protocol):
     """The files of a machine, as its own user sees them. Paths are absolute.
 
@@ -207,7 +211,12 @@ class Files(Protocol):
 
     async def stat(self, environment_id: str, path: str) -> FileInfo: ...
 
-    async def list(self, environment_id: str, path: str) -> Sequence[FileInfo]: ...
+    async def list(self, environment_id: str, path: str) -> Sequence[FileInfo]:
+        """What is in a directory, by its path; more than MOST_LISTED if there is more.
+
+        Of what is beyond that, no more than one entry is needed.
+        """
+        ...
 
     def read(self, environment_id: str, path: str, *, offset: int = 0) -> AsyncIterator[bytes]: ...
 

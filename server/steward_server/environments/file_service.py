@@ -18,7 +18,15 @@ from steward_server.clock import timestamp
 from steward_server.completion import complete, complete_from
 from steward_server.db import Database, Transaction
 from steward_server.environments.ability import refusal
-from steward_server.environments.driver import Feature, FileFault, FileInfo, Files, Gone, Unusable
+from steward_server.environments.driver import (
+    MOST_LISTED,
+    Feature,
+    FileFault,
+    FileInfo,
+    Files,
+    Gone,
+    Unusable,
+)
 from steward_server.environments.reading import read_path
 from steward_server.environments.room import EnvironmentRoom
 from steward_server.environments.service import first_of, must_be_bound_to
@@ -35,7 +43,6 @@ from steward_server.permissions import Permission
 from steward_server.principals import Principal
 
 MAX_FILE_BYTES = 100 * 1024 * 1024
-MAX_LISTED = 10_000
 MAX_PIECE_BYTES = 262_144
 
 OCTETS = "application/octet-stream"
@@ -73,9 +80,9 @@ class FileService(rpc.FileServiceServicer):
         found = await self._asked(
             context, request.environment_id, files.list(request.environment_id, path)
         )
-        listed = sorted(found, key=lambda each: each.path)[:MAX_LISTED]
+        listed = sorted(found, key=lambda each: each.path)[:MOST_LISTED]
         return pb.ListFilesResponse(
-            files=[_file(each) for each in listed], truncated=len(found) > MAX_LISTED
+            files=[_file(each) for each in listed], truncated=len(found) > MOST_LISTED
         )
 
     async def ReadFile(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import socket
 import sys
@@ -12,24 +11,8 @@ from contextlib import suppress
 from steward_server.environments.container.reach import Reach
 from steward_server.environments.driver import Gone
 from steward_server.environments.sandbox.channel import Channel
+from steward_server.environments.sandbox.launching import program
 
-# Modules of this package are imported without its own set-up, which would bring gRPC and all else
-# into a process that is to hold nothing.
-_BOOTSTRAP = """\
-import sys, types
-for name, folder in {folders!r}:
-    module = types.ModuleType(name)
-    module.__path__ = [folder]
-    sys.modules[name] = module
-from steward_server.environments.container.inside import main
-main(door_fd=3)
-"""
-_PACKAGES = (
-    "steward_server",
-    "steward_server.environments",
-    "steward_server.environments.sandbox",
-    "steward_server.environments.container",
-)
 _ATTEMPTS = 2
 
 
@@ -83,10 +66,7 @@ class Door:
                 os.waitpid(self._pid, 0)
 
     def _start(self) -> Channel:
-        program = _BOOTSTRAP.format(folders=[(name, _folder(name)) for name in _PACKAGES])
-        read, write = os.pipe2(os.O_CLOEXEC)
-        os.write(write, program.encode())
-        os.close(write)
+        read = program("steward_server.environments.container.inside", 3)
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -109,7 +89,3 @@ class Door:
             for fd in (read, nothing):
                 os.close(fd)
         return Channel(ours)
-
-
-def _folder(package: str) -> str:
-    return next(iter(importlib.import_module(package).__path__))

@@ -13,6 +13,7 @@ from pathlib import Path
 from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError
 
+from steward_server.environments.asked import must_not_be_root
 from steward_server.environments.container import request, running
 from steward_server.environments.container.engine import Engine
 from steward_server.environments.container.entering import Door
@@ -252,8 +253,8 @@ class Machine:
     async def exec(self, command: Command) -> Running:
         """Run a command beside the main one."""
         reach = self._awake()
-        if self.kept.must_not_be_root:
-            request.must_not_be_root(reach.user if command.user is None else command.user)
+        user = reach.user if command.user is None else command.user
+        must_not_be_root(user, wanted=self.kept.must_not_be_root)
         body = request.command(command, working_dir=self._working_dir)
         async with self._starting:
             self._count += 1

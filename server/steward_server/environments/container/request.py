@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steward_server.environments.asked import must_be_runnable
+from steward_server.environments.asked import DEFAULT_ID, must_be_runnable, must_not_be_root
 from steward_server.environments.container.images import EngineImage
 from steward_server.environments.driver import Command, Unusable
 from steward_server.environments.environment import KEEP_ALIVE, Spec
@@ -24,7 +24,6 @@ WORKSPACE = "/workspace"
 _ENGINES_OWN = frozenset(("HOME", "HOSTNAME", "PATH", "TERM", "container"))
 """Variables that an engine sets where nobody does."""
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-DEFAULT_ID = 1000
 MOST_ID = 65_534
 _OPEN_FILES = (1_024, 16_384)
 """Soft and hard. Programs that select() break above the first; databases want the second."""
@@ -95,24 +94,10 @@ def user_of(image: EngineImage, spec: Spec) -> str:
                 f"run_as_non_root is set and the image names its user {user!r}, whose number is "
                 "not known before it runs; set run_as_user to a number",
             )
-        must_not_be_root(int(user))
+        must_not_be_root(int(user), wanted=True)
     if user.isdigit():
         return f"{user}:{group or user}"
     return f"{user}:{group}" if group else user
-
-
-def must_not_be_root(user: int) -> None:
-    """Hold what `run_as_non_root` promises.
-
-    Raises:
-        Unusable: reason RUN_AS_NON_ROOT.
-    """
-    if user == 0:
-        raise Unusable(
-            "RUN_AS_NON_ROOT",
-            "run_as_non_root is set and the command would run as user 0; set run_as_user to "
-            f"another, such as {DEFAULT_ID}",
-        )
 
 
 def working_dir(image: EngineImage) -> str:

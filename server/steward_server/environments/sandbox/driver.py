@@ -132,7 +132,11 @@ class Backend(Protocol):
     def machine(self, folder: Path, record: Record, pidfd: int) -> Machine: ...
 
     async def clear(self, folder: Path, cgroup: str) -> None:
-        """Remove what a machine has on the host: processes, groups, files."""
+        """Remove what a machine has on the host: processes, groups, files.
+
+        Raises:
+            OSError: some of it resists.
+        """
         ...
 
     def names(self) -> Collection[str]:
@@ -179,8 +183,8 @@ class SandboxDriver:
         self._bells = Bells()
         self._log_cache = Cache()
         self._machines: dict[str, Machine] = {}
-        self._making: dict[str, Path] = {}
-        """What is being made, and on which image's root."""
+        self._making: set[str] = set()
+        self._left: dict[Path, str] = {}  # what could not be cleared, with its control group
         self._backend: Backend | None = None
         self._no_network = "it was not asked for"
         self._warnings: list[str] = []
@@ -270,7 +274,10 @@ class SandboxDriver:
             if warning := await self._machine(trial).check():
                 self._warnings.append(warning)
         finally:
-            await self.delete(trial, grace_s=0)
+            try:
+                await self.delete(trial, grace_s=0)
+            except OSError as error:  # when a server starts it is tried again
+                log.warning("sandbox.not_cleared", machine=trial, why=str(error))
 
     async def _adopt(self, backend: Backend) -> None:
         """Take up the machines that outlived the last server, and clear what is half made."""
@@ -278,16 +285,30 @@ class SandboxDriver:
         for folder in _folders(self._folder):
             found = record.read(folder)
             if found is None:
-                await backend.clear(folder, folder.name)
+                await self._clear(backend, folder, folder.name)
                 continue
             known.add(found.cgroup)
             if found.is_alive and found.backend == backend.name:
-                with suppress(ProcessLookupError, Gone):
+                with suppress(ProcessLookupError):
                     machine = backend.machine(folder, found, os.pidfd_open(found.pid))
                     self._machines[folder.name] = machine
-                    await _end_left_commands(machine)
         for name in set(backend.names()) - known:
-            await backend.clear(self._folder / "machines" / name, name)
+            await self._clear(backend, self._folder / "machines" / name, name)
+        await asyncio.gather(*map(_end_left_commands, self._machines.values()))
+
+    async def _clear(self, backend: Backend, folder: Path, cgroup: str) -> None:
+        """Remove what a machine that is nobody's has on the host, and what others have left there.
+
+        What resists is tried again with the next, and when a server starts.
+        """
+        self._left[folder] = cgroup
+        for each, group in list(self._left.items()):
+            try:
+                await backend.clear(each, group)
+            except OSError as error:
+                log.warning("sandbox.not_cleared", machine=each.name, why=str(error))
+            else:
+                self._left.pop(each, None)
 
     # Machines
 
@@ -328,7 +349,7 @@ class SandboxDriver:
         # Asked before anything is made: to take back what was made would hit whoever has the name.
         if environment_id in self._making or self._place(environment_id).exists():
             raise making.taken(environment_id)
-        self._making[environment_id] = image.root
+        self._making.add(environment_id)
         body = None
         try:
             body = await self._body(environment_id, spec.network, shape, is_claim=is_claim)
@@ -339,7 +360,7 @@ class SandboxDriver:
             await asyncio.shield(self._undo(environment_id, body))
             raise
         finally:
-            self._making.pop(environment_id, None)
+            self._making.discard(environment_id)
 
     async def _body(
         self, environment_id: str, policy: NetworkPolicy, shape: Shape, *, is_claim: bool
@@ -371,7 +392,7 @@ class SandboxDriver:
         """End a machine that is nobody's."""
         os.close(body.pidfd)
         if self._backend is not None:
-            await self._backend.clear(body.folder, body.cgroup)
+            await self._clear(self._backend, body.folder, body.cgroup)
 
     @staticmethod
     async def _attach(
@@ -515,9 +536,8 @@ class SandboxDriver:
 
     def uses(self, root: Path) -> Collection[str]:
         """The machines that stand on a root file system, which may then not be removed."""
-        made = [name for name, each in dict(self._making).items() if each == root]
         found = ((folder.name, record.read(folder)) for folder in _folders(self._folder))
-        return made + [name for name, each in found if each and each.image_root == str(root)]
+        return [name for name, each in found if each and each.image_root == str(root)]
 
 
 def _hash(folder: Path) -> str:
@@ -530,7 +550,7 @@ async def _end_left_commands(machine: Machine) -> None:
     try:
         async with asyncio.timeout(_LEFT_COMMANDS_S):
             await machine.end_left_commands()
-    except (Unusable, OSError, TimeoutError) as error:
+    except (Unusable, Gone, OSError) as error:
         log.warning("sandbox.commands_left", environment_id=machine.name, why=str(error))
 
 

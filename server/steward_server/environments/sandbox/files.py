@@ -8,15 +8,19 @@ import os
 import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import Any
 
-from steward_server.environments.driver import FileFault, FileInfo, Gone
+from steward_server.environments.driver import MOST_LISTED, FileFault, FileInfo, Gone
 from steward_server.environments.sandbox.channel import Channel
 from steward_server.environments.sandbox.inside.packets import close_all
 from steward_server.environments.sandbox.worked import Worked
 
 Fds = list[int]  # `list` means something else within the class
 _CHUNK_BYTES = 256 * 1024
+_MOST_ENTRIES = 1_000_000
+"""Of a directory that is listed: more is work without end, for who asks and for the server."""
+_path = attrgetter("path")
 
 
 class SandboxFiles:
@@ -30,15 +34,30 @@ class SandboxFiles:
 
     async def list(self, environment_id: str, path: str) -> Sequence[FileInfo]:
         found: list[FileInfo] = []
-        async with self._work(environment_id, "list", path) as (channel, first, _):
-            told = first
-            while told.get("more"):
-                found += _infos(told, path)
+        count = 0
+        async with self._work(environment_id, "list", path) as (channel, answer, _):
+            told = answer
+            while True:
+                more = _infos(told, path)
+                count += len(more)
+                found += more
+                is_whole = not told.get("more")
+                if is_whole or len(found) > 4 * MOST_LISTED:
+                    # Of a directory without end, no more is kept than is shown.
+                    found = sorted(found, key=_path)[: MOST_LISTED + 1]
+                if is_whole:
+                    return found
+                if not more:
+                    raise _nonsense(path)
+                if count > _MOST_ENTRIES:
+                    raise FileFault(
+                        "EOVERFLOW",
+                        f"{path!r} has more than {_MOST_ENTRIES} entries; run a command that "
+                        "looks for those that are wanted",
+                    )
                 told, fds = await channel.receive()
                 close_all(fds)
                 _check(told, path)
-        found += _infos(told, path)
-        return sorted(found, key=lambda each: each.path)
 
     async def read(
         self, environment_id: str, path: str, *, offset: int = 0
@@ -154,6 +173,15 @@ def _nonsense(path: str) -> FileFault:
 
 
 def _info(told: dict[str, Any]) -> FileInfo:
+    texts = [told[name] for name in ("path", "kind", "target")]
+    sizes = [told[name] for name in ("size", "modified_at_us")]
+    numbers = [told[name] for name in ("mode", "user", "group")]
+    if not (
+        all(isinstance(each, str) for each in texts)
+        and all(isinstance(each, int) and abs(each) < 1 << 63 for each in sizes)
+        and all(isinstance(each, int) and 0 <= each < 1 << 32 for each in numbers)
+    ):
+        raise TypeError("not of a file")
     return FileInfo(
         path=told["path"],
         kind=told["kind"],

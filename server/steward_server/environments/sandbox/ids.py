@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+from steward_server.environments.asked import DEFAULT_ID, must_not_be_root
 from steward_server.environments.driver import Unusable
 from steward_server.environments.environment import SecurityContext
 from steward_server.environments.images.image import Image
@@ -15,7 +16,6 @@ from steward_server.environments.sandbox.inside.build import RANGE, UID_COUNT
 FIRST_UID = 0x7000_0000
 """Above what distributions, containers and systemd give away; all ranges end below 2^31."""
 RANGE_COUNT = 4_000
-DEFAULT_ID = 1000
 _MOST_PASSWD_BYTES = 1024 * 1024
 
 
@@ -62,20 +62,6 @@ def who(image: Image, security: SecurityContext) -> tuple[int, int]:
             )
     must_not_be_root(user, wanted=bool(security.run_as_non_root))
     return user, group
-
-
-def must_not_be_root(user: int, *, wanted: bool) -> None:
-    """Hold what `run_as_non_root` promises.
-
-    Raises:
-        Unusable: reason RUN_AS_NON_ROOT.
-    """
-    if wanted and user == 0:
-        raise Unusable(
-            "RUN_AS_NON_ROOT",
-            "run_as_non_root is set and the command would run as user 0; set run_as_user to "
-            f"another, such as {DEFAULT_ID}",
-        )
 
 
 def _of_image(image: Image) -> tuple[int, int]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NoReturn
 
+from steward_server.environments.asked import must_be_runnable, must_not_be_root
 from steward_server.environments.driver import Command, Unusable
-from steward_server.environments.sandbox import ids
 from steward_server.environments.sandbox.inside.build import UID_COUNT
 from steward_server.environments.sandbox.record import Record
-
-_MOST_CHARACTERS = 1024 * 1024
-"""The supervisor that reads them lives on its machine's memory."""
 
 
 def invocation(record: Record, command: Command) -> dict[str, Any]:
@@ -19,20 +17,12 @@ def invocation(record: Record, command: Command) -> dict[str, Any]:
     Raises:
         Unusable: reason BAD_USER, RUN_AS_NON_ROOT or NOT_EXECUTABLE; it asks for too much.
     """
-    if not command.argv or not command.argv[0]:
-        raise Unusable("NOT_EXECUTABLE", "the command is empty; name a program")
     user = record.user if command.user is None else command.user
-    ids.must_not_be_root(user, wanted=record.must_not_be_root)
+    must_not_be_root(user, wanted=record.must_not_be_root)
     if not 0 <= user < UID_COUNT:
         raise Unusable("BAD_USER", f"user {user} is not between 0 and {UID_COUNT - 1}")
     env = {**record.env, **command.env}
-    length = sum(map(len, command.argv)) + sum(map(len, env)) + sum(map(len, env.values()))
-    if length > _MOST_CHARACTERS:
-        raise Unusable(
-            "NOT_EXECUTABLE",
-            f"arguments and variables have {length} characters, which is more than "
-            f"{_MOST_CHARACTERS}; pass what is long as a file or as input",
-        )
+    must_be_runnable(replace(command, env=env))
     if command.tty:
         env.setdefault("TERM", "xterm-256color")
     return {

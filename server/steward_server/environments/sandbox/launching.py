@@ -12,8 +12,8 @@ from pathlib import Path
 from steward_server.environments.driver import Gone
 from steward_server.environments.sandbox.channel import Channel, listen
 
-# The launcher imports modules of this package without running the package's own set-up, which
-# would bring gRPC and all else into a process that is to hold nothing.
+# Modules of this package are imported without running the package's own set-up, which would bring
+# gRPC and all else into a process that is to hold nothing.
 _BOOTSTRAP = """\
 import sys, types
 for name, folder in {folders!r}:
@@ -25,11 +25,7 @@ main({fd})
 """
 _ATTEMPTS = 3
 _MOST_LOG_BYTES = 1024 * 1024
-_PACKAGES = (
-    "steward_server",
-    "steward_server.environments",
-    "steward_server.environments.sandbox",
-)
+_SANDBOX = "steward_server.environments.sandbox"
 
 
 class Launching:
@@ -79,7 +75,7 @@ class Launching:
         if self._pid:
             with suppress(ChildProcessError):
                 os.waitpid(self._pid, os.WNOHANG)  # bury the one before
-        read = program("steward_server.environments.sandbox.inside.launcher", 3)
+        read = program(f"{_SANDBOX}.inside.launcher", 3)
         listener = listen(self._path)
         log = open_log(self._log)
         nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -106,7 +102,8 @@ def program(module: str, fd: int) -> int:
 
     It comes over a descriptor: anybody in a machine may read the arguments.
     """
-    folders = [(name, _folder(name)) for name in _PACKAGES]
+    packages = dict.fromkeys((*_parents(f"{_SANDBOX}."), *_parents(module)))
+    folders = [(name, _folder(name)) for name in packages]
     read, write = os.pipe2(os.O_CLOEXEC)
     os.write(write, _BOOTSTRAP.format(folders=folders, module=module, fd=fd).encode())
     os.close(write)
@@ -119,6 +116,12 @@ def open_log(path: Path) -> int:
     if os.fstat(log).st_size > _MOST_LOG_BYTES:
         os.truncate(log, 0)
     return log
+
+
+def _parents(module: str) -> list[str]:
+    """The packages that a module is in, from the outermost."""
+    words = module.split(".")
+    return [".".join(words[:count]) for count in range(1, len(words))]
 
 
 def _folder(package: str) -> str:

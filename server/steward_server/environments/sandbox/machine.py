@@ -128,7 +128,7 @@ class Machine(ABC):
 
     async def ask_to_stop(self, grace_s: float) -> None:
         """Send SIGTERM to the main command and give it some time."""
-        with suppress(Gone, TimeoutError, OSError):
+        with suppress(Gone, Unusable, OSError):  # such as a TimeoutError
             async with asyncio.timeout(grace_s):
                 await self._let_go_on()
                 channel = await Channel.connect(self.folder / making.SOCKET)

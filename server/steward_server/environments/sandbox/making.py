@@ -277,7 +277,11 @@ def name_host(pid: int, name: str) -> None:
 
 
 async def clear(folder: Path, groups: Cgroups, name: str) -> None:
-    """Remove what a machine has on the host: processes, groups, files."""
+    """Remove what a machine has on the host: processes, groups, files.
+
+    Raises:
+        OSError: some of it resists.
+    """
     for _ in range(100):
         if not groups.pids(name):
             break

@@ -24,6 +24,8 @@ from pyroute2.netlink import (
 )
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg, nftsocket
 
+from steward_server.environments.sandbox import net_expressions as step
+
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -31,8 +33,7 @@ _MOST_BYTES = 16 * 1024 * 1024
 """Of one change: rules for thousands of machines at once."""
 _ADD = NLM_F_CREATE | NLM_F_APPEND
 
-ACCEPT, DROP = 1, 0
-HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
+HOOKS = {"input": 1, "forward": 2, "output": 3, "postrouting": 4}
 NAME_BYTES = 16
 """Of an interface's name in a key, filled with zeros."""
 
@@ -101,7 +102,7 @@ def add_chain(
         table=table,
         name=chain,
         hook=seat,
-        policy=ACCEPT if hook else None,
+        policy=step.ACCEPT if hook else None,
         type=kind if hook else None,
     )
 
@@ -284,7 +285,7 @@ class Filter:
             for each in found
             if (hook := each.get_attr("NFTA_CHAIN_HOOK")) is not None
             and hook.get_attr("NFTA_HOOK_HOOKNUM") == HOOKS["forward"]
-            and each.get_attr("NFTA_CHAIN_POLICY") == DROP
+            and each.get_attr("NFTA_CHAIN_POLICY") == step.DROP
         ]
 
     def _dump(

@@ -8,7 +8,7 @@ is allowed stands in the sets. Nothing that comes from elsewhere or is the host'
               closes; everything else is refused at once;
               to a machine: answers only
     input     from a machine to this host: answers only
-    output    from this host to a machine: allowed ports, for this server alone
+    output    from this host to a machine: answers only; allowed ports are reached from inside it
     leave     machines go out under the host's address
 """
 
@@ -61,12 +61,11 @@ _DNS = struct.pack(">H", 53)
 _SOURCE_NAT = 100
 """When the kernel expects addresses to be changed on the way out."""
 
-SOURCES, EGRESS, NAMES, INTERNET, INGRESS, ADDRESSES, OPENED = (
+SOURCES, EGRESS, NAMES, INTERNET, ADDRESSES, OPENED = (
     "sources",
     "egress",
     "names",
     "internet",
-    "ingress",
     "addresses",
     "opened",
 )
@@ -75,11 +74,10 @@ _SETS = {
     EGRESS: (nft.NAME_BYTES, 4),
     NAMES: (nft.NAME_BYTES, 4),
     INTERNET: (nft.NAME_BYTES,),
-    INGRESS: (nft.NAME_BYTES, 2),
     ADDRESSES: (4,),
     OPENED: (nft.NAME_BYTES,),
 }
-"""The keys of each set: the interface of a machine and an address or a port of its.
+"""The keys of each set: the interface of a machine and an address.
 
 `opened` holds the interfaces of the host that forward only since this server wants them to: what
 comes in there for others than machines is dropped, as it was before.
@@ -110,14 +108,7 @@ def elements(
     if policy.allow_internet:
         found.add(Element(INTERNET, name))
         found |= {Element(NAMES, name + server.packed) for server in nameservers}
-    for port in policy.allowed_ingress_ports:
-        found.add(ingress(interface, port))
     return frozenset(found)
-
-
-def ingress(interface: str, port: int) -> Element:
-    """What lets this server connect to a port of a machine."""
-    return Element(INGRESS, name_key(interface) + struct.pack(">H2x", port))
 
 
 def of_interface(elements: Iterable[Element], interface: str) -> frozenset[Element]:
@@ -182,11 +173,11 @@ def is_closed(network: IPv4Network) -> bool:
 
 
 def table(
-    name: str, group: int, user: int, most_connections: int, elements: Iterable[Element]
+    name: str, group: int, most_connections: int, elements: Iterable[Element]
 ) -> list[Message]:
     """Everything: the sets, the chains and their rules, and what stands in the sets.
 
-    `group` is that of the machines' interfaces, `user` whoever may open connections to them.
+    `group` is that of the machines' interfaces.
     A machine has no more than so many connections at once: the host's memory of them is finite.
     """
     from_ours = (step.load(Meta.NFT_META_IIFGROUP), step.compare(struct.pack("=I", group)))
@@ -253,15 +244,6 @@ def table(
         "from_host": (
             (*is_other, drop),
             (*answers, accept),
-            (
-                step.load(Meta.NFT_META_SKUID),
-                step.compare(struct.pack("=I", user)),
-                *is_tcp,
-                step.load(Meta.NFT_META_OIFNAME),
-                step.load_transport(2, 2, register=2),
-                step.look_up(INGRESS),
-                accept,
-            ),
             *refuse,
         ),
         "forward": (

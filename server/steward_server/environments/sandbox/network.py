@@ -18,7 +18,6 @@ import asyncio
 import base64
 import errno
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -360,7 +359,6 @@ class Network:
         rules = net_rules.table(
             self._label,
             self._group,
-            os.geteuid(),
             self._most_connections,
             elements | kernel.ways.elements,
         )
@@ -419,7 +417,7 @@ class _Kernel:
 
 
 def _asks(policy: NetworkPolicy) -> bool:
-    return bool(policy.allow_internet or policy.allowed_egress or policy.allowed_ingress_ports)
+    return bool(policy.allow_internet or policy.allowed_egress)
 
 
 def _check(policy: NetworkPolicy) -> None:

@@ -9,13 +9,22 @@ import os
 import signal
 import struct
 import termios
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from steward_server.environments.driver import Exit, Gone, Stream
 from steward_server.environments.sandbox.channel import Channel, readable, writable
+from steward_server.environments.sandbox.inside.packets import close_all
 
 READ_BYTES = 256 * 1024
 DRAIN_S = 0.2
@@ -32,11 +41,16 @@ class Ends:
     outputs: dict[int, Stream]
     terminal: int = -1
 
-    def close(self) -> None:
-        for fd in {self.input, self.terminal, *self.outputs} - {-1}:
-            os.close(fd)
+    def take(self) -> set[int]:
+        """All that are open: they are the caller's to close, and nobody else's to use."""
+        fds = {self.input, self.terminal, *self.outputs} - {-1}
         self.input = self.terminal = -1
         self.outputs = {}
+        return fds
+
+    def close(self) -> None:
+        for fd in self.take():
+            os.close(fd)
 
 
 def pipes() -> tuple[Ends, list[int]]:
@@ -86,6 +100,7 @@ class RunningCommand:
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_task(self._watch())
         self._closed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._turn = 0
+        self._watching: dict[asyncio.Future[None], int] = {}  # what each waits for
 
     async def _watch(self) -> Exit:
         try:
@@ -130,22 +145,38 @@ class RunningCommand:
 
     async def _readable(self) -> bool:
         """Wait for output; false if the command has ended and there will hardly be more."""
-        waits = [asyncio.ensure_future(readable(fd)) for fd in self._ends.outputs]
-        first = asyncio.FIRST_COMPLETED
-        try:
+        async with self._watches({fd: readable(fd) for fd in self._ends.outputs}) as waits:
+            first = asyncio.FIRST_COMPLETED
             if not self._exit.done():
                 ends: list[asyncio.Future[Any]] = [*waits, self._exit, self._closed]
                 await asyncio.wait(ends, return_when=first)
-                if any(wait.done() for wait in waits):
+                if any(map(_is_ready, waits)):
                     return True
             if self._closed.done():
                 return False
             await asyncio.wait([*waits, self._closed], timeout=DRAIN_S, return_when=first)
-            return any(wait.done() for wait in waits)
+            return any(map(_is_ready, waits))
+
+    @asynccontextmanager
+    async def _watches(
+        self, wanted: Mapping[int, Coroutine[Any, Any, None]]
+    ) -> AsyncIterator[list[asyncio.Future[None]]]:
+        """Wait for descriptors, in a way that whoever closes them can end."""
+        waits: dict[asyncio.Future[None], int] = {
+            asyncio.ensure_future(wait): fd for fd, wait in wanted.items()
+        }
+        self._watching |= waits
+        try:
+            yield list(waits)
         finally:
+            await _cancel(waits)
             for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+                del self._watching[wait]
+
+    async def _close_all(self, fds: Collection[int]) -> None:
+        """Close descriptors that nobody waits for any more: their numbers will be others'."""
+        await _cancel([wait for wait, fd in self._watching.items() if fd in fds])
+        close_all(list(fds))
 
     async def write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -153,7 +184,8 @@ class RunningCommand:
             try:
                 rest = rest[os.write(self._ends.input, rest) :]
             except BlockingIOError:
-                await writable(self._ends.input)
+                async with self._watches({self._ends.input: writable(self._ends.input)}) as waits:
+                    await asyncio.wait([*waits, self._closed], return_when=asyncio.FIRST_COMPLETED)
             except OSError:  # it reads no more
                 await self.close_input()
 
@@ -161,8 +193,8 @@ class RunningCommand:
         if self._ends.terminal >= 0:
             await self.write(b"\x04")  # what Ctrl-D types
         elif self._ends.input >= 0:
-            os.close(self._ends.input)
-            self._ends.input = -1
+            fd, self._ends.input = self._ends.input, -1
+            await self._close_all([fd])
 
     async def resize(self, columns: int, rows: int) -> None:
         if self._ends.terminal >= 0:
@@ -193,5 +225,16 @@ class RunningCommand:
             if not self._exit.done():  # the supervisor stands still with its machine
                 self._exit.cancel()
                 self._exit = _killed()
-            self._ends.close()
+            await self._close_all(self._ends.take())
             self._channel.close()
+
+
+def _is_ready(wait: asyncio.Future[None]) -> bool:
+    return wait.done() and not wait.cancelled()
+
+
+async def _cancel(waits: Iterable[asyncio.Future[None]]) -> None:
+    waits = list(waits)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)

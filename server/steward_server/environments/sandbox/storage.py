@@ -11,6 +11,8 @@ from steward_server.environments.driver import Unusable
 from steward_server.environments.sandbox.limits import Limits
 
 _MKFS_S = 60
+_MOST_TEMPLATES = 32
+"""Of a gibibyte each takes a few hundred kilobytes, and one is made in some milliseconds."""
 
 
 class Templates:
@@ -30,11 +32,13 @@ class Templates:
             Unusable: reason NO_DISK; the host has no tool or no room for it.
         """
         template = self._folder / f"{limits.storage_bytes}-{limits.inode_count}.ext4"
-        async with self._making:
-            if not template.exists():
-                await self._make(template, limits)
         try:
-            return await asyncio.to_thread(_copy_sparse, template, target)
+            async with self._making:
+                if not template.exists():
+                    await self._make(template, limits)
+                os.utime(template)
+                source = os.open(template, os.O_RDONLY | os.O_CLOEXEC)
+            return await asyncio.to_thread(_copy_sparse, source, target)
         except OSError as error:
             raise Unusable("NO_DISK", f"the host has no disk for it: {error.strerror}") from None
 
@@ -73,28 +77,45 @@ class Templates:
             new.unlink(missing_ok=True)
             text = said.decode(errors="replace").strip()[:200]
             raise Unusable("NO_DISK", f"mkfs.ext4 has failed: {text}")
-        new.replace(template)
+        await asyncio.to_thread(_keep, new, template)
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Remove what was used longest ago, and what another server has left half made."""
+        templates = sorted(self._folder.glob("*.ext4"), key=lambda each: each.stat().st_mtime)
+        for each in (*templates[:-_MOST_TEMPLATES], *self._folder.glob("*.new")):
+            each.unlink(missing_ok=True)
 
 
-def _copy_sparse(source: Path, target: Path) -> int:
-    """Copy what is not zero; a descriptor of the copy."""
-    read = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    write = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _keep(new: Path, template: Path) -> None:
+    """Give a file its name once all of it is on the disk: a torn one would be used for ever."""
+    fd = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        size_bytes = os.fstat(read).st_size
-        os.truncate(write, size_bytes)
-        offset = 0
-        while offset < size_bytes:
-            try:
-                start = os.lseek(read, offset, os.SEEK_DATA)
-            except OSError:  # ENXIO: only zeros are left
-                break
-            offset = os.lseek(read, start, os.SEEK_HOLE)
-            while start < offset:
-                start += os.copy_file_range(read, write, offset - start, start, start)
-    except BaseException:
-        os.close(write)
-        raise
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    new.replace(template)
+
+
+def _copy_sparse(read: int, target: Path) -> int:
+    """Copy what is not zero of a descriptor, which is closed; a descriptor of the copy."""
+    try:
+        write = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            size_bytes = os.fstat(read).st_size
+            os.truncate(write, size_bytes)
+            offset = 0
+            while offset < size_bytes:
+                try:
+                    start = os.lseek(read, offset, os.SEEK_DATA)
+                except OSError:  # ENXIO: only zeros are left
+                    break
+                offset = os.lseek(read, start, os.SEEK_HOLE)
+                while start < offset:
+                    start += os.copy_file_range(read, write, offset - start, start, start)
+        except BaseException:
+            os.close(write)
+            raise
     finally:
         os.close(read)
     return write

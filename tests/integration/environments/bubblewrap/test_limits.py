@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from steward_server.environments.driver import Command, Feature, FileFault, Hold, Unusable
 from steward_server.environments.environment import NetworkPolicy, Spec
+from steward_server.environments.images.catalogue import Catalogue
 from steward_server.environments.sandbox import SandboxDriver
 from tests.integration.environments.sandbox.machines import MIB, Machines, secured, spec
 
@@ -191,6 +193,109 @@ async def test_whoever_kills_everything_is_ended_himself(machines: Machines, mac
         while await machines.driver.processes(machine):
             await asyncio.sleep(0.05)
     assert (await machines.run(machine, "echo", "fine")).stdout == "fine\n"
+
+
+_COMET = "import os\nwhile True:\n  if os.fork(): os._exit(0)"
+"""Never the same process for long: whoever looks finds the last one dead."""
+_ATTACKS = {
+    "a bomb": _FORK_BOMB,
+    "a comet": _COMET,
+    "many comets": f"import os\nfor _ in range(6): os.fork()\n{_COMET}",
+    "a comet that has killed its keeper": f"import os\nos.kill(os.getppid(), 9)\n{_COMET}",
+    "a bomb that stops all it meets": (
+        "import os, signal\nfor _ in range(40):\n  if not os.fork(): break\n"
+        "while True:\n  try: os.kill(-1, signal.SIGSTOP); os.fork()\n  except OSError: pass"
+    ),
+    "two that wake each other": (
+        "import os, signal\nos.fork()\nwhile True:\n"
+        "  try: os.kill(-1, signal.SIGCONT)\n  except OSError: pass"
+    ),
+    "a daemon without a trace": (
+        "import os\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
+        "os.execve('/bin/sleep', ['sleep', '777'], {})"
+    ),
+    "one that stops its keeper again and again": (
+        "import os, signal\nkeeper = os.getppid()\nfor _ in range(4): os.fork()\n"
+        "while True: os.kill(keeper, signal.SIGSTOP)"
+    ),
+    "one that kills all it meets": (
+        "import os, signal\nos.fork()\nos.setsid()\nwhile True:\n"
+        "  try: os.kill(-1, signal.SIGKILL)\n  except OSError: pass"
+    ),
+}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("program", _ATTACKS.values(), ids=_ATTACKS.keys())
+async def test_nothing_flees_from_the_end_of_its_command(
+    machines: Machines, machine: str, program: str
+) -> None:
+    running = await machines.driver.exec(machine, Command(("python3", "-c", program)))
+    await asyncio.sleep(0.7)
+
+    began = time.monotonic()
+    async with asyncio.timeout(12):
+        await running.aclose()
+        took_s = time.monotonic() - began
+        assert await machines.driver.processes(machine) == []
+
+    assert took_s < 8
+    assert (await machines.run(machine, "echo", "fine")).stdout == "fine\n"
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("program", _ATTACKS.values(), ids=_ATTACKS.keys())
+async def test_nothing_holds_up_a_deletion(machines: Machines, program: str) -> None:
+    name = await machines.make(spec("python3", "-c", program))
+    await asyncio.sleep(0.5)
+
+    async with asyncio.timeout(8):
+        await machines.driver.delete(name, grace_s=0.5)
+
+    assert await machines.driver.list_owned() == []
+
+
+@pytest.mark.attack
+async def test_a_command_ends_although_another_stops_everything(
+    machines: Machines, machine: str
+) -> None:
+    program = (
+        "import os, signal\nwhile True:\n  try: os.kill(-1, signal.SIGSTOP)\n  except OSError: pass"
+    )
+    left = await machines.driver.exec(machine, Command(("sh", "-c", "sleep 777 & sleep 778")))
+    other = await machines.driver.exec(machine, Command(("python3", "-c", program)))
+    await asyncio.sleep(0.5)
+
+    async with asyncio.timeout(8):
+        await left.aclose()
+    commands = {each.command for each in await machines.driver.processes(machine)}
+    assert not any("77" in each for each in commands)
+    assert any("SIGSTOP" in each for each in commands)
+    async with asyncio.timeout(8):
+        await other.aclose()
+    assert await machines.driver.processes(machine) == []
+
+
+@pytest.mark.attack
+async def test_a_server_starts_although_machines_are_full_of_bombs(
+    machines: Machines, tmp_path: Path, images: Catalogue
+) -> None:
+    bombs = [
+        await machines.driver.exec(await machines.make(), Command(("python3", "-c", _FORK_BOMB)))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(1)
+
+    again = SandboxDriver(tmp_path / "sandbox", images)
+    async with asyncio.timeout(20):
+        await again.open()
+    try:
+        assert [each.is_alive for each in await again.list_owned()] == [True] * 3
+        assert [await again.processes(each) for each in ("m1", "m2", "m3")] == [[]] * 3
+    finally:
+        await again.aclose()
+        for bomb in bombs:
+            await bomb.aclose()
 
 
 async def test_what_a_machine_wrote_becomes_an_image(machines: Machines) -> None:

@@ -133,7 +133,6 @@ _GVISOR: dict[str, str] = {
     "test_no_rights_are_left_and_none_come_back": _OWN_KERNEL,
     "test_proc_tells_no_secret": "its /proc tells of itself alone",
     "test_the_doors_of_other_architectures_kill": "they lead to its own kernel",
-    "test_what_cannot_run_is_refused[gvisor-command7-NOT_EXECUTABLE]": "it takes long words",
 }
 _GVISOR_MODULES = (
     "test_logs",

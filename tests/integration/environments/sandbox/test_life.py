@@ -308,6 +308,36 @@ async def test_a_server_that_is_killed_in_the_middle_leaves_nothing_half_made(
     await until(lambda: not traces(tmp_path / "busy"))
 
 
+async def test_what_resists_keeps_no_server_from_starting_and_is_cleared_later(
+    driver: SandboxDriver, images: Catalogue, machine: str, tmp_path: Path
+) -> None:
+    """A group with another in it, which no server of ours makes, cannot be removed."""
+    hierarchies = {group.parent for group in groups(driver)}
+    (tmp_path / "sandbox/machines/half").mkdir()
+    for each in hierarchies:
+        (each / "half/x/y").mkdir(parents=True)
+
+    heir = SandboxDriver(tmp_path / "sandbox", images)
+    await heir.open()
+    try:
+        assert heir.capabilities().unusable == ""
+        assert [each.environment_id for each in await heir.list_owned()] == [machine]
+        assert all((each / "half/x/y").exists() for each in hierarchies)
+        for each in hierarchies:
+            (each / "half/x/y").rmdir()
+            if "freezer" not in each.parts and not (each / "cgroup.controllers").exists():
+                (each / "half/x").rmdir()  # of version 1 that hierarchy alone has such groups
+        await heir.delete(machine, grace_s=0)
+    finally:
+        await heir.aclose()
+
+    last = SandboxDriver(tmp_path / "sandbox", images)
+    await last.open()
+    await last.aclose()
+    assert not any((each / "half").exists() for each in hierarchies)
+    assert not (tmp_path / "sandbox/machines/half").exists()
+
+
 async def test_a_server_keeps_no_descriptor_of_what_is_over(
     driver: SandboxDriver, machines: Machines
 ) -> None:

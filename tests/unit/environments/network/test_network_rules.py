@@ -50,14 +50,12 @@ def test_what_a_machine_reaches_can_be_read_back_from_the_sets() -> None:
     policy = NetworkPolicy(
         allow_internet=True,
         allowed_egress=tuple(map(ip_network, ("10.9.0.0/25", "10.9.0.128/25", "192.0.2.7/32"))),
-        allowed_ingress_ports=(80,),
     )
     found = net_rules.elements("steward-a", AT, policy, DNS)
     reach = net_rules.reach(found)
     assert reach.internet
     assert set(reach.networks) == set(map(IPv4Network, ("10.9.0.0/24", "192.0.2.7", "10.0.0.53")))
     assert net_rules.names_asked(found) == DNS
-    assert net_rules.ingress("steward-a", 80) in found
     others = net_rules.elements("steward-b", AT, policy, DNS)
     addresses = {each for each in found if each.group == net_rules.ADDRESSES}
     assert net_rules.of_interface(found | others, "steward-a") == found - addresses
@@ -72,7 +70,7 @@ def test_names_are_asked_of_whom_the_policy_allows() -> None:
     assert net_rules.reachable_names(NetworkPolicy(allow_internet=True), DNS) == DNS
     listed = NetworkPolicy(allowed_egress=(ip_network("10.0.0.0/24"),))
     assert net_rules.reachable_names(listed, DNS) == DNS
-    assert net_rules.reachable_names(NetworkPolicy(allowed_ingress_ports=(80,)), DNS) == ()
+    assert net_rules.reachable_names(NetworkPolicy(), DNS) == ()
 
 
 def way(network: str, interface: str) -> Way:

@@ -63,7 +63,7 @@ def test_a_command_has_its_user_folder_and_variables_and_no_rights() -> None:
 
 
 def test_what_ends_commands_may_do_nothing_else() -> None:
-    assert set(map(tuple, oci.killer()["capabilities"].values())) == {("CAP_KILL",)}
+    assert set(map(tuple, oci.killer("mark")["capabilities"].values())) == {("CAP_KILL",)}
     assert oci.pairs([3, 4], 9) == struct.pack("=iiii", 3, 9, 4, 9)
 
 
@@ -102,15 +102,26 @@ def test_what_runs_is_read_from_what_runsc_tells() -> None:
         (_told(9, 1, "", 1), False),  # without both, older
         (_told(9, 1, "theirs", 2_000_000_000), False),
         (_told(9, 3, "", 2_000_000_000), False),  # a child of another
-        (_told(9, 0, "", 2_000_000_000), False),  # started from outside
+        (_told(9, 0, "", 2_000_000_000), True),  # a child of its parent's
+        (_told(9, 0, "theirs", 2_000_000_000), False),  # another, which begins
+        (_told(9, 0, "", 1), False),
     ],
 )
 def test_a_process_belongs_to_the_command_that_started_it(told: str, is_its: bool) -> None:  # noqa: FBT001
-    there = seen.parse(told + _told(2, 0, "mine", 1_000_000_000) + _told(3, 0, "theirs", 5))
+    there = seen.parse(told + _told(2, 0, "mine", 1_000_000_000) + _told(3, 0, "", 2_000_000_000))
     mine = seen.Kept(2, "mine", 1_000_000_000)
     theirs = seen.Kept(3, "theirs", 0)
 
     assert seen.of_command(there, mine, [theirs]) == ([2, 9] if is_its else [2])
+
+
+def test_a_command_may_say_what_it_likes_and_no_more_than_a_bit_of_it() -> None:
+    args = ['"}', '{"status": {"pid": 7, "vm_size": 9}}', "/dev/steward/init signals", "x" * 99_999]
+    told = json.loads(_told(5, 1, "m", 3)) | {"args": args}
+    found = seen.parse(f"PROCFS DUMP\n\n{json.dumps(told)}\n")
+
+    assert [each.pid for each in found] == [5]
+    assert len(found[0].command) == 4_096
 
 
 def test_a_kernel_has_threads_of_its_own_and_needs_memory() -> None:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from steward_server.environments.driver import FileFault, Unusable
+from steward_server.environments.sandbox import files as work
 from steward_server.environments.sandbox.channel import Channel
 from steward_server.environments.sandbox.files import SandboxFiles
 from steward_server.environments.sandbox.ports import listen, open_port
@@ -137,3 +138,36 @@ async def test_what_is_handed_out_in_the_place_of_a_port_is_refused(
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
     os.close(read)
     os.close(write)
+
+
+async def test_of_a_directory_without_end_no_more_is_kept_than_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "MOST_LISTED", 5)
+    monkeypatch.setattr(work, "_MOST_ENTRIES", 100)
+    many = [
+        {"files": [{**_FILE, "path": f"/f{999 - 8 * part - each}"} for each in range(8)],
+         "more": part < 11}
+        for part in range(12)
+    ]  # fmt: skip
+    files, worker = _files(*many)
+    with worker:
+        found = await files.list("m", "/")
+    assert [each.path for each in found] == [f"/f{number}" for number in range(904, 910)]
+
+    endless = {"files": [_FILE] * 8, "more": True}
+    files, worker = _files(*[endless] * 14)
+    with worker, pytest.raises(FileFault) as fault:
+        await asyncio.wait_for(files.list("m", "/"), 5)
+    assert fault.value.kind == "EOVERFLOW"
+    assert "more than 100 entries; run a command" in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    "lie", [{"path": 7}, {"size": "1"}, {"size": 1 << 70}, {"mode": -1}, {"user": 1 << 40}]
+)
+async def test_a_file_with_facts_that_cannot_be_is_a_fault(lie: dict[str, Any]) -> None:
+    files, worker = _files({"files": [{**_FILE, **lie}, _FILE], "more": False})
+    with worker, pytest.raises(FileFault) as fault:
+        await files.list("m", "/")
+    assert fault.value.kind == "EIO"

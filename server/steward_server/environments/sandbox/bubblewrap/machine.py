@@ -21,7 +21,7 @@ _PAUSED = "paused"
 """A file in the folder of a machine that stands still."""
 _PAUSE_S, _LOOK_S = 2.0, 0.005
 _ANSWER_S = 15.0
-"""What a warden is asked; commands have its user, and may hold up who works for it."""
+"""What a warden is asked: some seconds of hunting, and a host that is busy with what is hunted."""
 _TICKS_PER_S, _PAGE_BYTES = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 

@@ -30,6 +30,7 @@ NAME = "bubblewrap"
 STARTED = "started"
 """What in a machine's folder tells of its pid 1 before its record does."""
 _ANSWER_S = 30
+_DEATH_S = 10.0
 _SCAFFOLD = "/sys"
 """A folder that every host has and no machine shows: the new root is put together over it."""
 
@@ -215,7 +216,11 @@ def rlimits(limits: Limits, *, has_groups: bool) -> dict[str, int]:
 
 
 async def clear(folder: Path, groups: Undivided | None, name: str) -> None:
-    """Remove what a machine has on the host: processes, group, files."""
+    """Remove what a machine has on the host: processes, group, files.
+
+    Raises:
+        OSError: some of it resists.
+    """
     await _kill(folder)
     if groups is not None:
         await making.clear(folder, groups, name)
@@ -234,7 +239,8 @@ async def _kill(folder: Path) -> None:
         pidfd = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            await readable(pidfd)
+            async with asyncio.timeout(_DEATH_S):  # that is an OSError
+                await readable(pidfd)
         finally:
             os.close(pidfd)
 

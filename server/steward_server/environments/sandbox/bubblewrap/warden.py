@@ -3,7 +3,8 @@
 Each command gets a keeper, a process of ours that inherits whatever the command leaves behind:
 then all it has started is below its keeper, wherever it went, and can be found in /proc. Everything
 in such a machine has the same user, so a command can kill keepers. What it sets free by that falls
-to pid 1, which nobody inside can kill, and is hunted down.
+to pid 1, which nobody inside can kill or stop. It alone hunts: without a fork, for which there may
+be no room, and with a last resort that no process can flee from, the end of everything inside.
 """
 
 # pathlib would be a megabyte in every machine's pid 1.
@@ -29,8 +30,13 @@ from steward_server.environments.sandbox.inside.supervisor import Supervisor
 _WORD = struct.Struct("=i")
 _REPORT = 3
 _KILLED = signal.SIGKILL
-_STOP_ROUNDS = 100
-_HUNT_S, _HUNT_LOOKS = 0.002, 50
+_STOP_ROUNDS = 16
+_ROUND_S = 0.002
+_HUNT_S = 3.0
+"""How long single processes are hunted before everything inside is killed."""
+_QUIET_ROUNDS = 3
+_FLED = 0
+"""In the place of a keeper: what has lost its own."""
 _STOPPED_STATES = b"TtD"
 """One that waits in the kernel, as for its vforked child, was sent its signal too."""
 _DEAD_STATES = b"ZX"
@@ -49,6 +55,18 @@ class Seen(NamedTuple):
 
 
 @dataclass(slots=True)
+class _Hunt:
+    """Somebody's children, who are to die."""
+
+    since: float
+    killed: set[int] = field(default_factory=set)
+    quiet_rounds: int = 0
+    """In a row, in which none of them was seen."""
+    waiters: list[int] = field(default_factory=list)
+    """Connections that want to hear when nothing is left."""
+
+
+@dataclass(slots=True)
 class _Kept:
     """A command with its keeper."""
 
@@ -58,8 +76,6 @@ class _Kept:
     pid: int = 0
     """Of the command itself."""
     has_ended: bool = False
-    waiters: list[int] = field(default_factory=list)
-    """Connections that want to hear when nothing of it is left."""
 
 
 class Warden(Supervisor):
@@ -72,7 +88,9 @@ class Warden(Supervisor):
         self._limits: dict[str, int] = plan["rlimits"]
         self._kept: dict[int, _Kept] = {}  # by the keeper
         self._workers: set[int] = set()
-        self._hunters: dict[int, int] = {}  # the keeper whose children each hunts; 0: what fled
+        self._hunts: dict[int, _Hunt] = {}  # by the keeper whose children are hunted, or _FLED
+        self._next_round = linux.timer()
+        self._watch(self._next_round, self._hunt)
 
     def _dispatch(self, fd: int, request: dict[str, Any], fds: list[int]) -> None:
         request["is_alone"] = True
@@ -146,37 +164,35 @@ class Warden(Supervisor):
             os.close(kept.report_fd)
             kept.report_fd = -1
 
-    def _buried(self, pid: int, status: int) -> None:  # noqa: ARG002 - a keeper tells its own
+    def _buried(self, pid: int, status: int) -> None:
         kept = self._kept.get(pid)
         if kept is not None:
-            self._keeper_died(kept)
-        elif pid in self._hunters:
-            prey = self._hunters.pop(pid)
-            if prey in self._kept:
-                self._hunt(prey, [prey])
-            self._hunt_fugitives()
-        self._workers.discard(pid)
+            self._keeper_died(kept, status)
+        elif pid in self._workers:
+            self._workers.discard(pid)
+        else:  # an orphan, whose keeper was killed: there may be more
+            self._hunt_for(_FLED).quiet_rounds = 0
 
-    def _keeper_died(self, kept: _Kept) -> None:
+    def _keeper_died(self, kept: _Kept, status: int) -> None:
         while self._hear(kept.keeper):
             pass
         self._close_report(kept)
         del self._kept[kept.keeper]
         if not kept.has_ended:  # somebody has killed it; what it kept is our child now
             super()._buried(kept.keeper, _KILLED)
-        self._hunt_fugitives()
-        for waiter in kept.waiters:
+        hunt = self._hunts.pop(kept.keeper, None)
+        waiters = hunt.waiters if hunt is not None else []
+        if status:  # it did not see its last child die
+            self._hunt_for(_FLED).waiters += waiters
+        else:
+            self._tell_ended(waiters)
+
+    def _tell_ended(self, waiters: Iterable[int]) -> None:
+        for waiter in waiters:
             self._answer(waiter, {"ended": True})
 
-    def _hunt_fugitives(self) -> None:
-        """Hunt what has come to be our child without being one of our own."""
-        ours = self._ours()
-        fled = [each.pid for each in look() if each.parent == 1 and each.pid not in ours]
-        if fled and 0 not in self._hunters.values():
-            self._hunt(0, fled)
-
     def _ours(self) -> set[int]:
-        return {os.getpid(), *self._kept, *self._workers, *self._hunters}
+        return {os.getpid(), *self._kept, *self._workers}
 
     def _stop(self, number: int) -> None:
         kept = self._kept.get(self._main_pid)
@@ -186,8 +202,8 @@ class Warden(Supervisor):
 
     def _hang_up(self, fd: int) -> None:
         super()._hang_up(fd)
-        for kept in self._kept.values():
-            kept.waiters = [waiter for waiter in kept.waiters if waiter != fd]
+        for hunt in self._hunts.values():
+            hunt.waiters = [waiter for waiter in hunt.waiters if waiter != fd]
 
     def _file_work(self, fd: int, request: dict[str, Any]) -> int:
         worker = super()._file_work(fd, request)
@@ -200,34 +216,64 @@ class Warden(Supervisor):
     def _end(self, fd: int, name: str) -> None:
         """Kill whatever a command has started, and answer when it is gone."""
         kept = self._named(name)
-        if kept is None:
+        if kept is not None:
+            self._hunt_for(kept.keeper).waiters.append(fd)
+        elif _FLED in self._hunts:  # some of it may be among those
+            self._hunts[_FLED].waiters.append(fd)
+        else:
             self._answer(fd, {"ended": True})
+
+    def _hunt_for(self, keeper: int) -> _Hunt:
+        """Have a keeper's children killed, from the next round on until none is left."""
+        hunt = self._hunts.get(keeper)
+        if hunt is None:
+            hunt = self._hunts[keeper] = _Hunt(time.monotonic())
+            linux.ring_in(self._next_round, _ROUND_S / 1_000)
+        return hunt
+
+    def _hunt(self) -> None:
+        """One round. Nothing here waits: the dead are buried between two of them."""
+        with suppress(BlockingIOError):
+            os.read(self._next_round, 8)
+        if not self._hunts:
             return
-        kept.waiters.append(fd)
-        if kept.keeper not in self._hunters.values():
-            self._hunt(kept.keeper, [kept.keeper])
+        linux.ring_in(self._next_round, _ROUND_S)  # whatever becomes of this one
+        if any(time.monotonic() - hunt.since > _HUNT_S for hunt in self._hunts.values()):
+            self._kill_everything()
+        stop_all(lambda: [pid for found in self._prey().values() for pid in found])
+        for keeper, alive in self._prey().items():
+            hunt = self._hunts[keeper]
+            hunt.quiet_rounds = 0 if alive else hunt.quiet_rounds + 1
+            is_over = hunt.quiet_rounds >= _QUIET_ROUNDS
+            _send(signal.SIGKILL, alive)
+            if alive and hunt.killed.issuperset(alive):
+                hunt.since = time.monotonic()  # none flees: they wait for a disk, and then die
+            hunt.killed.update(alive)
+            if keeper != _FLED:
+                # Somebody may have stopped it. If it stands when all it kept is dead, it is not
+                # needed: we are told of what it did not see.
+                _send(signal.SIGKILL if is_over else signal.SIGCONT, [keeper])
+            elif is_over:
+                del self._hunts[_FLED]
+                self._tell_ended(hunt.waiters)
 
-    def _hunt(self, prey: int, roots: Sequence[int]) -> None:
-        """Have the descendants of a keeper killed, or with 0 what fled from one, itself and all.
+    def _prey(self) -> dict[int, list[int]]:
+        """Who is to die, by the hunt."""
+        seen = look()
+        return {
+            keeper: descendants(os.getpid(), seen, spared=self._ours())
+            if keeper == _FLED
+            else descendants(keeper, seen)
+            for keeper in self._hunts
+        }
 
-        By a process of its own: here nothing waits. When it ends it is looked what is left.
-        """
-        hunter = os.fork()
-        if hunter == 0:
-            try:
-                _become_ours()
-                find = partial(_trees, roots, with_roots=not prey)
-                stop_all(find)
-                _send(signal.SIGKILL, find())
-                for _ in range(_HUNT_LOOKS):
-                    if not find():
-                        # Somebody may have stopped it, and it has nothing left to keep.
-                        _send(signal.SIGKILL, [prey] if prey else [])
-                        break
-                    time.sleep(_HUNT_S)
-            finally:
-                os._exit(0)
-        self._hunters[hunter] = prey
+    def _kill_everything(self) -> None:
+        """End all that is inside but this process, in one go: there is no fork that escapes it."""
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        for hunt in self._hunts.values():
+            hunt.since = time.monotonic()
+        self._log("system", ["everything was killed: what a command had left could not be caught"])
 
     def _signal(self, fd: int, request: dict[str, Any]) -> None:
         """Send a signal to a command with all its children, or to one process."""
@@ -326,39 +372,33 @@ def look() -> list[Seen]:
     return found
 
 
-def descendants(pid: int, seen: Sequence[Seen] | None = None) -> list[int]:
-    """The living ones among the children of a process and theirs, as deep as it goes."""
+def descendants(
+    pid: int, seen: Sequence[Seen] | None = None, *, spared: Collection[int] = ()
+) -> list[int]:
+    """The living ones among the children of a process and theirs, as deep as it goes.
+
+    Without those that are spared, and their children.
+    """
     below: dict[int, list[Seen]] = {}
     for each in look() if seen is None else seen:
         below.setdefault(each.parent, []).append(each)
     found, rest = [], [pid]
     while rest:
-        children = below.get(rest.pop(), [])
+        children = [each for each in below.get(rest.pop(), []) if each.pid not in spared]
         rest += [each.pid for each in children]
         found += [each.pid for each in children if each.state not in _DEAD_STATES]
     return found
 
 
-def _trees(roots: Sequence[int], *, with_roots: bool) -> list[int]:
-    """The living descendants of some processes, and themselves."""
-    seen = look()
-    below = [pid for root in roots for pid in descendants(root, seen)]
-    if not with_roots:
-        return below
-    alive = {each.pid for each in seen if each.state not in _DEAD_STATES}
-    return below + [root for root in roots if root in alive]
-
-
-def stop_all(find: Callable[[], Collection[int]]) -> bool:
+def stop_all(find: Callable[[], Collection[int]]) -> None:
     """Stop what is found, until nothing new is: standing still, none can fork away."""
     stopped: set[int] = set()
     for _ in range(_STOP_ROUNDS):
         new = set(find()) - stopped
         if not new:
-            return True
+            return
         _send(signal.SIGSTOP, new)
         stopped |= new
-    return False
 
 
 def _send(number: int, pids: Iterable[int]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Any
 
-from steward_server.environments.driver import Command, Gone, Process, Stats, Unusable
+from steward_server.environments.driver import Gone, Process, Stats, Unusable
 from steward_server.environments.sandbox.native_machine import NativeMachine
 
 _END_S = 10.0
@@ -47,12 +47,6 @@ class GvisorMachine(NativeMachine):
 
     def _join(self, group: str) -> int:  # noqa: ARG002 - its supervisor is told the name
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-
-    def _invocation(self, command: Command) -> dict[str, Any]:
-        told = super()._invocation(command)
-        if any("\0" in each for each in (*told["argv"], *told["env"].values())):
-            raise Unusable("NOT_EXECUTABLE", "arguments and variables cannot hold a null character")
-        return told
 
     async def _signal_command(self, group: str, number: int) -> None:
         with suppress(Gone):

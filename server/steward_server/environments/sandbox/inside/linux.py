@@ -15,6 +15,7 @@ import platform
 import signal
 import socket
 import struct
+import time
 
 # PyDLL keeps the interpreter's lock: these processes have one thread, and a fork that let go of
 # the lock would leave the child without it.
@@ -251,6 +252,18 @@ def loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = struct.pack("16sH14x", b"lo", 0x1 | 0x40)  # IFF_UP | IFF_RUNNING
         fcntl.ioctl(sock, 0x8914, request)  # SIOCSIFFLAGS
+
+
+def timer() -> int:
+    """A descriptor that can be read once the time has come that `ring_in` sets."""
+    flags = os.O_CLOEXEC | os.O_NONBLOCK
+    return _check(_libc.timerfd_create(time.CLOCK_MONOTONIC, flags), "timerfd_create")
+
+
+def ring_in(timer_fd: int, delay_s: float) -> None:
+    """Set a timer to ring once; it may not be at once."""
+    value = struct.pack("=qqqq", 0, 0, *divmod(max(1, int(delay_s * 1e9)), 10**9))
+    _check(_libc.timerfd_settime(timer_fd, 0, value, None), "timerfd_settime")
 
 
 def inotify() -> int:

@@ -119,11 +119,9 @@ class Ring:
         self._fd = -1
         self._written_bytes = 0
         self.next_sequence = 1
-        self.lost_records = 0
-        """That the disk had no room for."""
 
     def write(self, stream: str, line_count: int, payload: bytes, at_us: int) -> None:
-        """Append lines that came together; on a full disk they are lost, and counted."""
+        """Append lines that came together; on a full disk they are lost."""
         record = Record(self.next_sequence, at_us, stream, line_count, payload)
         encoded = encode(record)
         try:
@@ -132,10 +130,8 @@ class Ring:
             written = os.write(self._fd, encoded)
             if written < len(encoded):
                 os.ftruncate(self._fd, self._written_bytes)
-                self.lost_records += 1
                 return
         except OSError:
-            self.lost_records += 1
             return
         self._written_bytes += written
         self.next_sequence += line_count

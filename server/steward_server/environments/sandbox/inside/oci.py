@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 NAME = "machine"
@@ -58,18 +59,18 @@ def command(request: dict[str, Any], mark: str) -> dict[str, Any]:
     return told | {"terminal": bool(request.get("tty"))}
 
 
-def killer() -> dict[str, Any]:
+def killer(mark: str) -> dict[str, Any]:
     """What sends signals to any process inside, as `pairs` tell it on its input."""
-    told = _process([TOOL, "signals"], {}, "/", 0, 0)
+    told = _process([TOOL, "signals"], {MARK: mark}, "/", 0, 0)
     return told | {"capabilities": {name: ["CAP_KILL"] for name in _SETS}}
 
 
-def trial() -> dict[str, Any]:
+def trial(mark: str) -> dict[str, Any]:
     """What ends with 0 where `ls` and `stat` of coreutils 9 work."""
-    return _process([TOOL, "trial", "of-stat"], {}, "/", 0, 0)
+    return _process([TOOL, "trial", "of-stat"], {MARK: mark}, "/", 0, 0)
 
 
-def pairs(pids: list[int], number: int) -> bytes:
+def pairs(pids: Iterable[int], number: int) -> bytes:
     return b"".join(struct.pack("=ii", pid, number) for pid in pids)
 
 

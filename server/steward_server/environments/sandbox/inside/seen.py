@@ -2,7 +2,8 @@
 
 That kernel groups them in no way that can be seen from outside. What a command has started is told
 by three things: who its parents are, the mark among the variables it began with, and, of what has
-lost both, that it was born while the command lived.
+lost both, that it was born while the command lived. All of a process but these numbers is its own
+word: one that takes on the mark of another command is ended with that one, or with the machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from steward_server.environments.sandbox.inside.oci import MARK
 
 _EARLY_NS = 20_000_000
 """How far its clock may be from ours."""
+_MOST_CHARACTERS = 4_096
+"""Of a command that are told; it may have megabytes."""
 
 
 class Seen(NamedTuple):
@@ -39,7 +42,7 @@ class Kept(NamedTuple):
 
 
 def parse(dump: str) -> list[Seen]:
-    """What `runsc trace procfs` says; the dead are left out."""
+    """What `runsc trace procfs` says; the dead are left out, and whose first thread is dead."""
     found = []
     decoder = json.JSONDecoder()
     at = dump.find("{")
@@ -62,7 +65,8 @@ def _seen(told: dict[str, Any]) -> Seen | None:
         pid=status["pid"],
         parent=status.get("ppid", 0),
         user=(status.get("uid") or {}).get("effective", 0),
-        command=" ".join(told.get("args") or []) or f"[{status.get('comm', '')}]",
+        command=" ".join(told.get("args") or [])[:_MOST_CHARACTERS]
+        or f"[{status.get('comm', '')}]",
         mark=mark,
         born_ns=told.get("clone_ts", 0),
         memory_kib=status.get("vm_rss", 0),
@@ -72,10 +76,14 @@ def _seen(told: dict[str, Any]) -> Seen | None:
 def of_command(seen: Collection[Seen], kept: Kept, others: Collection[Kept]) -> list[int]:
     """The processes that a command has started, itself among them."""
     marks = {each.mark for each in others}
+    known = {each.pid for each in others}
     lost = (
         each.pid
         for each in seen
-        if each.parent == 1 and each.mark not in marks and each.born_ns >= kept.began_ns - _EARLY_NS
+        if each.parent in (0, 1)
+        and each.pid not in known
+        and each.mark not in marks
+        and each.born_ns >= kept.began_ns - _EARLY_NS
     )
     marked = (each.pid for each in seen if each.mark == kept.mark)
     return sorted(_tree(seen, {kept.pid, *lost, *marked} - {0, 1}))

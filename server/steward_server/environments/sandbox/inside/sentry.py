@@ -12,11 +12,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import termios
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -28,6 +29,9 @@ _KILL_ROUNDS = 40
 _SETTLE_S = 0.01
 _FATAL = 128
 _MOST_FAULT_BYTES = 32 * 1024
+_MOST_TOLD_BYTES = 16 * 1024 * 1024
+"""Of what runs inside; it is made of words of those who run there, and read in their memory."""
+_ALL_BUT_THE_FIRST = -1
 _STATE, _BUNDLE = "state", "bundle"
 
 
@@ -54,6 +58,8 @@ class Runsc:
     def __init__(self, program: str, folder: str) -> None:
         self._program = program
         self._folder = folder
+        self._mark = os.urandom(12).hex()
+        """Of our own programs inside."""
 
     def argv(self, *arguments: str, log_fd: int = -1) -> list[str]:
         log = ["--log-fd", str(log_fd), "--log-format=json"] if log_fd >= 0 else ["--log=/dev/null"]
@@ -81,8 +87,10 @@ class Runsc:
         with open(pid_file) as file:
             return int(file.read())
 
-    def call(self, *arguments: str, stdin: bytes = b"", extra_fd: int = -1) -> tuple[int, str, str]:
-        """Call it and wait for its end: exit code, output, log."""
+    def call(
+        self, *arguments: str, stdin: bytes = b"", extra_fd: int = -1, most_bytes: int = 0
+    ) -> tuple[int, str, str]:
+        """Call it and wait for its end: exit code, output, log. It fails if it has more to say."""
         memory = [os.memfd_create("steward-runsc") for _ in range(3)]
         given, output, log = memory
         try:
@@ -90,6 +98,8 @@ class Runsc:
             os.lseek(given, 0, os.SEEK_SET)
             pid = os.fork()
             if pid == 0:
+                if most_bytes:
+                    command.limit(resource.RLIMIT_FSIZE, most_bytes, most_bytes)
                 stdio = [given, output, os.open("/dev/null", os.O_WRONLY)]
                 self.become([*stdio, log, extra_fd if extra_fd >= 0 else given], 3, arguments)
             _, status = os.waitpid(pid, 0)
@@ -128,24 +138,47 @@ class Runsc:
             os._exit(127)
 
     def processes(self) -> list[seen.Seen]:
-        """What runs inside, without its first process.
+        """What runs inside, without its first process and what we run there ourselves.
 
         Raises:
-            OSError: its kernel does not answer.
+            OSError: its kernel does not answer, or has too much to tell.
         """
-        code, output, log = self.call("trace", "procfs", oci.NAME)
+        told = seen.parse(self._ask("trace", "procfs", oci.NAME))
+        return [each for each in told if each.pid != 1 and each.mark != self._mark]
+
+    def look(self) -> tuple[list[seen.Seen], set[int]]:
+        """The same, and what its kernel counts beside those: the dead, and what looks as if it was.
+
+        Raises:
+            OSError: its kernel does not answer, or has too much to tell.
+        """
+        counted = json.loads(self._ask("ps", "--format=json", oci.NAME))
+        there = seen.parse(self._ask("trace", "procfs", oci.NAME))
+        overlooked = set(counted) - {each.pid for each in there} - {1}
+        return [each for each in there if each.pid != 1], overlooked
+
+    def ours(self) -> seen.Kept:
+        """What we run inside ourselves, as if it was one command."""
+        return seen.Kept(0, self._mark, 0)
+
+    def _ask(self, *arguments: str) -> str:
+        code, output, log = self.call(*arguments, most_bytes=_MOST_TOLD_BYTES)
         if code:
             raise OSError(0, _fault_text(log), "runsc")
-        return [
-            each
-            for each in seen.parse(output)
-            if each.pid != 1 and not each.command.startswith(f"{oci.TOOL} ")
-        ]
+        return output
 
-    def send(self, pids: list[int], number: int) -> None:
+    def send(self, pids: Collection[int], number: int) -> None:
         """Send a signal to processes inside, by their numbers there."""
         if pids:
-            self.run(oci.killer(), oci.pairs(pids, number))
+            self.run(oci.killer(self._mark), oci.pairs(pids, number))
+
+    def kill_everything(self) -> None:
+        """End all that is inside but its first process, in one go."""
+        self.send([_ALL_BUT_THE_FIRST], signal.SIGKILL)
+
+    def try_out(self) -> tuple[int, str]:
+        """Run the one program that every machine has: exit code, log."""
+        return self.run(oci.trial(self._mark))
 
     def run(self, told: dict[str, Any], stdin: bytes = b"") -> tuple[int, str]:
         """Run a program of our own inside: exit code, log."""
@@ -296,23 +329,32 @@ class SentrySupervisor(Supervisor):
         if kept is None:
             self._answer(fd, {"ended": True})
             return
-        del self._kept[pid]
+        others = [each.known_by() for each in self._kept.values() if each is not kept]
+        others.append(self._runsc.ours())
+        self._apart(fd, lambda: {"ended": self._kill(pid, kept.known_by(), others)})
+        del self._kept[pid]  # not before: where nobody can be forked it is to be ended later
         if kept.status_fd >= 0:
             self._forget(kept.report_fd)
             packets.close_all([kept.report_fd, kept.status_fd, kept.log_fd])
-        others = [each.known_by() for each in self._kept.values()]
-        self._apart(fd, lambda: {"ended": self._kill(pid, kept.known_by(), others)})
 
     def _kill(self, runsc_pid: int, kept: seen.Kept, others: list[seen.Kept]) -> bool:
-        for _ in range(_KILL_ROUNDS):
-            found = seen.of_command(self._runsc.processes(), kept, others)
-            if not found:
-                return True
-            self._runsc.send(found, signal.SIGKILL)
-            time.sleep(_SETTLE_S)
+        killed: set[int] = set()
+        flees = True
+        with suppress(OSError, ValueError):  # it may be they who keep us from being told
+            for _ in range(_KILL_ROUNDS):
+                there, overlooked = self._runsc.look()
+                found = {*seen.of_command(there, kept, others), *(overlooked - killed)}
+                if not found:
+                    return True
+                self._runsc.send(found, signal.SIGKILL)
+                flees = not found <= killed
+                killed |= found  # the dead among those overlooked may stay as they are
+                time.sleep(_SETTLE_S)
+        if flees:  # or cannot be told apart: then nothing may be left
+            self._runsc.kill_everything()
         with suppress(ProcessLookupError):
             os.kill(runsc_pid, signal.SIGKILL)
-        return False
+        return flees
 
     def _named(self, name: str) -> tuple[int, _Kept | None]:
         return next(
@@ -324,7 +366,8 @@ class SentrySupervisor(Supervisor):
         there = self._runsc.processes()
         if "name" in request:
             _, kept = self._named(request["name"])
-            others = [each.known_by() for each in self._kept.values() if each is not kept]
+            others = [self._runsc.ours()]
+            others += (each.known_by() for each in self._kept.values() if each is not kept)
             pids = seen.of_command(there, kept.known_by(), others) if kept else []
         else:
             pids = [each.pid for each in there if each.pid == request["pid"]]
@@ -336,7 +379,7 @@ class SentrySupervisor(Supervisor):
 
     def _try(self) -> dict[str, Any]:
         """Have the kernel run the one program that every machine has."""
-        code, log = self._runsc.run(oci.trial())
+        code, log = self._runsc.try_out()
         if code == _FATAL:
             raise OSError(0, _fault_text(log), "runsc")
         self._runsc.processes()
