@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from steward_server.environments.driver import Away, Capabilities, Driver, Feature, Unusable
-from steward_server.errors import FailedPrecondition, ResourceExhausted, StewardError, Unavailable
+from steward_server.errors import (
+    FailedPrecondition,
+    ResourceExhausted,
+    StewardError,
+    Unavailable,
+)
 
 
 class Ability:

@@ -16,7 +16,7 @@ import pytest
 
 from steward.environments.v1 import images_pb2 as pb
 from steward.environments.v1.images_pb2_grpc import ImageServiceStub
-from steward_server.environments.images import host, layers
+from steward_server.environments.images import host, room
 from steward_server.environments.images.catalogue import Catalogue
 from tests.child_driver import ChildDriver
 from tests.integration.conftest import refusal_of
@@ -178,7 +178,7 @@ async def test_an_archive_larger_than_allowed_is_given_up(site: Site, images: Pa
 async def test_the_disk_is_not_filled_to_its_end(
     site: Site, images: Path, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "LEFT_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(room, "LEFT_FREE_BYTES", 1 << 60)
     code, reason, _ = await refused(send(site, archive))
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL")
     assert is_empty(images)

@@ -15,7 +15,6 @@ import os
 import platform
 import re
 import resource
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -31,7 +30,6 @@ from steward_server.environments.container.entering import Door
 from steward_server.environments.container.images import EngineImages
 from steward_server.environments.container.machine import Machine
 from steward_server.environments.container.profile import profile
-from steward_server.environments.container.recording import exit_of
 from steward_server.environments.driver import (
     Away,
     Capabilities,
@@ -53,10 +51,12 @@ from steward_server.environments.driver import (
 from steward_server.environments.environment import NetworkPolicy, Spec
 from steward_server.environments.images.etc import resolv_conf
 from steward_server.environments.images.image import canonical
+from steward_server.environments.images.room import must_fit
+from steward_server.environments.removal import remove_tree
 from steward_server.environments.sandbox.files import SandboxFiles
 from steward_server.environments.sandbox.inside.syscalls import AUDIT_ARCH
 from steward_server.environments.sandbox.limits import limits
-from steward_server.environments.sandbox.logs import Bells, Cache, Reader
+from steward_server.environments.sandbox.logs import Bells, Cache, Reader, exit_of
 from steward_server.environments.sandbox.network import Address, Network
 from steward_server.environments.sandbox.ports import listen, open_port
 
@@ -167,7 +167,7 @@ class ContainerDriver:
         await asyncio.gather(*(take_up(each) for each in found))
         for folder in (self._folder / "machines").iterdir():
             if folder.name not in self._machines:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder, ignore_errors=True)
 
     def _add(self, container: Any, labels: dict[str, str]) -> Machine:
         kept = request.kept(labels)
@@ -231,7 +231,7 @@ class ContainerDriver:
         try:
             await self._make(environment_id, spec, body)
         except BaseException:
-            shutil.rmtree(self._folder_of(environment_id), ignore_errors=True)
+            remove_tree(self._folder_of(environment_id), ignore_errors=True)
             raise
         finally:
             self._making.discard(environment_id)
@@ -407,6 +407,9 @@ class ContainerDriver:
     async def snapshot(self, environment_id: str, name: str) -> int:
         machine = self._machine(environment_id)
         wanted = canonical(name)
+        if self._engine.root is not None:
+            used_bytes = await self._ask(machine, machine.storage_bytes())
+            must_fit(self._engine.root, used_bytes or 0, "the snapshot")
         repository, _, tag = wanted.partition(":")
         commit = machine.container.commit(
             repository=repository,
@@ -448,7 +451,7 @@ class ContainerDriver:
         self._machines.pop(environment_id, None)
         self._policies.pop(environment_id, None)
         self._log_cache.forget(machine.folder)
-        await asyncio.to_thread(shutil.rmtree, machine.folder.parent, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, machine.folder.parent, ignore_errors=True)
 
     async def _remove_dead(self, machine: Machine) -> None:
         """Remove a container that has ended; its engine may be about to notice."""

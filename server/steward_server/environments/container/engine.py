@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -43,6 +44,8 @@ class Engine:
         self.name = "engine"
         self.version = ""
         self.runtimes: tuple[str, ...] = ()
+        self.root: Path | None = None
+        """Where it keeps images and containers, if that can be seen from here."""
         self.holds_disk = False
         """Whether it can limit what a container writes to its root."""
 
@@ -115,6 +118,7 @@ class Engine:
                 f"{self.name} {self.version} speaks version {version['ApiVersion']} of the engine "
                 f"API; 1.40 or later is needed, as from Docker 19.03",
             )
+        self.root = _folder_here(info.get("DockerRootDir") or "")
         self.runtimes = _usable(info.get("Runtimes") or {})
         disk = dict(row for row in info.get("DriverStatus") or () if len(row) == 2)
         self.holds_disk = (
@@ -207,3 +211,9 @@ def _usable(registered: Mapping[str, Any]) -> tuple[str, ...]:
             and (not told.get("path") or shutil.which(told["path"]))
         )
     )
+
+
+def _folder_here(path: str) -> Path | None:
+    """A folder that an engine tells of, if it is one here too."""
+    folder = Path(path)
+    return folder if folder.is_absolute() and folder.is_dir() else None

@@ -234,7 +234,7 @@ class Machine:
         while not self._engine.holds_disk and self._reach is not None:
             await asyncio.sleep(_DISK_LOOK_S)
             with suppress(Unusable, DockerError):
-                used = await self._storage_bytes()
+                used = await self.storage_bytes()
                 if used is not None and used > self.kept.storage_bytes:
                     self._recorder.add(
                         "system",
@@ -327,7 +327,7 @@ class Machine:
         return Stats(
             cpu_millicores=self._meter.millicores(time.monotonic(), used_s),
             memory_bytes=memory_bytes,
-            storage_bytes=await self._storage_bytes(),
+            storage_bytes=await self.storage_bytes(),
             process_count=max(0, count),
         )
 
@@ -339,7 +339,7 @@ class Machine:
             raise Gone(f"environment {self.name!r} has ended") from None
         return cpu_us / 1e6, memory_bytes, count
 
-    async def _storage_bytes(self) -> int | None:
+    async def storage_bytes(self) -> int | None:
         """What it has written to its root, as the engine counts it."""
         if time.monotonic() - self._storage[0] > _STORAGE_FOR_S:
             async with self._engine.asked():

@@ -238,10 +238,10 @@ def _groups(rows: list[str], container_id: str) -> tuple[Cgroups, str, Path]:
         _, controllers, path = row.split(":", 2)
         for name in controllers.split(","):
             paths[name] = path
-    groups, unified = mounts()
+    mounted, unified = mounts()
     if all(container_id in paths.get(name, "") for name in _CONTROLLERS):
         parent, name = _split(paths["freezer"], container_id)
-        used = {each: groups[each] for each in _CONTROLLERS if each in groups}
+        used = {each: mounted[each] for each in _CONTROLLERS if each in mounted}
         folders = [mount / parent / name for mount in used.values()]
         if len(used) == len(_CONTROLLERS) and all(folder.is_dir() for folder in folders):
             return Version1(used, parent), name, used["freezer"] / parent / name

@@ -26,6 +26,7 @@ from steward_server.environments.sandbox.inside.log_ring import (
     decode,
     segment_start,
 )
+from steward_server.environments.sandbox.logs import exit_of
 
 _OPEN_LINE_S = 1.0
 """How long a line without an end, such as a question, is waited for before it is recorded."""
@@ -181,12 +182,3 @@ class Recorder:
             self._is_closed = True
             self._ring.close()
             self._cursor.close()
-
-
-def exit_of(folder: Path) -> Exit | None:
-    """How a main command ended, as far as it is recorded."""
-    try:
-        code, number = (folder / "exit").read_text().split()
-    except (FileNotFoundError, ValueError):
-        return None
-    return Exit(int(code), int(number) or None)

@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import fcntl
 import hashlib
 import json
 import os
-import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,9 +34,10 @@ from uuid import uuid4
 from steward_server.environments.driver import Unusable
 from steward_server.environments.images import host, oci
 from steward_server.environments.images.image import HOST, SNAPSHOTS, Image, canonical, unknown
-from steward_server.environments.images.layers import Room, must_fit
+from steward_server.environments.images.room import Room, disk_full, must_fit
 from steward_server.environments.images.snapshot import Merger
 from steward_server.environments.images.tree import bad
+from steward_server.environments.removal import remove_tree
 
 MOST_BYTES = 20 * 1024**3
 """Of one image, unpacked; images with drivers for graphics cards come near to it."""
@@ -73,6 +74,9 @@ class Catalogue:
         self._wheels = wheels
         self._host: host.HostImage | None = None
         self._opening = threading.Lock()
+        self._held: dict[threading.Event, tuple[str, Path]] = {}
+        """Who makes a machine, and of which root: nobody else knows of it yet."""
+        self._holding = threading.Lock()
         self._is_open = False
 
     async def find(self, name: str) -> Image:
@@ -82,6 +86,16 @@ class Catalogue:
             Unusable: reason UNKNOWN_IMAGE, with a list of those there are; or BAD_IMAGE_NAME.
         """
         return await asyncio.to_thread(self._find, canonical(name))
+
+    @asynccontextmanager
+    async def held(self, name: str, *, by: str) -> AsyncIterator[Image]:
+        """The image of a name, as `find`; for the block `by` counts as one that stands on it."""
+        is_over = threading.Event()
+        try:
+            yield await asyncio.to_thread(self._hold, canonical(name), by, is_over)
+        finally:
+            is_over.set()
+            self._held.pop(is_over, None)
 
     async def list(self) -> Sequence[Image]:
         """Every image, by name; the built-in one under its plainest names."""
@@ -112,7 +126,7 @@ class Catalogue:
             return await self.import_archive(place / "archive", name=name)
         finally:
             # Not in a thread: it must be done also where this is cancelled, and it is two files.
-            shutil.rmtree(place, ignore_errors=True)
+            remove_tree(place, ignore_errors=True)
             os.close(lock)
 
     async def add_snapshot(
@@ -166,6 +180,19 @@ class Catalogue:
             return built_in
         known = [each.name for each in self._imported() if not each.name.startswith(SNAPSHOTS)]
         raise unknown(name, sorted(known) + (self._host.names() if self._host else []))
+
+    def _hold(self, name: str, by: str, is_over: threading.Event) -> Image:
+        with self._holding:  # not between the look who stands on an image and its removal
+            image = self._find(name)
+            self._held[is_over] = by, image.root
+        if is_over.is_set():  # the wait for this was given up
+            self._held.pop(is_over, None)
+        return image
+
+    def _users(self, root: Path) -> set[str]:
+        """Who stands on a root, or is about to."""
+        held = {by for by, each in list(self._held.values()) if each == root}
+        return held | set(self._in_use(root) if self._in_use else ())
 
     def _list(self) -> Sequence[Image]:
         self._open()
@@ -239,10 +266,11 @@ class Catalogue:
                 root = incoming / "rootfs"
                 root.mkdir()
                 root.chmod(0o755)
-                room = Room(self._most_bytes, self._most_files, root)
+                room = Room(self._most_bytes, self._most_files, incoming)
+                room.must_fit()
                 fill(root, room)
                 _sync(root)
-                with _locked(self._folder / "lock"):
+                with _locked(self._folder / "lock"), self._holding:
                     if must_be_new:
                         self._must_be_free(image.name)
                     incoming.rename(self._folder / "roots" / place)
@@ -253,29 +281,35 @@ class Catalogue:
                         created_at_us=time.time_ns() // 1_000,
                     )
                     self._write(made)
-                    self._clear_roots()
-            except BaseException:
-                shutil.rmtree(incoming, ignore_errors=True)
+                    doomed = self._unneeded()
+            except BaseException as error:
+                _discard(incoming)
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise disk_full() from error
                 raise
+        for each in doomed:
+            _discard(each)
         return made
 
     def _remove(self, name: str) -> None:
         self._open()
-        with _locked(self._folder / "lock"):
+        with _locked(self._folder / "lock"), self._holding:
             image = self._read(name)
             if image is None:
                 found = self._find(name)
                 raise Unusable(
                     "BUILT_IN_IMAGE", f"the image {found.name!r} is built in; it cannot be removed"
                 )
-            if self._in_use and (users := sorted(self._in_use(image.root))):
+            if users := sorted(self._users(image.root)):
                 raise Unusable(
                     "IMAGE_IN_USE",
                     f"the image {name!r} is in use by {', '.join(users[:10])}; delete "
                     f"{'it' if len(users) == 1 else f'these {len(users)}'} first",
                 )
             self._at(name).unlink()
-            self._clear_roots()
+            doomed = self._unneeded()
+        for each in doomed:
+            _discard(each)
 
     def _open(self) -> None:
         """Make the folders and clear away what others have left half done; once."""
@@ -293,22 +327,29 @@ class Catalogue:
 
     def _clear(self) -> None:
         self._open()
-        with _locked(self._folder / "lock"):
-            self._clear_roots()
+        with _locked(self._folder / "lock"), self._holding:
+            doomed = self._unneeded()
+        for each in doomed:
+            _discard(each)
 
-    def _clear_roots(self) -> None:
-        """Remove the roots that no name tells of and no machine stands on. Under the lock."""
+    def _unneeded(self) -> Sequence[Path]:
+        """Take aside the roots that no name tells of and no machine stands on. Under both locks.
+
+        Whoever wants an image does not wait until they are removed.
+        """
         if self._in_use is None:
-            return
+            return ()
+        doomed = []
         named = {image.root for image in self._imported()}
         for place in (self._folder / "roots").iterdir():
             root = place / "rootfs"
-            if root not in named and not self._in_use(root):
-                shutil.rmtree(place, ignore_errors=True)
+            if root not in named and not self._users(root):
+                doomed.append(place.rename(self._folder / "incoming" / place.name))
         for frame in (self._folder / "host").iterdir():
             root = frame / "rootfs"
-            if self._host and root != self._host.root and not self._in_use(root):
-                shutil.rmtree(frame, ignore_errors=True)
+            if self._host and root != self._host.root and not self._users(root):
+                remove_tree(frame, ignore_errors=True)
+        return doomed
 
     def _at(self, name: str) -> Path:
         quoted = quote(name, safe="")
@@ -364,7 +405,7 @@ async def _spool(content: AsyncIterator[bytes], path: Path, most_bytes: int) -> 
             written += len(piece)
             if written > most_bytes:
                 raise Unusable("IMAGE_TOO_LARGE", f"the archive has more than {most_bytes} bytes")
-            must_fit(os.fstatvfs(file.fileno()), len(piece))
+            must_fit(file.fileno(), len(piece), "the archive")
             await asyncio.to_thread(file.write, piece)
 
 
@@ -411,13 +452,19 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _discard(place: Path) -> None:
+    """Remove a place, its lock last: what a killed server leaves of it, the next one clears."""
+    remove_tree(place / "rootfs", ignore_errors=True)
+    remove_tree(place, ignore_errors=True)
+
+
 def _clear_if_left(incoming: Path) -> None:
     """Remove it unless somebody holds its lock."""
     with suppress(FileNotFoundError, BlockingIOError):
         descriptor = os.open(incoming / "lock", os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(incoming, ignore_errors=True)
+            _discard(incoming)
         finally:
             os.close(descriptor)
 

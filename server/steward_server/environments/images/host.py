@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from steward_server.environments.images import etc
 from steward_server.environments.images.image import HOST, Image
+from steward_server.environments.removal import remove_tree
 
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 """Links into /usr on most machines, folders of their own on some."""
@@ -223,7 +223,7 @@ def make(
             (new / "rootfs").chmod(0o755)
             new.rename(root.parent)
         except OSError:
-            shutil.rmtree(new, ignore_errors=True)
+            remove_tree(new, ignore_errors=True)
             if not root.exists():
                 raise
     return HostImage(

@@ -12,21 +12,19 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import contextmanager
 from typing import IO, Protocol, cast
 
-from steward_server.environments.driver import Unusable
+from steward_server.environments.images.room import Room
 from steward_server.environments.images.tree import Tree, bad, kind, parts
 
 _GONE = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _ONCE_INTERNAL = ".wh..wh."
 """The older kind of layers keeps its own affairs under such names."""
-LEFT_FREE_BYTES = 512 * 1024**2
-"""What an image on its way leaves of the disk to everything else."""
 _CHUNK_BYTES = 1024 * 1024
 _MOST_HEADER_BYTES = 1024 * 1024
+_MOST_GLOBAL_BYTES = 64 * 1024
 _HEADERS = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -44,6 +42,7 @@ _FAULTS_OF_A_LAYER = (
     errno.ELOOP,
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
+    errno.ESPIPE,
 )
 
 
@@ -51,56 +50,6 @@ class Stream(Protocol):
     """What bytes are read from, once and in order."""
 
     def read(self, size: int = -1, /) -> bytes: ...
-
-
-@dataclass(slots=True)
-class Room:
-    """What an image may still take up."""
-
-    left_bytes: int
-    left_files: int
-    folder: Path
-    """Where it is made; its file system keeps `LEFT_FREE_BYTES`."""
-    limit_bytes: int = field(init=False)
-    used_bytes: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
-        self.limit_bytes = self.left_bytes
-
-    def take(self, size_bytes: int, file_count: int = 1) -> None:
-        """Use some of it.
-
-        Raises:
-            Unusable: reason BAD_IMAGE; there is not so much.
-        """
-        self.left_bytes -= size_bytes
-        self.left_files -= file_count
-        self.used_bytes += size_bytes
-        if self.left_bytes < 0:
-            raise bad(
-                f"the image is larger than {self.limit_bytes} bytes unpacked; raise the limit if "
-                "you trust it"
-            )
-        if self.left_files < 0:
-            raise bad("the image has too many files")
-
-    def must_fit(self, written_bytes: int) -> None:
-        """Refuse to fill the disk with so much more.
-
-        Raises:
-            Unusable: reason DISK_FULL.
-        """
-        must_fit(os.statvfs(self.folder), written_bytes)
-
-
-def must_fit(space: os.statvfs_result, written_bytes: int) -> None:
-    """Refuse to fill a disk with so much more.
-
-    Raises:
-        Unusable: reason DISK_FULL.
-    """
-    if space.f_bavail * space.f_frsize < LEFT_FREE_BYTES + written_bytes:
-        raise Unusable("DISK_FULL", "the server's disk has too little room left for the image")
 
 
 class Unpacker:
@@ -120,7 +69,7 @@ class Unpacker:
         """Unpack one layer, a plain tar stream.
 
         Raises:
-            Unusable: reason BAD_IMAGE.
+            Unusable: reason BAD_IMAGE or DISK_FULL.
         """
         written: set[tuple[str, ...]] = set()
         forward = Forward(stream)
@@ -136,6 +85,8 @@ class Unpacker:
                 raise bad("a layer has a damaged header; what follows it cannot be read")
         except tarfile.TarError as error:
             raise bad(f"a layer is no whole tar archive: {error}") from error
+        except ValueError as error:
+            raise bad(f"a layer has a header that cannot be read: {error}") from error
         except RecursionError as error:
             raise bad("a layer's headers are nested without end") from error
         except OSError as error:
@@ -200,13 +151,16 @@ class Unpacker:
     def _file(
         self, archive: tarfile.TarFile, entry: tarfile.TarInfo, folder: int, name: str
     ) -> None:
-        self._room.must_fit(entry.size)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         content = archive.extractfile(entry)
         if content is None:
             raise bad(f"{entry.name!r} has no content")
+        self._room.must_fit(entry.size)
         with content, os.fdopen(os.open(name, flags, 0o600, dir_fd=folder), "wb", 0) as file:
             while data := content.read(_CHUNK_BYTES):
+                if self._halted():
+                    raise InterruptedError
+                self._room.must_fit(len(data))
                 file.write(data)
             if file.tell() != entry.size:
                 raise bad(f"{entry.name!r} ends after {file.tell()} of {entry.size} bytes")
@@ -314,9 +268,60 @@ class Entry(tarfile.TarInfo):
     """An entry whose headers cannot fill the memory: tarfile reads those whole."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        _must_have_a_size(self)
         if self.type in _HEADERS and self.size > _MOST_HEADER_BYTES:
             raise bad(f"a layer has a header of {self.size} bytes")
-        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+        if self.type == tarfile.XGLTYPE:  # these add up: each holds for all that follows
+            kept = sum(len(key) + len(text) for key, text in archive.pax_headers.items())
+            if kept + self.size > _MOST_GLOBAL_BYTES:
+                raise bad(f"a layer has global headers of more than {_MOST_GLOBAL_BYTES} bytes")
+        found = super()._proc_member(archive)  # type: ignore[misc]
+        _must_have_a_size(found)  # a header before it may have told another one
+        return cast("tarfile.TarInfo", found)
+
+    def _proc_sparse(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        with _bounded(archive):
+            return cast("tarfile.TarInfo", super()._proc_sparse(archive))  # type: ignore[misc]
+
+    def _proc_gnusparse_10(
+        self, entry: tarfile.TarInfo, headers: dict[str, str], archive: tarfile.TarFile
+    ) -> None:
+        with _bounded(archive):
+            super()._proc_gnusparse_10(entry, headers, archive)  # type: ignore[misc]
+
+
+def _must_have_a_size(entry: tarfile.TarInfo) -> None:
+    if entry.size < 0:
+        raise bad(f"{entry.name[:200]!r} tells of {entry.size} bytes")
+
+
+class _Bounded:
+    """A file of which no more can be read than a header may have."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._left_bytes = _MOST_HEADER_BYTES
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def read(self, size: int) -> bytes:
+        self._left_bytes -= size
+        if self._left_bytes < 0:
+            raise bad(f"a sparse file's map has more than {_MOST_HEADER_BYTES} bytes")
+        return self._file.read(size)
+
+
+@contextmanager
+def _bounded(archive: tarfile.TarFile) -> Iterator[None]:
+    """The map of a sparse file is as long as it says, and read whole."""
+    attributes = vars(archive)
+    file = attributes["fileobj"]
+    attributes["fileobj"] = _Bounded(file)
+    try:
+        yield
+    finally:
+        attributes["fileobj"] = file
 
 
 def _names(folder: int) -> Iterator[str]:

@@ -18,19 +18,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from steward_server.environments.driver import Unusable
 from steward_server.environments.images.image import canonical
-from steward_server.environments.images.layers import Entry, Room, Stream, Unpacker
-from steward_server.environments.images.tree import Tree, bad
+from steward_server.environments.images.layers import Entry, Stream, Unpacker
+from steward_server.environments.images.room import Room
+from steward_server.environments.images.tree import MOST_PATH_BYTES, Tree, bad
 
 _MOST_JSON_BYTES = 4 * 1024 * 1024
 """Of a manifest or a configuration; registries take no larger one."""
 _CHUNK_BYTES = 1024 * 1024
 _MOST_FILLING_BYTES = 64 * 1024 * 1024
 _MOST_LAYERS = 500
+_MOST_IMAGES = 200
+_MOST_MEMBERS = 50_000
+"""Of an archive: each is held in memory while it is read."""
 _MOST_NESTED = 3
 """Of an index within an index."""
 _GZIP = b"\x1f\x8b"
@@ -93,7 +98,7 @@ def opened(path: Path) -> Iterator[Source]:
         try:
             archive = stack.enter_context(tarfile.open(path, "r:", tarinfo=Entry))
             source = _Archive(archive)
-        except tarfile.TarError as error:
+        except (tarfile.TarError, ValueError, RecursionError) as error:
             raise bad(
                 f"{path.name!r} is no tar archive; give what `docker save`, `podman save` or "
                 f"`skopeo copy … oci-archive:…` writes, decompressed: {error}"
@@ -110,14 +115,16 @@ def find(source: Source, name: str = "") -> Found:
     """
     names = source.names()
     if "index.json" in names and "oci-layout" in names:
-        images = list(_of_layout(source))
+        images = list(islice(_of_layout(source), _MOST_IMAGES + 1))
     elif "manifest.json" in names:
-        images = list(_of_save(source))
+        images = list(islice(_of_save(source), _MOST_IMAGES + 1))
     else:
         raise bad(
             "this is neither an OCI layout (oci-layout, index.json) nor what `docker save` or "
             "`podman save` writes (manifest.json)"
         )
+    if len(images) > _MOST_IMAGES:
+        raise bad(f"the archive holds more than {_MOST_IMAGES} images; save fewer")
     tag = name.rpartition(":")[2] if ":" in name.rpartition("/")[2] else "latest"
     fitting = (
         [each for each in images if name in each.names]
@@ -369,7 +376,14 @@ class _Archive:
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
-        self._members = {each.name.removeprefix("./"): each for each in archive.getmembers()}
+        self._members: dict[str, tarfile.TarInfo] = {}
+        for number, member in enumerate(archive, 1):
+            if number > _MOST_MEMBERS:
+                raise bad(f"the archive has more than {_MOST_MEMBERS} files; save fewer images")
+            if len(member.name) + len(member.linkname) > 2 * MOST_PATH_BYTES:
+                raise bad(f"the path {member.name[:200]!r} is too long")
+            member.pax_headers = {}  # a megabyte of whatever its writer liked
+            self._members[member.name.removeprefix("./")] = member
 
     def names(self) -> frozenset[str]:
         return frozenset(self._members)

@@ -9,19 +9,19 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from steward_server.environments.images.layers import Room
-from steward_server.environments.images.tree import bad, must_not_be_deep
+from steward_server.environments.images.room import Room
+from steward_server.environments.images.tree import MOST_LEVELS, bad, too_deep
 
 _IDS = 65_536
 """How many user ids a machine has."""
 _NOBODY = 65_534
 _BLOCK_BYTES = 512
-_PIECE_BYTES = 64 * 1024**2
-"""Of what is copied before it is asked whether anybody waits for it still."""
+"""What `st_blocks` counts."""
+_CHUNK_BYTES = 16 * 1024 * 1024
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _REDIRECTS = (
     "trusted.overlay.redirect",
@@ -49,19 +49,19 @@ class Merger:
         """Do so; `root` is an empty folder on the file system of `lower`.
 
         Raises:
-            Unusable: reason BAD_IMAGE; too large, or an overlay of another kind.
+            Unusable: reason BAD_IMAGE, too large, nested too deep or an overlay of another kind; or
+                DISK_FULL.
         """
         opened = [os.open(each, _FOLDER & ~os.O_NOFOLLOW) for each in (lower, upper, root)]
         self._root = opened[2]
         try:
-            self._folder(opened[0], opened[1], opened[2], ".", 0)
+            self._folder(opened[0], opened[1], opened[2], ".")
         finally:
             for each in opened:
                 os.close(each)
 
-    def _folder(self, lower: int | None, upper: int, into: int, path: str, level: int) -> None:
-        self._go_on()
-        must_not_be_deep(level, path)
+    def _folder(self, lower: int | None, upper: int, into: int, path: str) -> None:
+        self._go_on(path)
         for name in _REDIRECTS:
             with suppress(OSError):
                 os.getxattr(upper, name)
@@ -72,14 +72,19 @@ class Merger:
         if lower is not None:
             for name in os.listdir(lower):  # noqa: PTH208
                 if name not in above:
-                    self._take_over(lower, into, name)
+                    self._take_over(lower, into, name, f"{path}/{name}")
         for name in above:
-            self._take(lower, upper, into, name, f"{path}/{name}", level)
+            self._take(lower, upper, into, name, f"{path}/{name}")
         self._dress(os.fstat(upper), into, ".")
 
-    def _take(
-        self, lower: int | None, upper: int, into: int, name: str, path: str, level: int
-    ) -> None:
+    def _go_on(self, path: str) -> None:
+        """Into a folder; each level holds descriptors until it is left."""
+        if self._halted():
+            raise InterruptedError
+        if path.count("/") > MOST_LEVELS:
+            raise too_deep(path)
+
+    def _take(self, lower: int | None, upper: int, into: int, name: str, path: str) -> None:
         found = os.stat(name, dir_fd=upper, follow_symlinks=False)
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
             return  # the overlay's word for: removed
@@ -89,7 +94,7 @@ class Merger:
             below = None if lower is None else _opened(lower, name)
             inner = [os.open(name, _FOLDER, dir_fd=each) for each in (upper, into)]
             try:
-                self._folder(below, inner[0], inner[1], path, level + 1)
+                self._folder(below, inner[0], inner[1], path)
             finally:
                 for each in (*inner, *(() if below is None else (below,))):
                     os.close(each)
@@ -121,44 +126,25 @@ class Merger:
             made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=into)
             with os.fdopen(made, "wb"):
                 os.truncate(made, size_bytes)
-                self._copy_data(source, made, size_bytes)
+                for count in _copied(source, made, size_bytes):
+                    if self._halted():
+                        raise InterruptedError
+                    self._room.must_fit(count)
 
-    def _copy_data(self, source: int, target: int, size_bytes: int) -> None:
-        """Copy what was written, and leave holes: they cost a machine nothing, and may be vast."""
-        end = 0
-        while end < size_bytes:
-            try:
-                start = os.lseek(source, end, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                return  # only a hole is left
-            end = min(os.lseek(source, start, os.SEEK_HOLE), size_bytes)
-            os.lseek(target, start, os.SEEK_SET)
-            while start < end:
-                self._go_on()
-                copied = os.sendfile(target, source, start, min(end - start, _PIECE_BYTES))
-                if not copied:  # it has become shorter
-                    return
-                start += copied
-
-    def _go_on(self) -> None:
-        if self._halted():
-            raise InterruptedError
-
-    def _take_over(self, lower: int, into: int, name: str) -> None:
-        """Take what only the lower layer has: it is an image, and so not too deep."""
+    def _take_over(self, lower: int, into: int, name: str, path: str) -> None:
+        """Take what only the lower layer has, as deep as it goes."""
         found = os.stat(name, dir_fd=lower, follow_symlinks=False)
         if not stat.S_ISDIR(found.st_mode):
             self._room.take(found.st_size)
             os.link(name, name, src_dir_fd=lower, dst_dir_fd=into, follow_symlinks=False)
             return
+        self._go_on(path)
         self._room.take(0)
         os.mkdir(name, 0o700, dir_fd=into)
         inner = [os.open(name, _FOLDER, dir_fd=each) for each in (lower, into)]
         try:
             for child in os.listdir(inner[0]):  # noqa: PTH208
-                self._take_over(inner[0], inner[1], child)
+                self._take_over(inner[0], inner[1], child, f"{path}/{child}")
         finally:
             for each in inner:
                 os.close(each)
@@ -199,3 +185,27 @@ def _attribute(descriptor: int, name: str) -> bytes:
         return os.getxattr(descriptor, name)
     except OSError:
         return b""
+
+
+def _copied(source: int, target: int, size_bytes: int) -> Iterator[int]:
+    """Copy what was written, and leave holes: they cost a machine nothing, and may be vast.
+
+    Tells of each portion how many bytes it has, before it is copied.
+    """
+    end = 0
+    while end < size_bytes:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return  # only a hole is left
+        end = min(os.lseek(source, start, os.SEEK_HOLE), size_bytes)
+        os.lseek(target, start, os.SEEK_SET)
+        while start < end:
+            count = min(end - start, _CHUNK_BYTES)
+            yield count
+            copied = os.sendfile(target, source, start, count)
+            if not copied:  # it has become shorter
+                return
+            start += copied

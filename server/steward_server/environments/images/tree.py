@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +11,13 @@ from types import TracebackType
 from typing import Self
 
 from steward_server.environments.driver import Unusable
+from steward_server.environments.removal import remove_tree
 
 _MOST_LINKS = 40
 """As many as the kernel follows."""
-_MOST_PATH_BYTES = 4_095
+MOST_PATH_BYTES = 4_095
 MOST_LEVELS = 128
-"""Of folders in folders: each takes descriptors, and a stack, of whoever goes through them."""
-_SHOWN = 200
+"""How deep folders are nested; each level holds descriptors while it is gone through."""
 _OPEN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -27,32 +26,25 @@ def bad(text: str) -> Unusable:
     return Unusable("BAD_IMAGE", text)
 
 
+def too_deep(path: str) -> Unusable:
+    """The refusal of folders that are nested deeper than they may be."""
+    return bad(f"the path {path[:200]!r} has more than {MOST_LEVELS} levels; nest it less deep")
+
+
 def parts(path: str) -> tuple[str, ...]:
     """The names a path goes through, from the top of the image.
 
     Raises:
-        Unusable: it goes up, or is no path.
+        Unusable: it goes up, is nested too deep, or is no path.
     """
-    if "\0" in path or len(os.fsencode(path)) > _MOST_PATH_BYTES:
-        raise bad(f"the path {_short(path)!r} is none: it is too long or holds a zero")
+    if "\0" in path or len(os.fsencode(path)) > MOST_PATH_BYTES:
+        raise bad(f"the path {path[:200]!r} is none: it is too long or holds a zero")
     steps = tuple(each for each in path.split("/") if each not in ("", "."))
     if ".." in steps:
         raise bad(f"the path {path!r} leads out of the image; take it out of the archive")
+    if len(steps) > MOST_LEVELS:
+        raise too_deep(path)
     return steps
-
-
-def must_not_be_deep(level_count: int, path: str) -> None:
-    """Refuse a folder in so many folders.
-
-    Raises:
-        Unusable: reason BAD_IMAGE.
-    """
-    if level_count > MOST_LEVELS:
-        raise bad(f"{_short(path)!r} lies more than {MOST_LEVELS} folders deep")
-
-
-def _short(path: str) -> str:
-    return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
 
 
 class Tree:
@@ -109,6 +101,8 @@ class Tree:
                     if len(opened) > 1:
                         os.close(opened.pop())
                     continue
+                if len(opened) > MOST_LEVELS:  # links make a short way long
+                    raise too_deep(told)
                 try:
                     found = os.open(step, _OPEN, dir_fd=opened[-1])
                 except FileNotFoundError:
@@ -117,7 +111,6 @@ class Tree:
                     os.mkdir(step, 0o755, dir_fd=opened[-1])
                     found = os.open(step, _OPEN, dir_fd=opened[-1])
                 opened.append(found)
-                must_not_be_deep(len(opened) - 1, told)
                 mode = os.fstat(found).st_mode
                 if stat.S_ISLNK(mode):
                     links += 1
@@ -170,7 +163,7 @@ class Tree:
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self.forget()
         if stat.S_ISDIR(mode):
-            shutil.rmtree(name, dir_fd=folder)
+            remove_tree(name, dir_fd=folder)
         else:
             os.unlink(name, dir_fd=folder)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from steward_server.environments.driver import LogRecord
+from steward_server.environments.removal import remove_tree
 
 MOST_LINE_BYTES = 64 * 1024
 """A longer line is cut into several."""
@@ -177,5 +177,5 @@ class Book:
 
     def remove(self) -> None:
         """Nothing of it is left."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_tree(self.folder, ignore_errors=True)
         self._starts, self._next = [], 1

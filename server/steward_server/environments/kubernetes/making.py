@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
+from uuid import uuid4
 
 import structlog
 
@@ -14,11 +14,12 @@ from steward_server.environments.driver import Gone, Unusable
 from steward_server.environments.environment import Spec
 from steward_server.environments.kubernetes import objects, policies
 from steward_server.environments.kubernetes.cluster import Cluster, Object, Refused, in_namespace
-from steward_server.environments.kubernetes.marks import ATTEMPT, POD, Owner
+from steward_server.environments.kubernetes.marks import MAKING, POD, Owner
 from steward_server.environments.kubernetes.objects import RuntimeClass
 from steward_server.environments.kubernetes.pods import Pods, gone
 from steward_server.environments.kubernetes.policies import Surroundings
 from steward_server.environments.kubernetes.states import Condition, condition
+from steward_server.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,12 @@ class Maker:
             runtime_class=runtime.name if runtime else "",
             most_life_s=self._most_life_s,
         )
-        await self._make_namespace(objects.namespace(namespace, labels, spec.security))
+        around_it = objects.namespace(namespace, labels, spec.security, making=uuid4().hex)
+        try:
+            await self._make_namespace(around_it)
+        except BaseException:
+            await asyncio.shield(self._take_back_unanswered(environment_id, around_it))
+            raise
         try:
             await self._add(
                 in_namespace(namespace, "resourcequotas"), objects.quota(labels, spec, runtime)
@@ -90,8 +96,7 @@ class Maker:
 
     async def _make_namespace(self, namespace: Object) -> None:
         """Make it, after one of the same name that is on its way out."""
-        name, attempt = namespace["metadata"]["name"], secrets.token_hex(8)
-        namespace["metadata"]["annotations"] = {ATTEMPT: attempt}
+        name = namespace["metadata"]["name"]
         deadline = asyncio.get_running_loop().time() + self._start_timeout_s
         while True:
             try:
@@ -100,10 +105,10 @@ class Maker:
             except Refused as refusal:
                 if refusal.status != 409:
                     raise _cannot(refusal) from refusal
-            found = await self._metadata(name)
-            if (found.get("annotations") or {}).get(ATTEMPT) == attempt:
-                return  # made after all, by a request whose answer was an error
-            if found and not found.get("deletionTimestamp"):
+            found = await self._found(name)
+            if found is not None and _is_of_one_making(found, namespace):
+                return  # an attempt whose answer was lost
+            if found is not None and not found["metadata"].get("deletionTimestamp"):
                 raise Unusable("ALREADY_EXISTS", f"the cluster already has a namespace {name!r}")
             if asyncio.get_running_loop().time() > deadline:
                 raise Unusable(
@@ -112,15 +117,14 @@ class Maker:
                 )
             await asyncio.sleep(_POLL_S)
 
-    async def _metadata(self, name: str) -> Object:
-        """Of a namespace; nothing if there is none."""
+    async def _found(self, name: str) -> Object | None:
+        """A namespace; None if there is none."""
         try:
-            found: Object = (await self._cluster.get(f"{_NAMESPACES}/{name}"))["metadata"]
+            return await self._cluster.get(f"{_NAMESPACES}/{name}")
         except Refused as refusal:
             if refusal.status == 404:
-                return {}
+                return None
             raise
-        return found
 
     async def _add(self, path: str, made: Object) -> None:
         try:
@@ -175,6 +179,17 @@ class Maker:
             raise Unusable(
                 "START_TIMEOUT", f"its pod did not run within {self._start_timeout_s:g} s: {why}"
             ) from None
+
+    async def _take_back_unanswered(self, environment_id: str, namespace: Object) -> None:
+        """Remove a namespace that was made all the same, though nobody was told."""
+        name = namespace["metadata"]["name"]
+        try:
+            found = await self._found(name)
+        except (Refused, Unavailable) as error:
+            log.warning("kubernetes.not_taken_back", path=name, error=str(error))
+            return
+        if found is not None and _is_of_one_making(found, namespace):
+            await self._take_back(environment_id)
 
     async def _take_back(self, environment_id: str) -> None:
         """Remove what was made; the cluster goes on with it by itself."""
@@ -248,6 +263,17 @@ class Maker:
             if name is not None and is_ours and not metadata.get("deletionTimestamp"):
                 names.append(name)
         return names
+
+
+def _is_of_one_making(found: Object, made: Object) -> bool:
+    """Whether a namespace is the one that was to be made, and stays."""
+    told = found["metadata"]
+    wanted = made["metadata"]
+    return (
+        (told.get("annotations") or {}).get(MAKING) == wanted["annotations"][MAKING]
+        and wanted["labels"].items() <= (told.get("labels") or {}).items()
+        and not told.get("deletionTimestamp")
+    )
 
 
 def _cannot(refusal: Refused) -> Unusable:

@@ -13,7 +13,7 @@ from typing import Any
 
 from steward_server.environments.driver import Unusable
 from steward_server.environments.environment import KEEP_ALIVE, SecurityContext, Spec, Toleration
-from steward_server.environments.kubernetes.marks import CONTAINER, POD
+from steward_server.environments.kubernetes.marks import CONTAINER, MAKING, POD
 from steward_server.environments.kubernetes.policies import has_way_out
 from steward_server.environments.quantities import cpu_text
 
@@ -36,7 +36,9 @@ class RuntimeClass:
     """What a pod of it takes beyond its containers, which quotas count too."""
 
 
-def namespace(name: str, labels: Mapping[str, str], security: SecurityContext) -> Object:
+def namespace(
+    name: str, labels: Mapping[str, str], security: SecurityContext, *, making: str
+) -> Object:
     """Where an environment lives alone; the cluster itself refuses weaker pods in it."""
     level = "restricted" if is_restricted(security) else "baseline"
     modes = ("enforce", "audit", "warn")
@@ -46,6 +48,7 @@ def namespace(name: str, labels: Mapping[str, str], security: SecurityContext) -
         "metadata": {
             "name": name,
             "labels": {**labels, **{f"pod-security.kubernetes.io/{mode}": level for mode in modes}},
+            "annotations": {MAKING: making},
         },
     }
 

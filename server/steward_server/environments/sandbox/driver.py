@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,8 +46,8 @@ from steward_server.environments.sandbox import ids, making, record
 from steward_server.environments.sandbox.bubblewrap.backend import Bubblewrap
 from steward_server.environments.sandbox.files import SandboxFiles
 from steward_server.environments.sandbox.limits import limits
-from steward_server.environments.sandbox.logs import Bells, Cache, Reader
-from steward_server.environments.sandbox.machine import Machine, exit_of
+from steward_server.environments.sandbox.logs import Bells, Cache, Reader, exit_of
+from steward_server.environments.sandbox.machine import Machine
 from steward_server.environments.sandbox.making import Attach, Body, Shape
 from steward_server.environments.sandbox.native import Native
 from steward_server.environments.sandbox.network import Network
@@ -69,6 +69,10 @@ class Images(Protocol):
     """The part of the catalogue that machines need."""
 
     async def find(self, name: str) -> Image: ...
+
+    def held(self, name: str, *, by: str) -> AbstractAsyncContextManager[Image]:
+        """As `find`, of one that is not removed for as long as the block lasts."""
+        ...
 
     async def add_snapshot(
         self, name: str, base: Image, upper: Path, *, first_id: int = 0
@@ -335,7 +339,8 @@ class SandboxDriver:
         if self._capabilities.unusable:
             raise Unusable("NO_ISOLATION", self._capabilities.unusable)
         self._backend_now.refuse(spec)
-        await self._make(environment_id, spec, await self._images.find(spec.image), is_claim=True)
+        async with self._images.held(spec.image, by=environment_id) as image:
+            await self._make(environment_id, spec, image, is_claim=True)
 
     async def _make(
         self, environment_id: str, spec: Spec, image: Image, *, is_claim: bool = False
@@ -531,7 +536,7 @@ class SandboxDriver:
             if found is None:
                 continue  # it is being made
             is_alive = machine is not None and machine.is_alive
-            owned.append(Owned(folder.name, is_alive, exit_of(folder)))
+            owned.append(Owned(folder.name, is_alive, exit_of(folder / making.LOGS)))
         return owned
 
     def uses(self, root: Path) -> Collection[str]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from steward_server.environments.driver import LogRecord
+from steward_server.environments.driver import Exit, LogRecord
 from steward_server.environments.sandbox.inside import linux
 from steward_server.environments.sandbox.inside.log_ring import Record, decode, segment_start
 
@@ -265,3 +265,12 @@ def _lines(record: Record) -> list[LogRecord]:
 
 def _after(lines: Sequence[LogRecord], after: int) -> Sequence[LogRecord]:
     return [line for line in lines if line.sequence > after]
+
+
+def exit_of(folder: Path) -> Exit | None:
+    """How a machine's main command ended, as its log's folder tells; None if it does not yet."""
+    try:
+        code, number = (folder / "exit").read_text().split()
+    except (FileNotFoundError, ValueError):
+        return None
+    return Exit(int(code), int(number) or None)

@@ -33,6 +33,7 @@ from steward_server.environments.sandbox import making
 from steward_server.environments.sandbox.channel import Channel, readable
 from steward_server.environments.sandbox.inside.packets import close_all
 from steward_server.environments.sandbox.invocation import invocation, refuse
+from steward_server.environments.sandbox.logs import exit_of
 from steward_server.environments.sandbox.record import Record
 from steward_server.environments.sandbox.running import Ends, RunningCommand, pipes, terminal
 
@@ -117,7 +118,7 @@ class Machine(ABC):
                 await self.ended()
                 if not self.record.command:
                     raise  # it had none that could have ended
-                return exit_of(self.folder) or Exit(137, 9)
+                return exit_of(self.folder / making.LOGS) or Exit(137, 9)
             try:
                 told, _ = await channel.ask({"op": "wait"})
                 return Exit(told["exit"]["code"], told["exit"]["signal"] or None)
@@ -382,12 +383,3 @@ def _portions(lines: Sequence[str]) -> Iterator[list[str]]:
         length += len(line) + 1
     if part:
         yield part
-
-
-def exit_of(folder: Path) -> Exit | None:
-    """How a machine's main command ended, from what its supervisor has left in the folder."""
-    try:
-        code, number = (folder / making.LOGS / "exit").read_text().split()
-    except (FileNotFoundError, ValueError):
-        return None
-    return Exit(int(code), int(number) or None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +18,7 @@ from steward_server.environments.driver import Gone, Unusable
 from steward_server.environments.environment import Spec
 from steward_server.environments.images.etc import hosts
 from steward_server.environments.images.image import Image
+from steward_server.environments.removal import remove_tree
 from steward_server.environments.sandbox import ids, record
 from steward_server.environments.sandbox.cgroups import Cgroups, dissolve
 from steward_server.environments.sandbox.channel import Channel, listen
@@ -290,7 +290,7 @@ async def clear(folder: Path, groups: Cgroups, name: str) -> None:
             groups.kill(name)
         await asyncio.sleep(0.005)
     await dissolve(groups, name)
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    await asyncio.to_thread(remove_tree, folder, ignore_errors=True)
 
 
 def files_of(name: str) -> dict[str, str]:

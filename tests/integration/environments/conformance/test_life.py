@@ -159,9 +159,10 @@ async def test_machines_outlive_their_server(
     await first.open()
     theirs = Machines(first, machines.image, "", machines.runtime_class)
     script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
+    small = {"cpu_millicores": 300}  # so that a cluster's node of two cores has room for all
     for name in ("m0", "m1"):
-        await theirs.make(machines.spec("sh", "-c", script), name)
-    ended = await theirs.make(machines.spec("sh", "-c", "exit 4"), "ended")
+        await theirs.make(machines.spec("sh", "-c", script, **small), name)
+    ended = await theirs.make(machines.spec("sh", "-c", "exit 4", **small), "ended")
     assert await first.wait(ended) == Exit(4)
     await lines(first.logs("m1", follow=True), 5)
     await first.aclose()

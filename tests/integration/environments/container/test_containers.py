@@ -18,6 +18,7 @@ from steward_server.environments.container import ContainerDriver, EngineImages
 from steward_server.environments.container.engine import Engine
 from steward_server.environments.driver import Away, Command, Exit, Gone, Hold, Unusable
 from steward_server.environments.environment import NetworkPolicy
+from steward_server.environments.images import room
 from tests.integration.environments.conformance.machines import Machines
 from tests.integration.environments.container.podman import IMAGE, Podman
 from tests.integration.environments.sandbox.machines import MIB, lines, until
@@ -401,3 +402,15 @@ async def test_ports_are_reached_without_a_network(machines: Machines) -> None:
     with pytest.raises(Unusable) as refusal:
         await machines.driver.connect(name, 8080)
     assert refusal.value.reason == "PORT_REFUSED"
+
+
+async def test_a_snapshot_leaves_room_on_the_engines_disk(
+    driver: ContainerDriver, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await machines.make()
+    monkeypatch.setattr(room, "LEFT_FREE_BYTES", 1 << 60)
+    with pytest.raises(Unusable) as refusal:
+        await driver.snapshot(name, "mine:5")
+    assert refusal.value.reason == "DISK_FULL"
+    with pytest.raises(Unusable):
+        await EngineImages(driver._engine).find("mine:5")

@@ -6,15 +6,15 @@ import asyncio
 import fcntl
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from steward_server.environments.driver import Unusable
-from steward_server.environments.images import layers
+from steward_server.environments.images import room
 from steward_server.environments.images.catalogue import Catalogue
 from steward_server.environments.images.image import Image
+from steward_server.environments.removal import remove_tree
 from tests.integration.environments.images.archives import entry, folder, layer, save
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mark what an overlay hides")
@@ -240,42 +240,6 @@ async def test_a_snapshot_larger_than_allowed_is_refused(tmp_path: Path) -> None
         await catalogue.add_snapshot("mine", base, tmp_path / "upper")
 
 
-async def test_images_leave_room_on_the_servers_disk(
-    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = await add(catalogue, tmp_path)
-    (tmp_path / "upper").mkdir()
-    (tmp_path / "upper/small").write_text("x")
-    monkeypatch.setattr(layers, "LEFT_FREE_BYTES", 1 << 60)
-    for taking in (
-        catalogue.add_snapshot("mine", base, tmp_path / "upper"),
-        add(catalogue, tmp_path, "b", name="other:1"),
-    ):
-        with pytest.raises(Unusable) as told:
-            await taking
-        assert told.value.reason == "DISK_FULL"
-    assert not list((tmp_path / "images/incoming").iterdir())
-
-
-async def test_a_snapshot_of_folders_in_folders_without_end_is_refused(
-    catalogue: Catalogue, tmp_path: Path
-) -> None:
-    base = await add(catalogue, tmp_path)
-    (tmp_path / "upper").mkdir()
-    inside = os.open(tmp_path / "upper", os.O_RDONLY)
-    for _ in range(2_000):
-        os.mkdir("d", dir_fd=inside)
-        further = os.open("d", os.O_RDONLY, dir_fd=inside)
-        os.close(inside)
-        inside = further
-    os.close(inside)
-    with pytest.raises(Unusable, match="lies more than 128 folders deep") as told:
-        await catalogue.add_snapshot("mine", base, tmp_path / "upper")
-    assert len(str(told.value)) < 300
-    assert not list((tmp_path / "images/incoming").iterdir())
-    subprocess.run(["rm", "-rf", tmp_path / "upper"], check=True)
-
-
 async def test_a_snapshot_given_up_is_over_before_its_machine_goes_on(
     catalogue: Catalogue, tmp_path: Path
 ) -> None:
@@ -351,3 +315,158 @@ async def test_a_folder_of_an_archive_stays_what_it_is(
     image = await catalogue.import_archive(save(tmp_path / "a.tar", [one]))
     assert stat.S_IMODE((image.root / "d").stat().st_mode) == 0o700
     assert (image.root / "d/x").exists()
+
+
+def nested(top: Path, count: int) -> None:
+    """Folders in each other, deeper than a path can tell."""
+    top.mkdir(parents=True)
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(count):
+        os.mkdir("folder", dir_fd=here)
+        inner = os.open("folder", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(os.open("file", os.O_CREAT, dir_fd=here))
+    os.close(here)
+
+
+def free_bytes(path: Path) -> int:
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
+
+
+async def test_a_snapshot_of_folders_nested_too_deep_is_refused_by_their_path(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path)
+    nested(tmp_path / "upper/deep", 1500)
+    try:
+        with pytest.raises(Unusable, match=r"deep/folder/folder.*more than 128 levels") as told:
+            await catalogue.add_snapshot("mine", base, tmp_path / "upper")
+    finally:
+        remove_tree(tmp_path / "upper")
+    assert told.value.reason == "BAD_IMAGE"
+    assert not list((tmp_path / "images/incoming").iterdir())
+    assert len(list((tmp_path / "images/roots").iterdir())) == 1
+
+
+async def test_a_snapshot_may_be_nested_deep_and_be_made_anew_of_itself(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    base = await add(catalogue, tmp_path)
+    nested(tmp_path / "upper/deep", 100)
+    once = await catalogue.add_snapshot("once", base, tmp_path / "upper")
+    (tmp_path / "empty").mkdir()
+    twice = await catalogue.add_snapshot("twice", once, tmp_path / "empty")
+    assert (twice.root / "deep" / "/".join(["folder"] * 100) / "file").exists()
+
+
+async def test_what_was_left_half_made_is_cleared_however_deep_it_is(tmp_path: Path) -> None:
+    left = tmp_path / "images/incoming/dead"
+    nested(left / "rootfs", 3000)
+    (left / "lock").touch()
+    await Catalogue(tmp_path / "images").list()
+    assert not left.exists()
+
+
+async def test_a_snapshot_leaves_room_on_the_disk_and_nothing_half_made(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper/big").write_bytes(os.urandom(48 << 20))
+    for left in (free_bytes(tmp_path) + (1 << 40), free_bytes(tmp_path) - (24 << 20)):
+        monkeypatch.setattr(room, "LEFT_FREE_BYTES", left)
+        with pytest.raises(Unusable) as told:
+            await catalogue.add_snapshot("mine", base, tmp_path / "upper")
+        assert told.value.reason == "DISK_FULL"
+        assert not list((tmp_path / "images/incoming").iterdir())
+        assert [each.name for each in (tmp_path / "images/roots").iterdir()] == [
+            base.root.parent.name
+        ]
+
+
+async def test_a_snapshot_stops_where_the_disk_fills_meanwhile(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper/big").write_bytes(bytes(64 << 20))
+    real, asked = os.statvfs, 0
+
+    def filling(place: Path | int) -> os.statvfs_result:
+        nonlocal asked
+        asked += 1
+        told = list(real(place))
+        if asked > 5:
+            told[4] = 0  # f_bavail: another has taken the rest
+        return os.statvfs_result(told)
+
+    monkeypatch.setattr(os, "statvfs", filling)
+    with pytest.raises(Unusable) as told:
+        await catalogue.add_snapshot("mine", base, tmp_path / "upper")
+    assert told.value.reason == "DISK_FULL"
+    assert not list((tmp_path / "images/incoming").iterdir())
+
+
+async def test_an_import_leaves_room_on_the_disk(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LEFT_FREE_BYTES", 1 << 60)
+    with pytest.raises(Unusable) as told:
+        await add(catalogue, tmp_path)
+    assert told.value.reason == "DISK_FULL"
+    assert not list((tmp_path / "images/incoming").iterdir())
+
+
+async def test_an_image_is_not_removed_under_a_machine_that_is_being_made(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    await add(catalogue, tmp_path, "old")
+    async with catalogue.held("thing:1", by="env-1") as image:
+        told = await refusal(catalogue, "thing:1")
+        await add(catalogue, tmp_path, "new")
+        assert (image.root / "old").exists()
+    assert told.reason == "IMAGE_IN_USE"
+    assert "in use by env-1" in str(told)
+    await catalogue.remove("thing:1")
+    assert not image.root.exists()
+
+
+async def test_a_making_that_is_given_up_holds_no_image(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    await add(catalogue, tmp_path)
+
+    async def hold() -> None:
+        async with catalogue.held("thing:1", by="env-1"):
+            await asyncio.sleep(60)
+
+    for wait_s in (0, 0.01):
+        making = asyncio.create_task(hold())
+        await asyncio.sleep(wait_s)
+        making.cancel()
+        await asyncio.gather(making, return_exceptions=True)
+    await catalogue.find("thing:1")
+    await catalogue.remove("thing:1")
+
+
+async def test_a_removal_that_is_cut_short_is_finished_by_the_next_server(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(catalogue, tmp_path, "a/b/c")
+
+    def cut_short(path: Path, **_more: bool) -> None:
+        for each in path.iterdir():
+            if each.is_file():
+                each.unlink()
+        raise RuntimeError
+
+    monkeypatch.setattr("steward_server.environments.images.catalogue.remove_tree", cut_short)
+    with pytest.raises(RuntimeError):
+        await catalogue.remove("thing:1")
+    monkeypatch.undo()
+    assert list((tmp_path / "images/incoming").iterdir())
+    await Catalogue(tmp_path / "images").list()
+    assert not list((tmp_path / "images/incoming").iterdir())
+    assert not list((tmp_path / "images/roots").iterdir())

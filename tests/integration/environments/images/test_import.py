@@ -535,14 +535,71 @@ async def test_an_import_given_up_leaves_nothing(catalogue: Catalogue, tmp_path:
     assert not list((tmp_path / "images/names").iterdir())
 
 
-async def test_folders_in_folders_without_end_are_refused(
+async def test_a_layer_nested_too_deep_is_refused(catalogue: Catalogue, tmp_path: Path) -> None:
+    deep = layer(entry("/".join("d" * 129)))
+    assert "more than 128 levels" in await refused(catalogue, save(tmp_path / "a.tar", [deep]))
+    long_way = "/".join(["d"] * 100)
+    by_links = layer(
+        entry(f"{long_way}/x"), link("l", long_way), entry("l/" + "/".join(["e"] * 100))
+    )
+    assert "more than 128 levels" in await refused(catalogue, save(tmp_path / "b.tar", [by_links]))
+
+
+def sparse_of(size_bytes: int, content: bytes) -> tuple[tarfile.TarInfo, bytes]:
+    """A file of GNU's newer sparse form, whose map stands before its content."""
+    headers = {
+        "GNU.sparse.major": "1", "GNU.sparse.minor": "0",
+        "GNU.sparse.realsize": str(size_bytes), "GNU.sparse.name": "sparse",
+    }  # fmt: skip
+    return entry("sparse", content, pax_headers=headers)
+
+
+async def test_a_sparse_files_map_cannot_fill_the_memory(
     catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    half = "/".join(["d"] * 100)
-    for entries in (
-        [entry("/".join(["d"] * 200))],
-        [folder(half), link("l", half), entry(f"l/{half}/f")],
-    ):
-        path = save(tmp_path / "a.tar", [layer(*entries)])
-        with pytest.raises(Unusable, match="lies more than 128 folders deep"):
-            await catalogue.import_archive(path)
+    count = 2_000_000
+    bomb = layer(sparse_of(1, f"{count}\n".encode() + b"0\n" * 2 * count))
+    told = await refused(catalogue, layout(tmp_path / "a", [bomb]))
+    assert "a sparse file's map has more than" in told
+
+
+async def test_headers_that_hold_for_all_that_follows_cannot_fill_the_memory(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    def global_header(number: int) -> bytes:
+        info, _ = entry("x")
+        return info.create_pax_global_header({f"key{number}": "v" * 30_000})
+
+    bomb = b"".join(global_header(each) + layer(entry(f"f{each}"))[:512] for each in range(5))
+    told = await refused(catalogue, save(tmp_path / "a.tar", [bomb + bytes(1024)]))
+    assert "global headers of more than" in told
+
+
+@pytest.mark.parametrize("size", ["-1", "-511", "-100000"])
+async def test_a_file_of_less_than_nothing_is_refused(
+    catalogue: Catalogue, tmp_path: Path, size: str
+) -> None:
+    """It would give back room, and send a reader back to where it was."""
+    liar = layer(entry(".wh.x", pax_headers={"size": size}))
+    assert "bytes" in await refused(catalogue, save(tmp_path / "a.tar", [liar]))
+    outer = layer(entry("manifest.json", pax_headers={"size": size}))
+    (tmp_path / "b.tar").write_bytes(outer)
+    assert await refused(catalogue, tmp_path / "b.tar")
+
+
+async def test_an_archive_of_files_without_end_is_refused(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    one = layer(entry("f"))[:512]
+    (tmp_path / "a.tar").write_bytes(one * 60_000 + bytes(1024))
+    assert "more than 50000 files" in await refused(catalogue, tmp_path / "a.tar")
+
+
+async def test_an_archive_of_images_without_end_is_refused(
+    catalogue: Catalogue, tmp_path: Path
+) -> None:
+    path = layout(tmp_path / "a", [layer(entry("f"))])
+    index = json.loads((path / "index.json").read_text())
+    index["manifests"] *= 300
+    (path / "index.json").write_text(json.dumps(index))
+    assert "more than 200 images" in await refused(catalogue, path)

@@ -48,7 +48,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     count: int = 1
     is_done: bool = False
-    """Whether what was asked for is done all the same."""
+    """Whether it is done all the same, and only the answer is lost."""
 
 
 class StandIn:

@@ -134,6 +134,27 @@ async def test_a_making_that_is_given_up_leaves_nothing(
     await until(lambda: cluster.all_of("namespaces") == [])
 
 
+async def test_a_namespace_that_was_made_without_an_answer_is_used(
+    machines: Machines, cluster: StandIn
+) -> None:
+    cluster.fail("POST", "/namespaces$", 504, "timeout", is_done=True)
+    name = await machines.make()
+    assert (await machines.run(name, shell("echo up"))).stdout == "up\n"
+    with pytest.raises(Unusable) as refusal:
+        await machines.driver.create(name, spec())
+    assert refusal.value.reason == "ALREADY_EXISTS"
+    assert (await machines.run(name, shell("echo still"))).stdout == "still\n"
+
+
+async def test_a_namespace_that_was_made_though_it_was_refused_is_taken_back(
+    machines: Machines, cluster: StandIn
+) -> None:
+    cluster.fail("POST", "/namespaces$", 400, "something failed", is_done=True)
+    with pytest.raises(Unusable):
+        await machines.driver.create("env-1", spec())
+    await until(lambda: cluster.all_of("namespaces") == [])
+
+
 async def test_a_namespace_of_somebody_else_is_left_alone(
     machines: Machines, cluster: StandIn
 ) -> None:

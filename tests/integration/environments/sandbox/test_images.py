@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +35,10 @@ class Shown:
             working_dir="/srv",
             binds=tuple((Path(path), path) for path in ("/usr",)),
         )
+
+    @asynccontextmanager
+    async def held(self, name: str, *, by: str) -> AsyncIterator[Image]:
+        yield await self.find(name)
 
     async def add_snapshot(
         self, name: str, base: Image, upper: Path, *, first_id: int = 0

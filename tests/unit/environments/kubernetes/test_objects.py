@@ -55,7 +55,7 @@ def pod(spec: Spec) -> dict[str, Any]:
 @pytest.mark.parametrize("spec", [FULL, Spec("i", SIZE)], ids=["full", "bare"])
 def test_every_object_is_as_the_schema_has_it(spec: Spec) -> None:
     made = [
-        objects.namespace("agentbox-env-1", LABELS, spec.security),
+        objects.namespace("agentbox-env-1", LABELS, spec.security, making="m"),
         objects.quota(LABELS, spec, RuntimeClass("gvisor", {"cpu": "250m", "memory": "1Gi"})),
         pod(spec),
     ]
@@ -139,7 +139,7 @@ def test_a_pod_without_a_way_out_has_no_names_either() -> None:
 def test_a_namespace_is_as_strict_as_what_was_asked_for_lets_it_be(
     security: SecurityContext, level: str
 ) -> None:
-    labels = objects.namespace("n", LABELS, security)["metadata"]["labels"]
+    labels = objects.namespace("n", LABELS, security, making="m")["metadata"]["labels"]
     for mode in ("enforce", "audit", "warn"):
         assert labels[f"pod-security.kubernetes.io/{mode}"] == level
 

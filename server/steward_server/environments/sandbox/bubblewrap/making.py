@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 
 from steward_server.environments.driver import Gone, Unusable
 from steward_server.environments.environment import Spec
+from steward_server.environments.removal import remove_tree
 from steward_server.environments.sandbox import making, record
 from steward_server.environments.sandbox.bubblewrap.delegated import Undivided
 from steward_server.environments.sandbox.bubblewrap.probe import NAMESPACES, OWN_RIGHTS
@@ -224,7 +224,7 @@ async def clear(folder: Path, groups: Undivided | None, name: str) -> None:
     await _kill(folder)
     if groups is not None:
         await making.clear(folder, groups, name)
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    await asyncio.to_thread(remove_tree, folder, ignore_errors=True)
 
 
 async def _kill(folder: Path) -> None:
