@@ -162,8 +162,12 @@ class ChildDriver:
         main = await self.exec(environment_id, Command(machine.spec.command))
 
         async def follow() -> None:
+            begun: defaultdict[Stream, bytes] = defaultdict(bytes)
             while (item := await main.read()) is not None:
-                machine.write(item[0].value, *item[1].decode().splitlines())
+                *lines, begun[item[0]] = (begun[item[0]] + item[1]).split(b"\n")
+                machine.write(item[0].value, *(line.decode() for line in lines))
+            for stream, rest in begun.items():
+                machine.write(stream.value, *filter(None, [rest.decode()]))
             machine.end(await main.wait())
 
         machine.tasks.add(asyncio.create_task(follow()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -126,17 +125,6 @@ async def test_files_belong_inside_to_whom_they_belong_in_the_image(
 
     as_root = await shown.run(name, "cat", "/etc/shadow", user=0)
     assert as_root.stdout == "secret of the image"
-
-
-async def test_an_image_is_in_use_before_its_machine_is_made(
-    shown: Machines, image: Shown, tmp_path: Path
-) -> None:
-    making = asyncio.create_task(shown.make())
-    while not (users := shown.driver.uses(image.root)):
-        await asyncio.sleep(0)
-    records = list((tmp_path / "sandbox/machines").glob("*/record.json"))
-    assert (records, making.done()) == ([], False)
-    assert list(users) == [await making] == list(shown.driver.uses(image.root))
 
 
 async def test_an_image_stays_as_it_was(shown: Machines, image: Shown) -> None:
