@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from aiohttp import web
 
@@ -80,7 +81,6 @@ class StandIn:
         self._watches: set[asyncio.Task[Any]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._tries: Counter[str] = Counter()
-        self.uid = 0
 
     # What tests do to it.
 
@@ -196,8 +196,7 @@ class StandIn:
             if "deletionTimestamp" in self.objects[kind, namespace, name]["metadata"]:
                 said = f"object is being deleted: {said}"
             raise Refusal(409, "AlreadyExists", said)
-        self.uid += 1
-        told["metadata"] |= {"uid": f"uid-{self.uid}", "creationTimestamp": now()}
+        told["metadata"] |= {"uid": str(uuid4()), "creationTimestamp": now()}
         if namespace:
             told["metadata"]["namespace"] = namespace
         if kind == "namespaces":
