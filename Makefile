@@ -3,7 +3,8 @@
 .PHONY: help setup system-packages proto run demo test attacks proof bench check format lock clean
 
 PYTHON ?= python3
-WORKERS ?= auto
+# One more than there are cores: tests wait nearly as long as they compute.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

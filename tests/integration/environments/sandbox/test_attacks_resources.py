@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -165,8 +166,11 @@ async def test_a_flood_of_the_main_command_stays_within_the_log(machines: Machin
 
     assert (await machines.run(neighbour, "echo", "fine")).stdout == "fine\n"
     assert (await machines.run(name, "echo", "fine")).stdout == "fine\n"
-    logs = machines.driver._known(name) / "logs"
-    assert sum(path.stat().st_size for path in logs.iterdir()) <= 17 * MIB
+    size = 0
+    for path in (machines.driver._known(name) / "logs").iterdir():
+        with suppress(FileNotFoundError):  # the oldest goes while it is looked at
+            size += path.stat().st_size
+    assert MIB < size <= 17 * MIB
 
 
 async def test_what_ignores_every_signal_ends_all_the_same(
