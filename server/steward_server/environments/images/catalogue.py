@@ -85,14 +85,14 @@ class Catalogue:
         Raises:
             Unusable: reason UNKNOWN_IMAGE, with a list of those there are; or BAD_IMAGE_NAME.
         """
-        return await asyncio.to_thread(self._find, canonical(name))
+        return await self._looked_up(partial(self._find, canonical(name)))
 
     @asynccontextmanager
     async def held(self, name: str, *, by: str) -> AsyncIterator[Image]:
         """The image of a name, as `find`; for the block `by` counts as one that stands on it."""
         is_over = threading.Event()
         try:
-            yield await asyncio.to_thread(self._hold, canonical(name), by, is_over)
+            yield await self._looked_up(partial(self._hold, canonical(name), by, is_over))
         finally:
             is_over.set()
             self._held.pop(is_over, None)
@@ -169,6 +169,11 @@ class Catalogue:
             given_up.set()
             await asyncio.gather(working, return_exceptions=True)
             raise
+
+    async def _looked_up(self, look: Callable[[], Image]) -> Image:
+        """Read a small file: here, which costs a third of what a thread does, if nobody waits."""
+        is_at_hand = self._is_open and not self._holding.locked()
+        return look() if is_at_hand else await asyncio.to_thread(look)
 
     def _find(self, name: str) -> Image:
         self._open()
