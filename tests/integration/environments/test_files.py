@@ -222,3 +222,19 @@ async def test_what_was_done_is_written_down_though_its_caller_has_left(
     gate.set()
 
     await until(lambda: len(site.audit(environment_id)) == before + 1, "it is written down")
+
+
+async def test_what_is_cut_off_on_its_way_leaves_no_half_of_it(site: Site) -> None:
+    environment_id = await site.running()
+    for number in range(50):
+        start = pb.WriteFileStart(environment_id=environment_id, path=f"/half-{number}")
+        stream = site.files.WriteFile(metadata=site.metadata)
+        await stream.write(pb.WriteFileRequest(start=start))
+        await stream.write(pb.WriteFileRequest(data=b"half"))
+        await asyncio.sleep(0.001 * (number % 7))
+        stream.cancel()
+    await asyncio.sleep(0.3)  # longer than a whole one takes to be there
+    listed = await site.admin.call("GET", f"/api/v1/environments/{environment_id}/files?path=/")
+    assert not [each["path"] for each in listed.body["files"] if "half" in each["path"]]
+    written = [each["action"] for each in site.audit(environment_id)]
+    assert "environment.file_written" not in written

@@ -11,7 +11,7 @@ import pytest
 
 from steward_server.environments.driver import Exit, Gone, Unusable
 from steward_server.environments.images.catalogue import Catalogue
-from steward_server.environments.sandbox import SandboxDriver, cgroups, record
+from steward_server.environments.sandbox import SandboxDriver, record
 from tests.integration.environments.sandbox.machines import (
     MIB,
     Machines,
@@ -309,14 +309,9 @@ async def test_a_server_that_is_killed_in_the_middle_leaves_nothing_half_made(
 
 
 async def test_what_resists_keeps_no_server_from_starting_and_is_cleared_later(
-    driver: SandboxDriver,
-    images: Catalogue,
-    machine: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    driver: SandboxDriver, images: Catalogue, machine: str, tmp_path: Path
 ) -> None:
     """A group with another in it, which no server of ours makes, cannot be removed."""
-    monkeypatch.setattr(cgroups, "_EMPTY_S", 0.5)
     hierarchies = {group.parent for group in groups(driver)}
     (tmp_path / "sandbox/machines/half").mkdir()
     for each in hierarchies:
