@@ -28,6 +28,11 @@ async def complete(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.shield(task)
 
 
+async def finish(work: Coroutine[Any, Any, T]) -> T:
+    """As `complete`, and a wait that is cancelled lasts until the work is done all the same."""
+    return await complete_from(work, lambda: True)
+
+
 async def complete_from(work: Coroutine[Any, Any, T], is_bound: Callable[[], bool]) -> T:
     """As `complete`, for work that is still cancelled with its wait until `is_bound` holds."""
     task = asyncio.ensure_future(work)

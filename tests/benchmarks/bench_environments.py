@@ -172,6 +172,7 @@ async def _files(here: Site, environment_id: str) -> list[Figure]:
         yield files.WriteFileRequest(start=start)
         for at in range(0, len(data), 1_000_000):
             yield files.WriteFileRequest(data=data[at : at + 1_000_000])
+        yield files.WriteFileRequest(eof=pb.Eof())
 
     async def upload() -> int:
         await here.files.WriteFile(pieces(), metadata=here.metadata)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -16,7 +15,7 @@ from steward_server.audit import Change, record
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
-from steward_server.completion import complete, complete_from
+from steward_server.completion import complete
 from steward_server.db import Database, Transaction
 from steward_server.environments.ability import refusal
 from steward_server.environments.driver import (
@@ -30,11 +29,11 @@ from steward_server.environments.driver import (
 )
 from steward_server.environments.reading import read_path
 from steward_server.environments.room import EnvironmentRoom
-from steward_server.environments.service import first_of, must_be_bound_to
+from steward_server.environments.sending import first_of, pieces_of, taken
+from steward_server.environments.service import must_be_bound_to
 from steward_server.errors import (
     AlreadyExists,
     FailedPrecondition,
-    InvalidArgument,
     NotFound,
     PermissionDenied,
     ResourceExhausted,
@@ -44,8 +43,7 @@ from steward_server.permissions import Permission
 from steward_server.principals import Principal
 
 MAX_FILE_BYTES = 100 * 1024 * 1024
-MAX_PIECE_BYTES = 262_144
-CUT_S = 0.05
+READ_PIECE_BYTES = 262_144
 
 OCTETS = "application/octet-stream"
 _MODE = re.compile(r"0?[0-7]{1,4}")
@@ -114,27 +112,16 @@ class FileService(rpc.FileServiceServicer):
         )
         async with aclosing(cast("Any", pieces)):
             async for piece in pieces:
-                for at in range(0, len(piece), MAX_PIECE_BYTES):
-                    data = piece[at : at + MAX_PIECE_BYTES]
+                for at in range(0, len(piece), READ_PIECE_BYTES):
+                    data = piece[at : at + READ_PIECE_BYTES]
                     yield pb.ReadFileResponse(content=HttpBody(content_type=OCTETS, data=data))
 
     async def WriteFile(
         self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: Context
     ) -> pb.WriteFileResponse:
         start = (await first_of(request_iterator, "start")).start
-
-        async def content() -> AsyncIterator[bytes]:
-            async for request in request_iterator:
-                if request.WhichOneof("part") != "data":
-                    raise InvalidArgument.of({"start": "was given already, or nothing was"})
-                yield request.data
-            # To grpc a call that was cancelled ends like one that is whole; that it was cancelled
-            # comes a moment later, and ends this wait.
-            await asyncio.sleep(CUT_S)
-
-        written = await self._write(
-            context, start.environment_id, start.path, start.mode, _bounded(content())
-        )
+        content = _bounded(pieces_of(request_iterator))
+        written = await self._write(context, start.environment_id, start.path, start.mode, content)
         return pb.WriteFileResponse(file=_file(written))
 
     async def PutFile(self, request: pb.PutFileRequest, context: Context) -> pb.PutFileResponse:
@@ -252,17 +239,10 @@ class FileService(rpc.FileServiceServicer):
                 checks.add("mode", f"is {mode[:20]!r}; it must be octal, such as '0644'")
         files = await self._files(caller(context), environment_id)
         bits = int(mode, 8) if mode else 0o644
-        is_whole = False
 
-        async def told() -> AsyncIterator[bytes]:
-            nonlocal is_whole
-            async for data in content:
-                yield data
-            is_whole = True  # from here on the file is there, whether its sender waits or not
-
-        async def write() -> FileInfo:
+        async def write(pieces: AsyncIterator[bytes]) -> FileInfo:
             written = await self._asked(
-                context, environment_id, files.write(environment_id, path, told(), mode=bits)
+                context, environment_id, files.write(environment_id, path, pieces, mode=bits)
             )
             size = written.size_bytes
             await self._write_down(
@@ -270,7 +250,7 @@ class FileService(rpc.FileServiceServicer):
             )
             return written
 
-        return await complete_from(write(), lambda: is_whole)
+        return await taken(content, write)
 
     async def _done(
         self,

@@ -17,7 +17,7 @@ from steward_server.environments.config import EnvironmentsConfig
 from steward_server.environments.driver import Away, Unusable
 from steward_server.environments.images.image import SNAPSHOTS, canonical
 from steward_server.environments.needs import Image, Images
-from steward_server.environments.service import first_of
+from steward_server.environments.sending import first_of, pieces_of, taken
 from steward_server.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -30,7 +30,6 @@ from steward_server.errors import (
 _MAX_NAME = 512
 MAX_IMPORTS = 2
 """At a time, on their way or being unpacked."""
-MAX_PIECE_BYTES = 1024 * 1024
 
 
 class ImageService(rpc.ImageServiceServicer):
@@ -114,22 +113,25 @@ class ImageService(rpc.ImageServiceServicer):
                 f"{MAX_IMPORTS} images are on their way; no more are taken at a time",
                 reason="TOO_MANY_IMPORTS",
             )
+
+        async def take(pieces: AsyncIterator[bytes]) -> Image:
+            made = await images.receive(pieces, name=start.name, most_bytes=self._most_bytes)
+            after = {"digest": made.digest, "size_bytes": made.size_bytes}
+
+            async def work(transaction: Transaction) -> None:
+                change = Change("image.imported", made.name, after=after)
+                await record(transaction, self._clock(), who, change)
+
+            await self._database.run(work)
+            return made
+
         self._importing += 1
         try:
-            made = await images.receive(
-                _pieces(request_iterator), name=start.name, most_bytes=self._most_bytes
-            )
+            made = await taken(pieces_of(request_iterator), take)
         except Unusable as error:
             raise _refusal(error, start.name) from None
         finally:
             self._importing -= 1
-        after = {"digest": made.digest, "size_bytes": made.size_bytes}
-
-        async def work(transaction: Transaction) -> None:
-            change = Change("image.imported", made.name, after=after)
-            await record(transaction, self._clock(), who, change)
-
-        await complete(self._database.run(work))
         return pb.ImportImageResponse(image=_image(made))
 
     def _catalogue(self) -> Images:
@@ -138,17 +140,6 @@ class ImageService(rpc.ImageServiceServicer):
                 "the driver of this server keeps no images of its own", reason="NOT_SUPPORTED"
             )
         return self._images
-
-
-async def _pieces(requests: AsyncIterator[pb.ImportImageRequest]) -> AsyncIterator[bytes]:
-    async for request in requests:
-        if request.WhichOneof("part") != "data":
-            raise InvalidArgument.of({"start": "was given already, or nothing was"})
-        if len(request.data) > MAX_PIECE_BYTES:
-            raise InvalidArgument.of(
-                {"data": f"has {len(request.data)} bytes; at most {MAX_PIECE_BYTES} fit"}
-            )
-        yield request.data
 
 
 def _check(name: str) -> None:

@@ -16,7 +16,7 @@ from steward_server.environments.ability import refusal
 from steward_server.environments.driver import port_closed
 from steward_server.environments.previews import DEFAULT_TTL_S, MAX_TTL_S, Previews, previewed
 from steward_server.environments.room import EnvironmentRoom
-from steward_server.environments.service import first_of
+from steward_server.environments.sending import first_of
 from steward_server.environments.tunnels import Tunnels, relayed
 from steward_server.errors import InvalidArgument
 from steward_server.permissions import Permission

@@ -31,6 +31,7 @@ from steward_server.environments.reading import (
     read_wish,
 )
 from steward_server.environments.room import EnvironmentRoom
+from steward_server.environments.sending import first_of
 from steward_server.environments.sharing import Sharing
 from steward_server.environments.showing import (
     FROM_STATE,
@@ -385,19 +386,6 @@ def must_be_bound_to(context: Context, environment_id: str) -> None:
         raise PermissionDenied(
             f"the ticket is not for environment {environment_id!r}", reason="WRONG_TICKET"
         )
-
-
-async def first_of(requests: AsyncIterator[Any], name: str) -> Any:
-    """The first message of a stream, which must be of one kind.
-
-    Raises:
-        InvalidArgument: it is another, or there is none.
-    """
-    async for request in requests:
-        if request.HasField(name):
-            return request
-        break
-    raise InvalidArgument.of({name: "must be the first message of the stream"})
 
 
 def read_signal(checks: Checks, field: str, text: str) -> int:

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from steward.environments.v1 import files_pb2 as pb
+from steward.environments.v1.environments_pb2 import Eof
 from steward_server.environments import file_service
 from steward_server.environments.driver import FileFault
 from tests.integration.conftest import refusal_of
@@ -93,6 +94,7 @@ async def test_large_files_travel_in_pieces(site: Site) -> None:
         yield pb.WriteFileRequest(start=start)
         for _ in range(size // 1_048_576):
             yield pb.WriteFileRequest(data=b"\x07" * 1_048_576)
+        yield pb.WriteFileRequest(eof=Eof())
 
     written = await site.files.WriteFile(parts(), metadata=site.metadata)
     assert written.file.size_bytes == size
@@ -226,15 +228,31 @@ async def test_what_was_done_is_written_down_though_its_caller_has_left(
 
 async def test_what_is_cut_off_on_its_way_leaves_no_half_of_it(site: Site) -> None:
     environment_id = await site.running()
-    for number in range(50):
+    for number in range(100):
         start = pb.WriteFileStart(environment_id=environment_id, path=f"/half-{number}")
         stream = site.files.WriteFile(metadata=site.metadata)
         await stream.write(pb.WriteFileRequest(start=start))
         await stream.write(pb.WriteFileRequest(data=b"half"))
         await asyncio.sleep(0.001 * (number % 7))
         stream.cancel()
-    await asyncio.sleep(0.3)  # longer than a whole one takes to be there
+    await put(site.admin, environment_id, "path=/whole", b"whole")  # by then the others are over
     listed = await site.admin.call("GET", f"/api/v1/environments/{environment_id}/files?path=/")
-    assert not [each["path"] for each in listed.body["files"] if "half" in each["path"]]
-    written = [each["action"] for each in site.audit(environment_id)]
-    assert "environment.file_written" not in written
+    assert [each["path"] for each in listed.body["files"]] == ["/whole"]
+    written = [each for each in site.audit(environment_id) if "file_written" in each["action"]]
+    assert len(written) == 1
+
+
+async def test_what_ends_without_saying_that_it_was_all_is_refused(site: Site) -> None:
+    environment_id = await site.running()
+
+    async def parts() -> AsyncIterator[pb.WriteFileRequest]:
+        start = pb.WriteFileStart(environment_id=environment_id, path="/half")
+        yield pb.WriteFileRequest(start=start)
+        yield pb.WriteFileRequest(data=b"half")
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await site.files.WriteFile(parts(), metadata=site.metadata)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "eof: must be the last message" in str(refused.value.details())
+    listed = await site.admin.call("GET", f"/api/v1/environments/{environment_id}/files?path=/")
+    assert listed.body["files"] == []

@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 from steward.environments.v1 import images_pb2 as pb
+from steward.environments.v1.environments_pb2 import Eof
 from steward.environments.v1.images_pb2_grpc import ImageServiceStub
 from steward_server.environments.images import host, room
 from steward_server.environments.images.catalogue import Catalogue
@@ -66,6 +67,7 @@ async def send(site: Site, content: bytes, name: str = "sent:1", api: Api | None
         await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name=name)))
         for at in range(0, len(content), 65_536):
             await stream.write(pb.ImportImageRequest(data=content[at : at + 65_536]))
+        await stream.write(pb.ImportImageRequest(eof=Eof()))
         await stream.done_writing()
     except asyncio.InvalidStateError:
         pass  # it was refused meanwhile
@@ -193,6 +195,51 @@ async def test_an_import_whose_caller_leaves_leaves_nothing(site: Site, images: 
     stream.cancel()
 
     await until(lambda: is_empty(images), "it is gone")
+
+
+async def test_a_whole_archive_without_the_word_that_it_was_all_is_no_image(
+    site: Site, images: Path, archive: bytes
+) -> None:
+    stream = call(site)
+    await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
+    await stream.write(pb.ImportImageRequest(data=archive))
+    await stream.done_writing()
+
+    code, _, text = await refused(stream)
+
+    assert (code, "eof: must be the last message" in text) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        True,
+    )
+    assert is_empty(images)
+
+
+async def test_what_is_cut_off_leaves_nothing_whenever_that_is(
+    site: Site, images: Path, archive: bytes
+) -> None:
+    for number in range(20):
+        stream = call(site)
+        await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
+        await stream.write(pb.ImportImageRequest(data=archive))
+        await asyncio.sleep(0.001 * (number % 5))
+        stream.cancel()
+        await until(lambda: is_empty(images), "it is gone")
+
+    await send(site, archive, "sent:2")  # by then the others are over
+    assert site.audit("sent:1") == []
+    assert (await site.admin.call("GET", "/api/v1/images/sent:1")).status == 404
+
+
+async def test_an_image_whose_sender_left_after_its_end_is_written_down(
+    site: Site, archive: bytes
+) -> None:
+    stream = call(site)
+    await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
+    await stream.write(pb.ImportImageRequest(data=archive))
+    await stream.write(pb.ImportImageRequest(eof=Eof()))
+    await until(lambda: site.driver.images._read("sent:1") is not None, "it is there")  # type: ignore[attr-defined]
+    stream.cancel()
+    await until(lambda: len(site.audit("sent:1")) == 1, "it is written down")
 
 
 async def test_two_images_come_at_a_time(site: Site, archive: bytes, images: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any, BinaryIO
 
 from google.protobuf.message import Message
 
 from steward.environments.v1 import files_pb2 as pb
+from steward.environments.v1.environments_pb2 import Eof
 from steward.environments.v1.files_pb2_grpc import FileServiceStub
 from steward_client.client.calls import Call, Manner, first, nothing, rpc
 from steward_client.client.conversation import Conversation, Read
@@ -78,11 +80,7 @@ class Files(Holding[Manner]):
         return Call(
             FileServiceStub,
             "WriteFile",
-            Pieces(
-                pb.WriteFileRequest(start=start),
-                content,
-                lambda data: pb.WriteFileRequest(data=data),
-            ),
+            Pieces(pb.WriteFileRequest, start, content),
             read=first(_file),
             takes_s=TRANSFER_S,
         )
@@ -145,10 +143,10 @@ class Pieces:
     """The messages of a file; they can be had again, after a refusal, if the content can."""
 
     def __init__(
-        self, start: Message, content: bytes | BinaryIO, piece: Callable[[bytes], Message]
+        self, message: Callable[..., Message], start: Message, content: bytes | BinaryIO
     ) -> None:
+        self._message = message
         self._start = start
-        self._piece = piece
         self._content = content
         self._begin: int | None = None
         self._was_read = False
@@ -167,14 +165,12 @@ class Pieces:
         return self._messages()
 
     def _messages(self) -> Iterator[Message]:
-        yield self._start
-        content = self._content
-        if isinstance(content, bytes):
-            for at in range(0, len(content), PIECE_BYTES):
-                yield self._piece(content[at : at + PIECE_BYTES])
-            return
+        message = self._message
+        yield message(start=self._start)
+        content = BytesIO(self._content) if isinstance(self._content, bytes) else self._content
         while data := content.read(PIECE_BYTES):
-            yield self._piece(data)
+            yield message(data=data)
+        yield message(eof=Eof())
 
 
 def _streamed(method: str, request: Message) -> Call[Any]:

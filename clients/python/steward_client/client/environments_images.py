@@ -55,11 +55,7 @@ class Images(Resource[Manner]):
         return Call(
             ImageServiceStub,
             "ImportImage",
-            Pieces(
-                images_pb2.ImportImageRequest(start=images_pb2.ImportImageStart(name=name)),
-                archive,
-                lambda data: images_pb2.ImportImageRequest(data=data),
-            ),
+            Pieces(images_pb2.ImportImageRequest, images_pb2.ImportImageStart(name=name), archive),
             read=first(lambda answer: value_of(Image, answer.image)),
             takes_s=TRANSFER_S,
         )

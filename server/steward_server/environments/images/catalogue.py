@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
 
+from steward_server.completion import finish
 from steward_server.environments.driver import Unusable
 from steward_server.environments.images import host, oci
 from steward_server.environments.images.image import HOST, SNAPSHOTS, Image, canonical, unknown
@@ -120,7 +121,8 @@ class Catalogue:
             Unusable: as there; or IMAGE_TOO_LARGE.
         """
         _must_be_free_to_take(canonical(name) if name else "")
-        place, lock = await asyncio.to_thread(self._begin_upload)
+        await asyncio.to_thread(self._open)
+        place, lock = self._begin_upload()  # in no thread: a cancelled wait would lose both
         try:
             await _spool(content, place / "archive", most_bytes)
             return await self.import_archive(place / "archive", name=name)
@@ -245,7 +247,6 @@ class Catalogue:
 
     def _begin_upload(self) -> tuple[Path, int]:
         """A place for an archive, and its lock, which keeps others from clearing it away."""
-        self._open()
         place = self._folder / "incoming" / uuid4().hex
         place.mkdir(mode=0o700)
         lock = os.open(place / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -411,7 +412,8 @@ async def _spool(content: AsyncIterator[bytes], path: Path, most_bytes: int) -> 
             if written > most_bytes:
                 raise Unusable("IMAGE_TOO_LARGE", f"the archive has more than {most_bytes} bytes")
             must_fit(file.fileno(), len(piece), "the archive")
-            await asyncio.to_thread(file.write, piece)
+            # Waited for also where this is cancelled: nobody closes a file that is written to.
+            await finish(asyncio.to_thread(file.write, piece))
 
 
 def _to_json(image: Image) -> dict[str, Any]:
