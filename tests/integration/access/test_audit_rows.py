@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import grpc
 from google.protobuf.message_factory import GetMessageClass
@@ -32,6 +33,11 @@ async def me(world: World, headers: Headers) -> str:
     return str((await world.call(method, auth_pb2.GetMeRequest(), headers)).id)
 
 
+def callers_rows(world: World, after: int) -> list[sqlite3.Row]:
+    """What was written down of callers: what the server does by itself comes in its own time."""
+    return [each for each in world.audit_rows(after) if each["actor_kind"] != "server"]
+
+
 async def test_each_change_leaves_who_what_and_where(world: World) -> None:
     wrong = []
     for name, row in sorted(RECORDED.items()):
@@ -43,7 +49,7 @@ async def test_each_change_leaves_who_what_and_where(world: World) -> None:
         newest = world.audit_rows()[-1]["number"]
         request_id = f"req-{name.rpartition('/')[2]}"
         await world.call(METHODS[name], request, headers | {"x-request-id": request_id})
-        written = world.audit_rows(newest)
+        written = callers_rows(world, newest)
         actions = tuple(each["action"] for each in written)
         if actions != row.actions:
             wrong.append((name, actions))
@@ -84,4 +90,4 @@ async def test_what_is_refused_leaves_nothing(world: World) -> None:
         assert code is grpc.StatusCode.INVALID_ARGUMENT, name
         refused += 1
     assert refused > 15
-    assert world.audit_rows(newest) == []
+    assert callers_rows(world, newest) == []

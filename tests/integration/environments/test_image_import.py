@@ -54,23 +54,28 @@ def archive(tmp_path: Path) -> bytes:
     return save(tmp_path / "good.tar", [files]).read_bytes()
 
 
-def call(site: Site, name: str = "sent:1", api: Api | None = None) -> Any:
-    """An import that was begun."""
+async def begin(
+    site: Site, name: str = "sent:1", api: Api | None = None, content: bytes = b""
+) -> Any:
+    """An import with its first messages.
+
+    What is refused by one of them is sent no more: grpc.aio tells INTERNAL of a call that ends
+    while something is written to it.
+    """
     metadata = tuple((api or site.admin).headers.items())
-    return ImageServiceStub(site.live.channel).ImportImage(metadata=metadata)
+    stream = ImageServiceStub(site.live.channel).ImportImage(metadata=metadata)
+    await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name=name)))
+    if content:
+        await stream.write(pb.ImportImageRequest(data=content))
+    return stream
 
 
-async def send(site: Site, content: bytes, name: str = "sent:1", api: Api | None = None) -> Any:
+async def send(site: Site, content: bytes, name: str = "sent:1") -> Any:
     """Send an archive whole; the image."""
-    stream = call(site, name, api)
-    try:
-        await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name=name)))
-        for at in range(0, len(content), 65_536):
-            await stream.write(pb.ImportImageRequest(data=content[at : at + 65_536]))
-        await stream.write(pb.ImportImageRequest(eof=Eof()))
-        await stream.done_writing()
-    except asyncio.InvalidStateError:
-        pass  # it was refused meanwhile
+    stream = await begin(site, name)
+    for at in range(0, len(content), 65_536):
+        await stream.write(pb.ImportImageRequest(data=content[at : at + 65_536]))
+    await stream.write(pb.ImportImageRequest(eof=Eof()))
     return (await stream).image
 
 
@@ -99,7 +104,7 @@ async def test_an_image_that_is_sent_is_there_for_everybody(site: Site, archive:
 
 async def test_only_administrators_send_images(site: Site, archive: bytes) -> None:
     person = await site.person("somebody")
-    code, _, _ = await refused(send(site, archive, api=person))
+    code, _, _ = await refused(await begin(site, api=person))
     assert code is grpc.StatusCode.PERMISSION_DENIED
 
 
@@ -158,18 +163,17 @@ async def test_what_is_no_image_is_refused_and_gone(site: Site, images: Path) ->
 async def test_a_name_that_is_none_is_refused_before_anything_is_sent(
     site: Site, name: str
 ) -> None:
-    code, reason, _ = await refused(send(site, b"", name))
+    code, reason, _ = await refused(await begin(site, name))
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_IMAGE_NAME")
 
 
 async def test_the_built_in_image_is_not_replaced(site: Site, archive: bytes) -> None:
-    code, reason, _ = await refused(send(site, archive, "host"))
+    code, reason, _ = await refused(await begin(site, "host"))
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "BUILT_IN_IMAGE")
 
 
 async def test_an_archive_larger_than_allowed_is_given_up(site: Site, images: Path) -> None:
-    stream = call(site)
-    await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
+    stream = await begin(site)
     for _ in range(17):  # of 64 KiB, and one MiB is allowed; more could follow
         await stream.write(pb.ImportImageRequest(data=b"\0" * 65_536))
     code, reason, _ = await refused(stream)
@@ -181,14 +185,13 @@ async def test_the_disk_is_not_filled_to_its_end(
     site: Site, images: Path, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "LEFT_FREE_BYTES", 1 << 60)
-    code, reason, _ = await refused(send(site, archive))
+    code, reason, _ = await refused(await begin(site, content=archive))
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DISK_FULL")
     assert is_empty(images)
 
 
 async def test_an_import_whose_caller_leaves_leaves_nothing(site: Site, images: Path) -> None:
-    stream = call(site)
-    await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
+    stream = await begin(site)
     await stream.write(pb.ImportImageRequest(data=b"\0" * 65_536))
     await until(lambda: (images / "incoming").exists() and any((images / "incoming").iterdir()), "")
 
@@ -200,9 +203,7 @@ async def test_an_import_whose_caller_leaves_leaves_nothing(site: Site, images: 
 async def test_a_whole_archive_without_the_word_that_it_was_all_is_no_image(
     site: Site, images: Path, archive: bytes
 ) -> None:
-    stream = call(site)
-    await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
-    await stream.write(pb.ImportImageRequest(data=archive))
+    stream = await begin(site, content=archive)
     await stream.done_writing()
 
     code, _, text = await refused(stream)
@@ -218,9 +219,7 @@ async def test_what_is_cut_off_leaves_nothing_whenever_that_is(
     site: Site, images: Path, archive: bytes
 ) -> None:
     for number in range(20):
-        stream = call(site)
-        await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
-        await stream.write(pb.ImportImageRequest(data=archive))
+        stream = await begin(site, content=archive)
         await asyncio.sleep(0.001 * (number % 5))
         stream.cancel()
         await until(lambda: is_empty(images), "it is gone")
@@ -233,9 +232,7 @@ async def test_what_is_cut_off_leaves_nothing_whenever_that_is(
 async def test_an_image_whose_sender_left_after_its_end_is_written_down(
     site: Site, archive: bytes
 ) -> None:
-    stream = call(site)
-    await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
-    await stream.write(pb.ImportImageRequest(data=archive))
+    stream = await begin(site, content=archive)
     await stream.write(pb.ImportImageRequest(eof=Eof()))
     await until(lambda: site.driver.images._read("sent:1") is not None, "it is there")  # type: ignore[attr-defined]
     stream.cancel()
@@ -243,15 +240,13 @@ async def test_an_image_whose_sender_left_after_its_end_is_written_down(
 
 
 async def test_two_images_come_at_a_time(site: Site, archive: bytes, images: Path) -> None:
-    begun = [call(site) for _ in range(2)]
-    for stream in begun:
-        await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
+    begun = [await begin(site) for _ in range(2)]
     await until(
         lambda: (images / "incoming").exists() and len(list((images / "incoming").iterdir())) == 2,
         "both are on their way",
     )
 
-    code, reason, _ = await refused(send(site, archive))
+    code, reason, _ = await refused(await begin(site))
 
     assert (code, reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_IMPORTS")
     for stream in begun:
@@ -270,8 +265,7 @@ async def test_two_images_come_at_a_time(site: Site, archive: bytes, images: Pat
     ids=["a second start", "too much at once", "nothing"],
 )
 async def test_a_stream_out_of_order_is_refused(site: Site, images: Path, second: Any) -> None:
-    stream = call(site)
-    await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name="sent:1")))
+    stream = await begin(site)
     await stream.write(second)
     await stream.done_writing()
     code, _, _ = await refused(stream)
