@@ -73,6 +73,7 @@ class Gateway:
     ) -> None:
         self.config = config
         self.routes = build_routes(contracts)
+        self._statuses = contracts.statuses
         self._observe = observe
         # Looked up once: most lines a busy gateway does not write are these.
         self._logs_requests = config.access_log and log.is_enabled_for(logging.INFO)
@@ -147,7 +148,7 @@ class Gateway:
         elif isinstance(error, BadJson | FieldErrors | BadPath):
             refusal = errors.refusal_of_input(error)
         elif isinstance(error, RpcFailure):
-            refusal = errors.refusal_of(error, seen.request_id)
+            refusal = errors.refusal_of(error, seen.request_id, self._statuses)
             told = headers_of(error.initial_metadata + error.trailing_metadata)
             if error.message != refusal.message:
                 log.warning(

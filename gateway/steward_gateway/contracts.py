@@ -7,8 +7,8 @@ in-process core and the gateway hand each other the very same message classes.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -34,10 +34,12 @@ class Contracts:
 
     Attributes:
         source: where the set is, for what only describes it: names and comments.
+        statuses: what HTTP tells of which reason, where that is not what it tells of its code.
     """
 
     services: tuple[ServiceDescriptor, ...]
     source: Traversable | bytes = b""
+    statuses: Mapping[str, int] = field(default_factory=dict)
 
     def methods(self) -> Iterator[MethodDescriptor]:
         for service in self.services:
@@ -52,7 +54,8 @@ def load_contracts(descriptor_set: Traversable | bytes | None = None) -> Contrac
     """Read which services there are; None reads the set that ships with the `steward` package.
 
     Raises:
-        ContractFault: the set is missing or broken, or its generated modules cannot be imported.
+        ContractFault: the set is missing or broken, its generated modules cannot be imported, or
+            a reason has no status that can be told.
     """
     if descriptor_set is None:
         descriptor_set = resources.files("steward") / "descriptors.binpb"
@@ -72,7 +75,26 @@ def load_contracts(descriptor_set: Traversable | bytes | None = None) -> Contrac
         _import_generated(file.name)
         in_pool = descriptor_pool.Default().FindFileByName(file.name)
         services += [in_pool.services_by_name[service.name] for service in file.service]
-    return Contracts(tuple(services), descriptor_set)
+    return Contracts(tuple(services), descriptor_set, statuses_of(files))
+
+
+def statuses_of(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> dict[str, int]:
+    """What HTTP tells of reasons, as the options of the files say.
+
+    Raises:
+        ContractFault: it is no status of a failure, or two files disagree.
+    """
+    statuses: dict[str, int] = {}
+    for file in files:
+        for rule in file.options.Extensions[options_pb2.file].reasons:
+            reason, status = rule.reason, rule.http_status
+            if not 400 <= status <= 599:
+                raise ContractFault(f"{file.name}: {reason}: http_status {status} is no failure")
+            if statuses.setdefault(reason, status) != status:
+                raise ContractFault(
+                    f"{file.name}: {reason}: http_status {status} is {statuses[reason]} elsewhere"
+                )
+    return statuses
 
 
 def _import_generated(proto: str) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import grpc
@@ -34,6 +35,7 @@ class Refusal:
         facts: what varies in the message, from `ErrorInfo`.
         malformed: the request could not be read at all, as opposed to refused by a rule.
         retry_after_s: when to try again, if that is known.
+        reason_status: what HTTP tells of the reason, where the contracts say more than its code.
         http: a failure of HTTP itself, which has no gRPC code of its own.
     """
 
@@ -44,6 +46,7 @@ class Refusal:
     facts: Mapping[str, str] = field(default_factory=dict)
     malformed: bool = False
     retry_after_s: int | None = None
+    reason_status: int | None = None
     http: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -91,18 +94,7 @@ STOPPING = Refusal(
     headers={"Connection": "close"},
 )
 
-_BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
 _CIRCUIT_OPEN = "CIRCUIT_OPEN"
-
-# Where HTTP tells apart what gRPC has one code for.
-_STATUS_BY_REASON = {
-    (Code.RESOURCE_EXHAUSTED, _BUDGET_EXCEEDED): 402,
-    (Code.RESOURCE_EXHAUSTED, "LIMIT_COST_PER_MONTH"): 402,
-    (Code.RESOURCE_EXHAUSTED, "FILE_TOO_LARGE"): 413,
-    (Code.RESOURCE_EXHAUSTED, "IMAGE_TOO_LARGE"): 413,
-    (Code.RESOURCE_EXHAUSTED, "DISK_FULL"): 507,
-    (Code.FAILED_PRECONDITION, "ENVIRONMENTS_UNUSABLE"): 503,
-}
 
 # Cyborg knows few statuses: an agent that is not there is a bad request, a bad credential 403.
 _CYBORG_STATUS = {**_STATUS, Code.UNAUTHENTICATED: 403, Code.NOT_FOUND: 400}
@@ -112,7 +104,7 @@ _UNREADABLE_CYBORG = 422
 _IRON_CODES = {
     400: "VALIDATION_ERROR",
     401: "UNAUTHORIZED",
-    402: _BUDGET_EXCEEDED,
+    402: "BUDGET_EXCEEDED",
     403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
@@ -163,8 +155,13 @@ _IGNITION_ERRORS = {
 _IGNITION_NAMES_REASON = {400, 404}
 
 
-def refusal_of(failure: RpcFailure, request_id: str) -> Refusal:
-    """Read a failed call. What may carry a program's own words is replaced by the request id."""
+def refusal_of(
+    failure: RpcFailure, request_id: str, statuses: Mapping[str, int] = MappingProxyType({})
+) -> Refusal:
+    """Read a failed call. What may carry a program's own words is replaced by the request id.
+
+    `statuses` are those of the contracts, for whoever tells it over HTTP.
+    """
     reason, facts, fields, retry_after_s = _details(failure)
     message = failure.message
     if failure.code in (Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS):
@@ -173,7 +170,15 @@ def refusal_of(failure: RpcFailure, request_id: str) -> Refusal:
         message = "the service cannot be reached just now; try again"
     elif not message:
         message = failure.code.name.lower().replace("_", " ")
-    return Refusal(failure.code, message, reason, fields, facts, retry_after_s=retry_after_s)
+    return Refusal(
+        failure.code,
+        message,
+        reason,
+        fields,
+        facts,
+        retry_after_s=retry_after_s,
+        reason_status=statuses.get(reason),
+    )
 
 
 def refusal_of_input(fault: BadJson | FieldErrors | BadPath) -> Refusal:
@@ -213,7 +218,7 @@ def http_status(refusal: Refusal, dialect: Dialect) -> int:
         return refusal.http
     if dialect == options_pb2.DIALECT_CYBORG:
         return _UNREADABLE_CYBORG if refusal.malformed else _CYBORG_STATUS[refusal.code]
-    return _STATUS_BY_REASON.get((refusal.code, refusal.reason)) or _STATUS[refusal.code]
+    return refusal.reason_status or _STATUS[refusal.code]
 
 
 def error_frame(refusal: Refusal, dialect: Dialect) -> Mapping[str, Any]:

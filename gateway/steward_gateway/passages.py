@@ -35,7 +35,7 @@ from steward_gateway.contracts import (
     message_class,
     method_rule,
 )
-from steward_gateway.errors import Refusal, Refused, refusal_of
+from steward_gateway.errors import Refusal, Refused
 from steward_gateway.exchange import PEER_KEY, REQUEST_ID, SERVER
 from steward_gateway.handshake import VERSION, is_upgrade
 from steward_gateway.rest import wait_accepted
@@ -176,10 +176,7 @@ class Passage:
         )
         pump: asyncio.Task[None] | None = None
         try:
-            try:
-                accepted = dict(await wait_accepted(call, self._config.accept_timeout_s))
-            except RpcFailure as failure:
-                raise _unreached(failure, request_id) from None
+            accepted = dict(await wait_accepted(call, self._config.accept_timeout_s))
             pump = asyncio.create_task(_pump(call, writer))
             yield ours, int(accepted.get("x-port", 0))
         finally:
@@ -399,14 +396,6 @@ async def _frames(source: Any) -> AsyncIterator[aiohttp.WSMessage]:
 def _told(code: int | None) -> int:
     """A code that a close may carry; RFC 6455 keeps some for what is never sent."""
     return code if code and code not in (1005, 1006, 1015) else aiohttp.WSCloseCode.OK
-
-
-def _unreached(failure: RpcFailure, request_id: str) -> Exception:
-    """Nobody listens: of a gateway that is 502. Whatever else is told as it is."""
-    refusal = refusal_of(failure, request_id)
-    if refusal.reason != "PORT_REFUSED":
-        return failure
-    return Refused(Refusal(refusal.code, refusal.message, reason=refusal.reason, http=502))
 
 
 def _broken(error: Exception, port: int) -> Refused:

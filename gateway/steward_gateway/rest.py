@@ -167,7 +167,7 @@ class RestRoute:
         except RpcFailure as failure:
             if wanted is None or failure.code is not StatusCode.ABORTED:
                 raise
-            passed = errors.refusal_of(failure, exchange.request_id)
+            passed = errors.refusal_of(failure, exchange.request_id, self.route.statuses)
             told = headers_of(failure.initial_metadata + failure.trailing_metadata)
             raise Refused(replace(passed, http=412, headers=told)) from None
         shown = headers_of(reply.initial_metadata + reply.trailing_metadata)
@@ -274,7 +274,7 @@ class RestRoute:
                     async for message in call:
                         await joined.write(self._framed(message, frame, position))
         except RpcFailure as failure:
-            refusal = errors.refusal_of(failure, request_id)
+            refusal = errors.refusal_of(failure, request_id, self.route.statuses)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._stopping.is_set() or task is None:

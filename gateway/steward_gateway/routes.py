@@ -5,8 +5,8 @@ Every fault of a rule is found here, at start, never while serving.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from google.api import annotations_pb2, http_pb2
@@ -49,6 +49,7 @@ class Route:
         after: the field that takes the `Last-Event-ID`, or None.
         taken_if: the parameter of the query that must be true for this route to be taken, or "".
         named_event: the field of the response that is an event of its own name, or None.
+        statuses: what HTTP tells of which reason, as the contracts say.
     """
 
     method: MethodDescriptor
@@ -71,6 +72,7 @@ class Route:
     after: FieldDescriptor | None = None
     taken_if: str = ""
     named_event: FieldDescriptor | None = None
+    statuses: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def streams_requests(self) -> bool:
@@ -98,7 +100,7 @@ def build_routes(contracts: Contracts) -> tuple[Route, ...]:
                     f"{route.full_method} and {other.full_method} both claim "
                     f"{route.verb} {route.template.text}"
                 )
-            routes.append(route)
+            routes.append(replace(route, statuses=contracts.statuses))
     for (*where, is_taken_if), route in taken.items():
         if is_taken_if and (*where, False) not in taken:
             raise ContractFault(
@@ -196,13 +198,13 @@ def _websocket_route(method: MethodDescriptor, rule: options_pb2.WebSocketRule) 
         raise ContractFault(f"{where}: variables in the path need an `opening` to be sent in")
     shown = method.output_type
     if rule.response_body:
-        field = _top_level(method, method.output_type, "response_body", rule.response_body)
-        if field.message_type is None or field.is_repeated:
+        answered = _top_level(method, method.output_type, "response_body", rule.response_body)
+        if answered.message_type is None or answered.is_repeated:
             raise ContractFault(f"{where}: response_body {rule.response_body!r} is no message")
-        shown = field.message_type
+        shown = answered.message_type
     if rule.refusal:
-        field = _top_level(method, method.output_type, "refusal", rule.refusal)
-        if field.is_repeated or field.message_type is not status_pb2.Status.DESCRIPTOR:
+        refusing = _top_level(method, method.output_type, "refusal", rule.refusal)
+        if refusing.is_repeated or refusing.message_type is not status_pb2.Status.DESCRIPTOR:
             raise ContractFault(f"{where}: refusal {rule.refusal!r} is no google.rpc.Status")
     if rule.framing in (options_pb2.FRAMING_TAGGED, options_pb2.FRAMING_FLAT):
         read = [method.input_type] if method.client_streaming else []
@@ -330,9 +332,9 @@ def _one_oneof(method: MethodDescriptor, message: Descriptor) -> None:
         raise ContractFault(
             f"{full_method(method)}: this framing needs {message.full_name} to hold one oneof"
         )
-    for field in declared[0].fields:
-        if field.message_type is None or is_map(field):
-            raise ContractFault(f"{full_method(method)}: {field.full_name} is not a message")
+    for member in declared[0].fields:
+        if member.message_type is None or is_map(member):
+            raise ContractFault(f"{full_method(method)}: {member.full_name} is not a message")
 
 
 def _success_status(method: MethodDescriptor) -> int:

@@ -320,6 +320,9 @@ class _Session:
         frame = errors.error_frame(refusal, self._route.route.dialect)
         await self._send(orjson.dumps(frame).decode())
 
+    def _refusal_of(self, failure: RpcFailure) -> Refusal:
+        return errors.refusal_of(failure, self._request_id, self._route.route.statuses)
+
     async def _write(self) -> tuple[int, bytes]:
         """Send what the call yields; gives the code and reason to close with."""
         frames = self._route.frames
@@ -328,11 +331,11 @@ class _Session:
             async for message in self._call:
                 if refused and message.HasField(refused):
                     failure = _failure_of(getattr(message, refused))
-                    await self._send_refusal(errors.refusal_of(failure, self._request_id))
+                    await self._send_refusal(self._refusal_of(failure))
                 else:
                     await self._send_frame(frames.of(message))
         except RpcFailure as failure:
-            return self._close_of(errors.refusal_of(failure, self._request_id))
+            return self._close_of(self._refusal_of(failure))
         except Exception:
             log.exception("gateway.stream_failed", **self._facts())
             return self._close_of(errors.internal(self._request_id))

@@ -105,7 +105,7 @@ def failings(route: Route, comment: str) -> dict[int, Failing]:
     if options_pb2.RateCategory.Name(rule.rate_category) != NOT_LIMITED:
         text = "too many calls; try again in 7 s"
         refusals.append(Refusal(Code.RESOURCE_EXHAUSTED, text, reason="RATE_LIMITED"))
-    refusals += _named_refusals(comment)
+    refusals += _named_refusals(comment, route.statuses)
     refusals += [
         errors.internal("3f2a-1"),
         Refusal(Code.UNAVAILABLE, "the service cannot be reached just now; try again"),
@@ -124,13 +124,18 @@ def _is_raw(route: Route) -> bool:
     return shown.full_name == HTTP_BODY
 
 
-def _named_refusals(comment: str) -> list[Refusal]:
+def _named_refusals(comment: str, statuses: Mapping[str, int]) -> list[Refusal]:
     """What the comment of a method promises: "NOT_FOUND, reason AGENT_NOT_FOUND, when …"."""
     refusals = []
     for code, reasons in _NAMED.findall(comment):
         named = _REASON.findall(reasons) or [""]
         refusals += [
-            Refusal(getattr(Code, code), code.lower().replace("_", " "), reason=reason)
+            Refusal(
+                getattr(Code, code),
+                code.lower().replace("_", " "),
+                reason=reason,
+                reason_status=statuses.get(reason),
+            )
             for reason in named
         ]
     return refusals
