@@ -8,12 +8,14 @@ from typing import Self
 
 
 class Relay:
-    """Passes on what it is sent; `address` is where."""
+    """Passes on what it is sent; `address` is where. Each connection is made after a delay."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, *, delay_s: float = 0.0) -> None:
         self._host, _, port = server.rpartition(":")
         self._port = int(port)
+        self._delay_s = delay_s
         self._writers: set[asyncio.StreamWriter] = set()
+        self._closed = False
         self.address = ""
 
     async def __aenter__(self) -> Self:
@@ -23,20 +25,41 @@ class Relay:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        self.cut()
+        self.close()
 
     def cut(self) -> None:
-        """End every connection there is, without a farewell."""
+        """End every connection there is, without a farewell; new ones are taken."""
         for writer in self._writers:
             writer.transport.abort()
 
+    def close(self) -> None:
+        """End every connection and take no new one."""
+        self._closed = True
+        self.cut()
+
+    def open(self) -> None:
+        self._closed = False
+
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        onward_reader, onward_writer = await asyncio.open_connection(self._host, self._port)
-        self._writers |= {writer, onward_writer}
-        await asyncio.gather(
-            _pump(reader, onward_writer), _pump(onward_reader, writer), return_exceptions=True
-        )
-        self._writers -= {writer, onward_writer}
+        onward: asyncio.StreamWriter | None = None
+        self._writers.add(writer)
+        try:
+            await asyncio.sleep(self._delay_s)
+            if self._closed or writer.is_closing():
+                return
+            onward_reader, onward = await asyncio.open_connection(self._host, self._port)
+            self._writers.add(onward)
+            if self._closed or writer.is_closing():
+                return  # cut meanwhile
+            await asyncio.gather(
+                _pump(reader, onward), _pump(onward_reader, writer), return_exceptions=True
+            )
+        except (OSError, asyncio.CancelledError):
+            return  # nobody is there, or the test is over
+        finally:
+            for each in filter(None, (writer, onward)):
+                self._writers.discard(each)
+                each.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

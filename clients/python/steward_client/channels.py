@@ -17,8 +17,9 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # `min_reconnect_backoff_ms` is left alone: it bounds how long a connection may take to come
+    # about, and a server that is far away or busy needs more than a moment.
     # Two channels to one address are two connections: none waits for the other's flow control.
     ("grpc.use_local_subchannel_pool", 1),
 )

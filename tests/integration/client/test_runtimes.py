@@ -26,8 +26,8 @@ from steward_client.standin import StandIn, StandInConfig
 from steward_server.budget.config import BudgetConfig
 from steward_server.settings import Settings
 from tests.integration.client.conftest import KEY, price_table, until
-from tests.integration.client.wire import Wire
 from tests.live import Agent, Live, create_agent, create_provider, live_server, live_settings
+from tests.relay import Relay
 
 SCRIPT = """
 import http.client, json, os, sys, urllib.parse
@@ -341,7 +341,7 @@ async def test_runs_are_counted_apart(world: World) -> None:
 
 async def test_a_cut_stream_is_taken_up_again_and_nothing_is_lost(world: World) -> None:
     async with (
-        Wire(world.live.running.grpc_address) as wire,
+        Relay(world.live.running.grpc_address) as wire,
         world.runtime(server=wire.address) as runtime,
     ):
         run_id = await runtime.start_agent(world.script, ["150", "5"])
@@ -362,7 +362,7 @@ async def test_without_the_server_calls_go_on_to_the_end_of_the_lease_and_no_fur
     lending = BudgetConfig(lease_ttl_s=1.5, settle_grace_s=30, sweep_interval_s=0.05)
     async with (
         open_world(tmp_path, budget=lending) as world,
-        Wire(world.live.running.grpc_address) as wire,
+        Relay(world.live.running.grpc_address) as wire,
         world.runtime(server=wire.address) as runtime,
     ):
         wire.close()
@@ -388,7 +388,7 @@ async def test_without_the_server_calls_go_on_to_the_end_of_the_lease_and_no_fur
 
 async def test_without_the_server_a_lease_that_is_spent_is_no_final_refusal(world: World) -> None:
     async with (
-        Wire(world.live.running.grpc_address) as wire,
+        Relay(world.live.running.grpc_address) as wire,
         world.runtime(server=wire.address, tranche="0.002") as runtime,
     ):
         wire.close()
