@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,27 @@ async def test_a_port_inside_leads_here_until_it_is_closed(call: Call, echo: int
     for each in (tunnel, nowhere):
         await closed(each)
     await until(lambda: _is_free(tunnel.port), "the port inside is free again")
+
+
+async def test_a_reader_who_has_stopped_reading_does_not_keep_a_tunnel_open(call: Call) -> None:
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while True:
+                writer.write(bytes(MIB))
+                await writer.drain()
+
+    server = await asyncio.start_server(flood, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    environment_id = await running(call, isolation=allowing(port))
+    tunnel = await call("environments.forward", environment_id, port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", tunnel.port, limit=1)
+    await reader.readexactly(1)
+    await asyncio.sleep(0.1)  # until what it does not take is full
+
+    async with asyncio.timeout(2):
+        await closed(tunnel)
+    writer.close()
+    server.close()
 
 
 async def test_a_tunnel_says_why_it_has_ended(call: Call, echo: int) -> None:

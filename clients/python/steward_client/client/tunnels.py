@@ -202,13 +202,13 @@ async def _relay(
             both.create_task(inwards())
             both.create_task(outwards())
         await connection.finish()
+        writer.close()
+        await writer.wait_closed()
     except* (StewardError, OSError):
-        writer.transport.abort()
+        pass  # each end finds it cut off
     finally:
         connection.close()
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+        writer.transport.abort()  # who does not read what is left would keep it open
 
 
 class Tunnel:
