@@ -190,7 +190,8 @@ class Gateway:
         method = request.method
         for passage in self._passages:
             if path.startswith(passage.path):
-                return self._pass_on(passage, request, seen)
+                exchange = Exchange(request, seen.request_id, [], query)
+                return self._pass_on(passage, exchange, path, seen)
         if "." in path and (door := self._rpc.find(path)) is not None:
             seen.endpoint = door.name
             if door.streams:
@@ -221,13 +222,13 @@ class Gateway:
         return self._not_served(path, request, found, seen)
 
     def _pass_on(
-        self, passage: Passage, request: web.BaseRequest, seen: _Seen
+        self, passage: Passage, exchange: Exchange, path: str, seen: _Seen
     ) -> Coroutine[Any, Any, web.StreamResponse]:
         seen.endpoint, seen.dialect = f"{passage.path}*", passage.dialect
         if self._stopping.is_set():
             raise Refused(errors.STOPPING)
         self._ends_with_gateway()
-        return passage.serve(request, seen.request_id)
+        return passage.serve(exchange, path)
 
     def _ends_with_gateway(self) -> None:
         """Let `end_streams` end the request being answered, which would not end by itself."""

@@ -88,9 +88,7 @@ async def _read(request: web.BaseRequest, max_bytes: int, timeout_s: float) -> b
         length = request.content_length
         if length is not None and length > max_bytes:
             raise Refused(_too_large(max_bytes))
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
+        await let_send(request)
         async with asyncio.timeout(timeout_s):
             return await _collect(request.content, max_bytes)
     except TimeoutError:
@@ -99,6 +97,13 @@ async def _read(request: web.BaseRequest, max_bytes: int, timeout_s: float) -> b
     except RequestPayloadError:
         text = "the body is not framed as the headers say"
         raise Refused(_closing(StatusCode.INVALID_ARGUMENT, 400, text)) from None
+
+
+async def let_send(request: web.BaseRequest) -> None:
+    """Tell a caller who asks before sending a body that it may."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 async def _collect(content: StreamReader, max_bytes: int) -> bytes:

@@ -27,6 +27,7 @@ from grpc import StatusCode
 from multidict import CIMultiDict
 from yarl import URL
 
+from steward_gateway.bodies import let_send
 from steward_gateway.config import GatewayConfig
 from steward_gateway.contracts import (
     Contracts,
@@ -38,7 +39,7 @@ from steward_gateway.contracts import (
 from steward_gateway.errors import Refusal, Refused
 from steward_gateway.exchange import PEER_KEY, REQUEST_ID, SERVER
 from steward_gateway.handshake import VERSION, is_upgrade
-from steward_gateway.rest import wait_accepted
+from steward_gateway.rest import Exchange, wait_accepted
 from steward_gateway.transport import RpcFailure, Stream, Transport
 
 MAX_OPEN = 512
@@ -100,14 +101,16 @@ class Passage:
         self._config = config
         self._open: Counter[str] = Counter()
 
-    async def serve(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+    async def serve(self, exchange: Exchange, path: str) -> web.StreamResponse:
         """Pass a request on, and what is answered back, both as they come.
+
+        The path is the target's, which may have a scheme and a host before it.
 
         Raises:
             RpcFailure: the link is good no more, or the environment does not run.
             Refused: 404, 502, 503 or 504.
         """
-        path, _, query = request.raw_path.partition("?")
+        request, request_id, query = exchange.request, exchange.request_id, exchange.query
         token, mark, rest = path.removeprefix(self.path).partition("/")
         if not token:
             raise Refused(Refusal(StatusCode.NOT_FOUND, "nothing is served at this path"))
@@ -203,8 +206,10 @@ class Passage:
     ) -> web.StreamResponse:
         headers = headers_in(request.headers)
         body = request.content if request.can_read_body else None
-        if body is not None and (length := request.headers.get("Content-Length")):
-            headers["Content-Length"] = length
+        if body is not None:
+            await let_send(request)
+            if length := request.headers.get("Content-Length"):
+                headers["Content-Length"] = length
         asked = session.request(
             request.method, target, headers=headers, data=body, allow_redirects=False
         )
@@ -212,6 +217,8 @@ class Passage:
         async with asyncio.timeout(ANSWER_S if body is None else None):
             found = await asked
         async with found:
+            if found.status < 200:  # it would leave HTTP, with whoever is in front of us
+                raise aiohttp.ClientError
             response = web.StreamResponse(status=found.status, reason=found.reason)
             response.headers.extend(headers_out(found.headers, prefix, target))
             response.headers.update({REQUEST_ID: request_id, **SERVER})

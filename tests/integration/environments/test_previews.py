@@ -297,6 +297,56 @@ async def test_what_opens_no_websocket_is_a_bad_gateway(
     assert refused.value.status == 502
 
 
+async def exchanged(address: str, head: str, until: bytes, body: bytes = b"") -> bytes:
+    """What is answered to a head, up to where it says something; and then to a body."""
+    url = URL(address)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(head.format(target=url.raw_path, origin=url.origin()).encode())
+    try:
+        async with asyncio.timeout(2):
+            heard = await reader.readuntil(until)
+            if body:
+                writer.write(body)
+                heard += await reader.read()
+            return heard
+    finally:
+        writer.close()
+
+
+async def test_a_target_that_names_our_host_leads_inside_too(site: Site, inside: Inside) -> None:
+    head = "GET {origin}{target}echo?a=b HTTP/1.1\r\nHost: x\r\n\r\n"
+    heard = await exchanged(await opened(site, inside), head, b"length")
+    assert b'"target": "/echo?a=b"' in heard
+
+
+async def test_who_asks_before_sending_a_body_is_let(site: Site, inside: Inside) -> None:
+    head = (
+        "POST {target}count HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+        "Expect: 100-continue\r\nConnection: close\r\n\r\n"
+    )
+    heard = await exchanged(await opened(site, inside), head, b"\r\n\r\n", b"abc")
+    assert heard.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert heard.endswith(b"3")
+
+
+async def test_what_leaves_http_unasked_is_a_bad_gateway(
+    site: Site, browser: aiohttp.ClientSession
+) -> None:
+    async def switching(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(switching, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    made = await link(site, await environment(site, port), port)
+    address = site.live.api.base_url + made.body["path"]
+    heard = await exchanged(address, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n\r\n")
+    server.close()
+    assert heard.startswith(b"HTTP/1.1 502 ")
+
+
 async def test_nobody_who_listens_is_a_bad_gateway(
     site: Site, browser: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
