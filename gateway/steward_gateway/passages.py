@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 
 import aiohttp
-from aiohttp import WSMsgType, web
+from aiohttp import StreamReader, WSMsgType, web
 from aiohttp.client_proto import ResponseHandler
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -47,7 +47,7 @@ MAX_OPEN = 512
 MAX_OF_LINK = 64
 """Of one link, so that no page takes them all."""
 ANSWER_S = 60.0
-"""How long what answers may take to begin with it."""
+"""How long what answers may take to begin with it, once it was asked all of it."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 PIECE_BYTES = 65_536
 CLOSE_S = 2.0
@@ -205,16 +205,18 @@ class Passage:
         request_id: str,
     ) -> web.StreamResponse:
         headers = headers_in(request.headers)
-        body = request.content if request.can_read_body else None
-        if body is not None:
+        waits = asyncio.timeout(ANSWER_S)
+        body = None
+        if request.can_read_body:
             await let_send(request)
             if length := request.headers.get("Content-Length"):
                 headers["Content-Length"] = length
+            waits = asyncio.timeout(None)
+            body = _passed_in(request.content, waits)
         asked = session.request(
             request.method, target, headers=headers, data=body, allow_redirects=False
         )
-        # A body takes its time; and so does its answer then.
-        async with asyncio.timeout(ANSWER_S if body is None else None):
+        async with waits:
             found = await asked
         async with found:
             if found.status < 200:  # it would leave HTTP, with whoever is in front of us
@@ -350,6 +352,14 @@ def headers_out(headers: Mapping[str, str], prefix: str, target: URL) -> CIMulti
         passed["Location"] = f"{prefix}{location}" if is_path else location
     passed.update(GUARDS)
     return passed
+
+
+async def _passed_in(content: StreamReader, waits: asyncio.Timeout) -> AsyncIterator[bytes]:
+    """A body, which takes its time; from its end on it is waited for the answer."""
+    async for piece in content.iter_any():
+        yield piece
+    with suppress(RuntimeError):  # it was answered before
+        waits.reschedule(asyncio.get_running_loop().time() + ANSWER_S)
 
 
 def _is_of_parts(headers: Mapping[str, str]) -> bool:

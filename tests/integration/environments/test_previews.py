@@ -347,8 +347,13 @@ async def test_what_leaves_http_unasked_is_a_bad_gateway(
     assert heard.startswith(b"HTTP/1.1 502 ")
 
 
+@pytest.mark.parametrize(("method", "data"), [("GET", None), ("POST", b"asked")])
 async def test_nobody_who_listens_is_a_bad_gateway(
-    site: Site, browser: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+    site: Site,
+    browser: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    data: bytes | None,
 ) -> None:
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -366,7 +371,9 @@ async def test_nobody_who_listens_is_a_bad_gateway(
         if talk is None:
             server.close()
         made = await link(site, await environment(site, port), port)
-        async with browser.get(site.live.api.base_url + made.body["path"]) as answer:
+        async with browser.request(
+            method, site.live.api.base_url + made.body["path"], data=data
+        ) as answer:
             assert (answer.status, (await answer.json())["code"]) == (status, status)
         server.close()
 
