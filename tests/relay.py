@@ -16,6 +16,8 @@ class Relay:
         self._delay_s = delay_s
         self._writers: set[asyncio.StreamWriter] = set()
         self._closed = False
+        self._passes = asyncio.Event()
+        self._passes.set()
         self.address = ""
 
     async def __aenter__(self) -> Self:
@@ -40,6 +42,10 @@ class Relay:
     def open(self) -> None:
         self._closed = False
 
+    def hang(self) -> None:
+        """Pass nothing on any more, and say nothing of it."""
+        self._passes.clear()
+
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         onward: asyncio.StreamWriter | None = None
         self._writers.add(writer)
@@ -52,7 +58,9 @@ class Relay:
             if self._closed or writer.is_closing():
                 return  # cut meanwhile
             await asyncio.gather(
-                _pump(reader, onward), _pump(onward_reader, writer), return_exceptions=True
+                self._pump(reader, onward),
+                self._pump(onward_reader, writer),
+                return_exceptions=True,
             )
         except (OSError, asyncio.CancelledError):
             return  # nobody is there, or the test is over
@@ -61,10 +69,10 @@ class Relay:
                 self._writers.discard(each)
                 each.close()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                await self._passes.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()

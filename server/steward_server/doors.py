@@ -29,7 +29,7 @@ GRPC_OPTIONS = [
     # A burst of more streams than the default, 1,000, is refused before it can be accepted.
     ("grpc.server.max_pending_requests", 20_000),
     ("grpc.server.max_pending_requests_hard_limit", 40_000),
-    # Runtimes ping quiet streams; the default allows that once in five minutes only.
+    # Clients ping quiet streams; the default allows that once in five minutes only.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Two servers on one port would share it without a word.

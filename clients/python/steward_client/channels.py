@@ -13,6 +13,10 @@ import grpc.aio
 DEFAULT_SERVER = "127.0.0.1:50051"
 MAX_MESSAGE_BYTES = 16 * 2**20
 
+PING_MS = 30_000
+PING_TIMEOUT_MS = 20_000
+"""A server that does not answer a ping for so long is gone; a line that hangs says nothing."""
+
 _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -20,6 +24,7 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # `min_reconnect_backoff_ms` is left alone: it bounds how long a connection may take to come
     # about, and a server that is far away or busy needs more than a moment.
+    ("grpc.http2.max_pings_without_data", 0),  # a stream may be quiet for as long as it likes
     # Two channels to one address are two connections: none waits for the other's flow control.
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -59,13 +64,22 @@ class Address:
 
     def open(self) -> grpc.Channel:
         if self.secure:
-            return grpc.secure_channel(self.target, self._credentials(), options=_OPTIONS)
-        return grpc.insecure_channel(self.target, options=_OPTIONS)
+            return grpc.secure_channel(self.target, self._credentials(), options=_options())
+        return grpc.insecure_channel(self.target, options=_options())
 
     def open_async(self) -> grpc.aio.Channel:
         if self.secure:
-            return grpc.aio.secure_channel(self.target, self._credentials(), options=_OPTIONS)
-        return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+            return grpc.aio.secure_channel(self.target, self._credentials(), options=_options())
+        return grpc.aio.insecure_channel(self.target, options=_options())
+
+
+def _options() -> tuple[tuple[str, Any], ...]:
+    return (
+        *_OPTIONS,
+        ("grpc.keepalive_time_ms", PING_MS),
+        # `keepalive_timeout_ms` alone leaves a connection open for a minute more.
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+    )
 
 
 def server_address(given: str | None) -> Address:
