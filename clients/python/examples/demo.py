@@ -261,7 +261,6 @@ async def _tour(
     has_machine: bool,
 ) -> None:
     async with AsyncClient(server.grpc) as client, aiohttp.ClientSession() as http:
-        await client.health()  # asked again until there is a connection, which a login is not
         signed_in = await client.login("admin", password)
 
         heading("What an administrator sets up")

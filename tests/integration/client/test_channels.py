@@ -15,6 +15,8 @@ from steward_client import channels
 from steward_client.channels import Address
 from tests.relay import Relay
 
+REQUEST: Any = b""
+
 
 async def silence(_request: bytes, context: Any) -> AsyncIterator[bytes]:
     await context.send_initial_metadata(())
@@ -25,7 +27,7 @@ async def silence(_request: bytes, context: Any) -> AsyncIterator[bytes]:
 @asynccontextmanager
 async def quiet_server() -> AsyncIterator[str]:
     server = grpc.aio.server()
-    handlers = {"Follow": grpc.unary_stream_rpc_method_handler(silence)}
+    handlers: dict[str, Any] = {"Follow": grpc.unary_stream_rpc_method_handler(silence)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("quiet", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -39,7 +41,7 @@ async def test_a_server_that_is_slow_to_greet_is_waited_for() -> None:
         Relay(server, delay_s=0.25) as relay,
         Address.parse(relay.address).open_async() as channel,
     ):
-        call = channel.unary_stream("/quiet/Follow")(b"")
+        call: Any = channel.unary_stream("/quiet/Follow")(REQUEST)
         await asyncio.wait_for(call.wait_for_connection(), 5)
         call.cancel()
 
@@ -54,7 +56,7 @@ async def test_a_stream_ends_when_the_server_is_gone_without_a_word(
         Relay(server) as relay,
         Address.parse(relay.address).open_async() as channel,
     ):
-        call = channel.unary_stream("/quiet/Follow")(b"")
+        call: Any = channel.unary_stream("/quiet/Follow")(REQUEST)
         await call.wait_for_connection()
         relay.hang()
 

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from steward_client import errors
 from steward_client.channels import Address
 from steward_client.child import agent_environment
+from steward_client.cli.endings import tell_cut
 from steward_client.errors import error_of_status
 
 
@@ -129,3 +130,21 @@ def test_an_agent_sees_the_proxy_and_no_credential_that_is_real() -> None:
         "NO_PROXY": "example.com,127.0.0.1",
         "no_proxy": "example.com,127.0.0.1",
     }
+
+
+@pytest.mark.parametrize(
+    ("cut", "told"),
+    [
+        (errors.Unavailable("Socket closed"), "no connection"),
+        (errors.RateLimited("too many streams"), "too many streams"),
+        (errors.Unauthorized("the sign-in has ended"), ""),
+    ],
+)
+def test_a_cut_is_told_unless_it_is_a_sign_in_that_is_renewed(
+    cut: errors.StewardError, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell_cut(cut)
+
+    assert capsys.readouterr().err == (
+        f"the stream was cut ({told}); trying again\n" if told else ""
+    )

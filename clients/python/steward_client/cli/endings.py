@@ -1,7 +1,8 @@
-"""How commands end: the exit code and the sentence of each kind of refusal."""
+"""How commands and streams end: the exit code and the sentence of each kind of refusal."""
 
 from __future__ import annotations
 
+from steward_client.cli.output import say
 from steward_client.errors import (
     BudgetExceeded,
     CircuitOpen,
@@ -63,3 +64,11 @@ def describe(error: StewardError) -> str:
         case RateLimited() if error.retry_after_s:
             return f"{error.message} (in {error.retry_after_s:.0f} s)"
     return error.message
+
+
+def tell_cut(cut: StewardError) -> None:
+    """Say that a stream was cut, and is opened again."""
+    if isinstance(cut, Unauthorized):
+        return  # the sign-in it was opened with is over, and is renewed
+    why = "no connection" if isinstance(cut, Unavailable) else describe(cut)
+    say(f"the stream was cut ({why}); trying again")

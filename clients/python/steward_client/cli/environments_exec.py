@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from steward_client.cli.endings import describe
+from steward_client.cli.endings import describe, tell_cut
 from steward_client.cli.environments import ENV, Duration, environment_id
 from steward_client.cli.environments_feeding import STUCK_S, Feeder, standard_input, write_all
 from steward_client.cli.output import json_text, line, moment, say, without_controls
@@ -19,7 +19,7 @@ from steward_client.cli.steward import Steward, calls_server
 from steward_client.client.calls import Blocking
 from steward_client.client.environments_streams import RunningCommand
 from steward_client.client.environments_values import ExecExit, LogLine
-from steward_client.errors import StewardError, Unauthorized, Unavailable
+from steward_client.errors import StewardError
 
 TIMED_OUT = 124
 NOT_RUN = 125
@@ -197,13 +197,7 @@ def _all(steward: Steward, wanted: str, last: int, tail: int | None) -> tuple[Lo
 
 
 def _follow(steward: Steward, wanted: str, *, tail: int | None, timestamps: bool) -> None:
-    def tell(cut: StewardError) -> None:
-        if isinstance(cut, Unauthorized):
-            return  # the sign-in it was opened with is over, and is renewed
-        why = describe(cut) if not isinstance(cut, Unavailable) else "no connection"
-        say(f"the stream was cut ({why}); trying again")
-
-    with steward.client.environments.follow_logs(wanted, tail=tail, on_cut=tell) as followed:
+    with steward.client.environments.follow_logs(wanted, tail=tail, on_cut=tell_cut) as followed:
         for each in followed:
             if steward.as_json:
                 line(json_text(each, indented=False))

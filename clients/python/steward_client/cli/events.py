@@ -8,7 +8,8 @@ from typing import get_args
 
 import click
 
-from steward_client.cli.output import dollars, json_text, line, moment, say, without_controls
+from steward_client.cli.endings import tell_cut
+from steward_client.cli.output import dollars, json_text, line, moment, without_controls
 from steward_client.cli.steward import Steward, calls_server
 from steward_client.client.events import (
     AgentStarted,
@@ -29,7 +30,6 @@ from steward_client.client.events import (
     Gap,
     PiiAlert,
 )
-from steward_client.errors import StewardError
 
 
 @click.group()
@@ -61,13 +61,9 @@ def tail(
 
     With --json each line is one event. After a cut the stream goes on where it left off.
     """
-
-    def tell(cut: StewardError) -> None:
-        say(f"the stream was cut ({cut.message}); trying again")
-
     agent_id = steward.agent_id(agent) if agent else ""
     with steward.client.events.subscribe(
-        agent_id=agent_id, types=types, since=since, on_cut=tell
+        agent_id=agent_id, types=types, since=since, on_cut=tell_cut
     ) as happening:
         for event in islice(happening, count):
             line(_json(event) if steward.as_json else _sentence(event))
