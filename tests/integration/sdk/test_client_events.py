@@ -104,6 +104,18 @@ async def test_a_thread_reads_the_past_and_is_woken_when_it_is_closed(live: Live
             assert await asyncio.to_thread(next, later) == past[1]
 
 
+async def test_a_task_that_waits_for_an_event_hears_of_the_end(live: Live) -> None:
+    async with AsyncClient(live.running.grpc_address) as client:
+        await client.login("admin", ADMIN_PASSWORD)
+        events = await client.events.subscribe()
+        waiting = asyncio.create_task(anext(events, None))
+        await asyncio.sleep(0.05)
+        events.close()
+
+        (heard,) = await asyncio.wait_for(asyncio.gather(waiting, return_exceptions=True), 5)
+        assert heard is None
+
+
 async def test_a_subscription_goes_on_where_a_killed_server_left_off(
     process: ServerProcess,
 ) -> None:

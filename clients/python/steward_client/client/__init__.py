@@ -4,8 +4,9 @@ Start reading at resources.py, which has every method. Both clients are made of 
 calls.py says how, and conversation.py what is renewed and what is tried again.
 """
 
-from steward_client.client.awaiting import AsyncClient, AsyncEvents
-from steward_client.client.blocking import Client, Events
+from steward_client.client.awaiting import AsyncClient
+from steward_client.client.blocking import Client
 from steward_client.client.credentials import SignIn, SignInStore
+from steward_client.client.events import Events
 
-__all__ = ["AsyncClient", "AsyncEvents", "Client", "Events", "SignIn", "SignInStore"]
+__all__ = ["AsyncClient", "Client", "Events", "SignIn", "SignInStore"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +15,6 @@ from steward_client.channels import Address
 from steward_client.client.calls import Awaiting, Call
 from steward_client.client.conversation import Conversation, Read, Say, Send, Step, Wait
 from steward_client.client.credentials import Credentials, Memory, SignInStore
-from steward_client.client.events import Event, EventType, Subscription, Wanted, no_matter
 from steward_client.client.server import Server, Stubs, address_of
 from steward_client.client.tunnels import AsyncTunnel
 from steward_client.errors import StewardError, Unavailable, error_of
@@ -42,7 +41,6 @@ class AsyncClient(Server[Awaiting]):
         self._channel = address_of(address, ca_file).open_async()
         self._stubs = Stubs(self._channel)
         self._timeout_s = timeout_s
-        self.events = AsyncFeed(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,62 +121,3 @@ async def _say(stream: Any, message: Any) -> None:
         await stream.write(message)
     except asyncio.InvalidStateError:
         raise Unavailable("the stream has ended") from None
-
-
-class AsyncFeed:
-    """What happens, as it happens."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    async def subscribe(
-        self,
-        *,
-        agent_id: str = "",
-        types: Sequence[EventType] = (),
-        since: int | None = None,
-        reconnect_s: float = 60.0,
-        on_cut: Callable[[StewardError], None] = no_matter,
-    ) -> AsyncEvents:
-        """As `Feed.subscribe`."""
-        wanted = Wanted(agent_id, types, since)
-        subscription = Subscription(
-            self._client.manners, wanted, reconnect_s=reconnect_s, on_cut=on_cut
-        )
-        await self._client.hold(subscription.open())
-        return AsyncEvents(self._client, subscription)
-
-
-class AsyncEvents:
-    """`Events`, for `async for`."""
-
-    def __init__(self, client: AsyncClient, subscription: Subscription) -> None:
-        self._client = client
-        self._subscription = subscription
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        try:
-            event: Event = await self._client.hold(self._subscription.next_event())
-        except StewardError:
-            if self._subscription.closed:
-                raise StopAsyncIteration from None
-            raise
-        return event
-
-    def close(self) -> None:
-        """End the subscription."""
-        self._subscription.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +14,6 @@ from google.protobuf.message import Message
 from steward_client.client.calls import Blocking, Call
 from steward_client.client.conversation import Conversation, Read, Say, Send, Step, Wait
 from steward_client.client.credentials import Credentials, Memory, SignInStore
-from steward_client.client.events import Event, EventType, Subscription, Wanted, no_matter
 from steward_client.client.server import Server, Stubs, address_of
 from steward_client.client.talk import Talk
 from steward_client.client.tunnels import AsyncTunnel, Tunnel
@@ -67,7 +66,6 @@ class Client(Server[Blocking]):
         self._timeout_s = timeout_s
         self._streams = 0
         self._fewer = threading.Condition()
-        self.events = Feed(self)
 
     def __enter__(self) -> Self:
         return self
@@ -165,70 +163,3 @@ class Client(Server[Blocking]):
 def _refusal(stream: Any) -> grpc.RpcError:
     error: grpc.RpcError = stream.call if isinstance(stream, Talk) else stream
     return error
-
-
-class Feed:
-    """What happens, as it happens."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def subscribe(
-        self,
-        *,
-        agent_id: str = "",
-        types: Sequence[EventType] = (),
-        since: int | None = None,
-        reconnect_s: float = 60.0,
-        on_cut: Callable[[StewardError], None] = no_matter,
-    ) -> Events:
-        """Events of one agent, or of all the caller may see.
-
-        Returns when the server has let the caller in. `since` asks for what came after that
-        sequence first, 0 for all there is. A cut stream is opened again where it left off, for up
-        to `reconnect_s`; `on_cut` is told.
-
-        Raises:
-            StewardError: it is refused, here or by the first event asked for.
-        """
-        wanted = Wanted(agent_id, types, since)
-        subscription = Subscription(
-            self._client.manners, wanted, reconnect_s=reconnect_s, on_cut=on_cut
-        )
-        self._client.hold(subscription.open())
-        return Events(self._client, subscription)
-
-
-class Events:
-    """A subscription to read one event after the other from, until it is closed."""
-
-    def __init__(self, client: Client, subscription: Subscription) -> None:
-        self._client = client
-        self._subscription = subscription
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Event:
-        try:
-            event: Event = self._client.hold(self._subscription.next_event())
-        except StewardError:
-            if self._subscription.closed:
-                raise StopIteration from None
-            raise
-        return event
-
-    def close(self) -> None:
-        """End the subscription; a thread that waits for an event stops waiting."""
-        self._subscription.close()

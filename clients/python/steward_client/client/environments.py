@@ -42,8 +42,7 @@ from steward_client.client.environments_values import (
     isolation_message,
     network_message,
 )
-from steward_client.client.events import no_matter
-from steward_client.client.holding import Holder, held
+from steward_client.client.holding import Holder, held, no_matter
 from steward_client.client.values import PermissionWord, value_of
 from steward_client.errors import Conflict, DeadlineExceeded, StewardError
 

@@ -13,10 +13,9 @@ from steward.environments.v1 import ports_pb2 as pb
 from steward.environments.v1.ports_pb2_grpc import PortServiceStub
 from steward_client.client.calls import Awaiting, Blocking, Call, Manner, first, nothing, rpc
 from steward_client.client.conversation import Conversation, Read, Say, Wait
-from steward_client.client.environments_streams import CUTS, LASTING_S, PIECE_BYTES, RECONNECT_S
+from steward_client.client.environments_streams import LASTING_S, PIECE_BYTES, RECONNECT_S
 from steward_client.client.environments_values import Preview
-from steward_client.client.events import no_matter
-from steward_client.client.holding import Holder, Holding, Open, held
+from steward_client.client.holding import CUTS, Holder, Holding, Open, held, no_matter
 from steward_client.client.tunnels import AsyncTunnel, Expose, Forward, Tunnel
 from steward_client.client.values import value_of
 from steward_client.errors import Conflict, StewardError

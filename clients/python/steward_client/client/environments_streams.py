@@ -21,12 +21,10 @@ from steward_client.client.environments_values import (
     Output,
     TerminalExit,
 )
-from steward_client.client.holding import Holder, Open, held
+from steward_client.client.holding import CUTS, Holder, Open, held
 from steward_client.client.values import value_of
 from steward_client.errors import (
-    RateLimited,
     StewardError,
-    Unauthorized,
     Unavailable,
     error_of_status,
 )
@@ -36,8 +34,6 @@ PIECE_BYTES = 262_144
 """Of what is sent at once: far below what a message may have."""
 LASTING_S = 3_000.0
 """A command, or a terminal, is begun with a sign-in that is good for nearly the hour it can be."""
-CUTS = (Unavailable, RateLimited, Unauthorized)
-"""What a stream that can be had again may end with."""
 
 
 class FollowedLogs(Open[Manner, LogLine]):

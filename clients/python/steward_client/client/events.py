@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from steward.events.v1 import events_pb2
 from steward.events.v1.events_pb2_grpc import EventServiceStub
-from steward_client.client.calls import Call, nothing
-from steward_client.client.conversation import Conversation, Manners, Read, Wait
+from steward_client.client.calls import Call, Manner, nothing
+from steward_client.client.conversation import Conversation, Read, Wait
+from steward_client.client.holding import CUTS, Holder, Holding, Open, held, no_matter
 from steward_client.client.values import value_of
-from steward_client.errors import RateLimited, StewardError, Unauthorized, Unavailable
+from steward_client.errors import StewardError
 
 EventType = Literal[
     "AgentStarted",
@@ -250,24 +251,8 @@ class Event:
         return type(self.data).__name__
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a subscription is about."""
-
-    agent_id: str = ""
-    types: Sequence[EventType] = ()
-    since: int | None = None
-
-    def call(self, since: int | None) -> Call[Any]:
-        """The call that opens the stream after this sequence; None: from now."""
-        request = events_pb2.SubscribeRequest(agent_id=self.agent_id, type=self.types, since=since)
-        return Call(
-            EventServiceStub, "Subscribe", request, read=nothing, repeatable=True, streams=True
-        )
-
-
-class Subscription:
-    """Brings one event after the other, over as many streams as it takes. Pure.
+class Events(Open[Manner, Event]):
+    """One event after the other, over as many streams as it takes, until it is closed.
 
     A cut before the first event or heartbeat of a subscription without `since` leaves no place to
     go on from: it then goes on from when the stream stands again.
@@ -275,63 +260,80 @@ class Subscription:
 
     def __init__(
         self,
-        manners: Manners,
-        wanted: Wanted,
+        holder: Holder,
+        agent_id: str,
+        types: Sequence[EventType],
+        since: int | None,
         *,
         reconnect_s: float,
         on_cut: Callable[[StewardError], None],
     ) -> None:
-        self.stream: Any = None
-        """The open stream; None when there is none."""
-
-        self.closed = False
-
-        self._manners = manners
-        self._wanted = wanted
-        self._since = wanted.since
-        self._reconnecting = replace(manners, patience_s=reconnect_s)
-        self._delays_s = manners.delays_s()
+        super().__init__(holder)
+        self._agent_id = agent_id
+        self._types = types
+        self._since = since
+        self._reconnecting = replace(holder.manners, patience_s=reconnect_s)
+        self._delays_s = holder.manners.delays_s()
         self._on_cut = on_cut
 
     def open(self) -> Conversation[None]:
-        """Open the first stream.
+        self.stream = yield from self.holder.manners.ask(self._call())
 
-        Raises:
-            StewardError: it is refused.
-        """
-        self.stream = yield from self._manners.ask(self._wanted.call(self._since))
-
-    def close(self) -> None:
-        """End the stream; whoever waits for an event is told that it is gone."""
-        self.closed = True
-        if self.stream is not None:
-            self.stream.cancel()
-
-    def next_event(self) -> Conversation[Event]:
-        """The next event.
-
-        Raises:
-            StewardError: the stream was refused, or cut and not to be had again in time.
-        """
+    def next_item(self) -> Conversation[Event]:
         while True:
             if self.stream is None:
                 yield Wait(next(self._delays_s))
-                again = self._wanted.call(self._since)
-                self.stream = yield from self._reconnecting.ask(again)
-                if self.closed:  # meanwhile; to read it says so
-                    self.stream.cancel()
+                self.stream = yield from self._reconnecting.ask(self._call())
+                self._end_if_closed()
             try:
                 answer = yield Read(self.stream)
-            except (Unavailable, RateLimited, Unauthorized) as cut:
+            except CUTS as cut:
                 if self.closed:
                     raise
                 self.stream = None
                 self._on_cut(cut)
                 continue
             self._since = answer.event.sequence
-            self._delays_s = self._manners.delays_s()
+            self._delays_s = self.holder.manners.delays_s()
             if event := event_of(answer.event):
                 return event
+
+    def _call(self) -> Call[Any]:
+        request = events_pb2.SubscribeRequest(
+            agent_id=self._agent_id, type=self._types, since=self._since
+        )
+        return Call(
+            EventServiceStub, "Subscribe", request, read=nothing, repeatable=True, streams=True
+        )
+
+
+class Feed(Holding[Manner]):
+    """What happens, as it happens."""
+
+    @held
+    def subscribe(
+        self,
+        *,
+        agent_id: str = "",
+        types: Sequence[EventType] = (),
+        since: int | None = None,
+        reconnect_s: float = 60.0,
+        on_cut: Callable[[StewardError], None] = no_matter,
+    ) -> Conversation[Events[Manner]]:
+        """Events of one agent, or of all the caller may see.
+
+        Returns when the server has let the caller in. `since` asks for what came after that
+        sequence first, 0 for all there is. A cut stream is opened again where it left off, for up
+        to `reconnect_s`; `on_cut` is told.
+
+        Raises:
+            StewardError: it is refused, here or by the first event asked for.
+        """
+        events: Events[Manner] = Events(
+            self.holder, agent_id, types, since, reconnect_s=reconnect_s, on_cut=on_cut
+        )
+        yield from events.open()
+        return events
 
 
 def event_of(event: events_pb2.Event) -> Event | None:
@@ -346,7 +348,3 @@ def event_of(event: events_pb2.Event) -> Event | None:
         event.agent_id,
         value_of(_KINDS[name], getattr(event, name)),
     )
-
-
-def no_matter(_cut: StewardError) -> None:
-    """What a cut means to a caller who did not ask to be told."""

@@ -25,7 +25,7 @@ from typing import (
 
 from steward_client.client.calls import Awaiting, Blocking, Manner, Performer, Resource
 from steward_client.client.conversation import Conversation, Manners
-from steward_client.errors import StewardError
+from steward_client.errors import RateLimited, StewardError, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from steward_client.client.awaiting import AsyncClient
@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+CUTS = (Unavailable, RateLimited, Unauthorized)
+"""What a stream that can be had again may end with."""
+
+
+def no_matter(_cut: StewardError) -> None:
+    """What a cut means to a caller who did not ask to be told."""
 
 
 class Holder(Performer, Protocol):

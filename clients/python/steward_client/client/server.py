@@ -24,6 +24,7 @@ from steward_client.client.conversation import Manners, growing_delays_s, renewa
 from steward_client.client.credentials import Credentials, SignIn
 from steward_client.client.environments import Environments
 from steward_client.client.environments_images import Images
+from steward_client.client.events import Feed
 from steward_client.client.guards import Limits, Webhooks
 from steward_client.client.holding import Holder
 from steward_client.client.people import Audit, Users
@@ -58,6 +59,7 @@ class Server(Resource[Manner], Generic[Manner]):
         self.traces: Traces[Manner] = Traces(performer)
         self.environments: Environments[Manner] = Environments(performer)
         self.images: Images[Manner] = Images(performer)
+        self.events: Feed[Manner] = Feed(performer)
 
     @rpc
     def login(self, user: str, password: str) -> Call[SignIn]:
