@@ -1,6 +1,6 @@
 """`Client` and `AsyncClient`: a Steward server's interface for people and their programs.
 
-Start reading at resources.py, which has every method. Both clients are made of the same resources;
+Start reading at server.py, which has every resource. Both clients are made of the same resources;
 calls.py says how, and conversation.py what is renewed and what is tried again.
 """
 
