@@ -288,6 +288,9 @@ class Passage:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.wait(ways, timeout=CLOSE_S)  # a close is under way
                 await outer.close(code=_told(outer.close_code))
+            except asyncio.CancelledError:  # the gateway stops, or the caller has left
+                await outer.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+                raise
             finally:
                 for way in ways:
                     way.cancel()

@@ -17,6 +17,7 @@ from yarl import URL
 
 from steward_gateway import passages
 from steward_server.environments import previews
+from tests.environment_site import environment_site
 from tests.integration.environments.conftest import Site, until
 from tests.live import Api
 
@@ -286,6 +287,23 @@ async def test_a_websocket_that_is_closed_here_is_closed_inside(
         await socket.receive_str(timeout=5)
         await socket.close(code=4000)
     await until(lambda: inside.closed == [4000], "it is closed inside")
+
+
+async def test_a_websocket_is_told_that_the_server_stops(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inside: Inside,
+    browser: aiohttp.ClientSession,
+) -> None:
+    async with environment_site(tmp_path, monkeypatch) as site:
+        socket = await browser.ws_connect(await opened(site, inside) + "ws")
+        end = asyncio.create_task(socket.receive(timeout=5))
+        await socket.send_str("hello")
+        assert (await end).data == "HELLO"
+        end = asyncio.create_task(socket.receive(timeout=5))
+
+    assert (await end).data == 1001
+    await until(lambda: inside.closed, "it is closed inside")
 
 
 async def test_what_opens_no_websocket_is_a_bad_gateway(
