@@ -83,6 +83,8 @@ _OUT = frozenset(
     )
 )  # fmt: skip
 _NO_BODY = (204, 304)
+_SAYS_ITS_END = ("Content-Length", "Transfer-Encoding")
+"""A body with neither ends with its connection, however that does."""
 
 
 class Passage:
@@ -119,7 +121,7 @@ class Passage:
                 status=308, headers={"Location": f"{path}/{query and '?'}{query}", **GUARDS}
             )
         with self._counted(token):
-            async with self._connected(request, token, request_id) as (line, port):
+            async with self._connected(request, token, request_id) as (line, port, pump):
                 target = URL(f"http://localhost:{port}/{rest}{query and '?'}{query}", encoded=True)
                 connector = _One(line)
                 async with aiohttp.ClientSession(
@@ -133,7 +135,9 @@ class Passage:
                         if is_upgrade(request):
                             return await self._socket(request, session, target, request_id)
                         prefix = f"{self.path}{token}"
-                        return await self._answer(request, session, target, prefix, request_id)
+                        return await self._answer(
+                            request, session, target, prefix, request_id, pump
+                        )
                     except (aiohttp.ClientError, TimeoutError) as error:
                         raise _broken(error, port) from None
 
@@ -162,8 +166,8 @@ class Passage:
     @asynccontextmanager
     async def _connected(
         self, request: web.BaseRequest, token: str, request_id: str
-    ) -> AsyncIterator[tuple[socket.socket, int]]:
-        """A line to the port that a link is for, for the block; and which port that is."""
+    ) -> AsyncIterator[tuple[socket.socket, int, asyncio.Task[bool]]]:
+        """A line to the port that a link is for, for the block; which it is, and what fills it."""
         ours, theirs = socket.socketpair()
         try:
             reader, writer = await asyncio.open_connection(sock=theirs)
@@ -177,11 +181,11 @@ class Passage:
         call = self._transport.stream(
             self._method, self._sent(reader), metadata=tuple(metadata), timeout_s=None
         )
-        pump: asyncio.Task[None] | None = None
+        pump: asyncio.Task[bool] | None = None
         try:
             accepted = dict(await wait_accepted(call, self._config.accept_timeout_s))
             pump = asyncio.create_task(_pump(call, writer))
-            yield ours, int(accepted.get("x-port", 0))
+            yield ours, int(accepted.get("x-port", 0)), pump
         finally:
             ours.close()
             writer.close()
@@ -203,6 +207,7 @@ class Passage:
         target: URL,
         prefix: str,
         request_id: str,
+        pump: asyncio.Task[bool],
     ) -> web.StreamResponse:
         headers = headers_in(request.headers)
         waits = asyncio.timeout(ANSWER_S)
@@ -235,6 +240,9 @@ class Passage:
                 try:
                     async for piece in found.content.iter_any():
                         await response.write(piece)
+                    has_end = any(name in found.headers for name in _SAYS_ITS_END)
+                    if not has_end and pump.done() and not pump.result():
+                        raise aiohttp.ClientPayloadError
                 except aiohttp.ClientError:
                     # It was cut off inside: so it is for the caller, who must not think it whole.
                     if request.transport is not None:
@@ -369,13 +377,15 @@ def _is_of_parts(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Type", "").strip().lower().startswith("multipart/")
 
 
-async def _pump(call: Stream, writer: asyncio.StreamWriter) -> None:
-    """Write what comes from inside; what ends there, ends here."""
+async def _pump(call: Stream, writer: asyncio.StreamWriter) -> bool:
+    """Write what comes from inside; what ends there, ends here. Whether it came to its end."""
+    has_ended = False
     try:
         async for message in call:
             answer = cast("Any", message)
             if answer.HasField("eof"):
                 writer.write_eof()
+                has_ended = True
             else:
                 writer.write(answer.data)
                 await writer.drain()
@@ -383,6 +393,7 @@ async def _pump(call: Stream, writer: asyncio.StreamWriter) -> None:
         pass  # whoever reads finds it cut off
     finally:
         writer.close()
+    return has_ended
 
 
 async def _relay(source: Any, sink: Any) -> None:

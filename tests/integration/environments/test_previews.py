@@ -239,6 +239,30 @@ async def test_an_answer_that_is_cut_off_does_not_look_whole(
             await answer.read()
 
 
+async def test_an_answer_without_a_length_is_cut_off_with_the_right(
+    site: Site, browser: aiohttp.ClientSession
+) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nhalf")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(endless, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    owner, guest = await site.person("owner"), await site.person("guest")
+    name = await environment(site, port, owner)
+    share = f"/api/v1/environments/{name}/shares/guest"
+    await owner.call("PUT", share, {"permission": "write"})
+    made = await link(site, name, port, guest)
+    async with browser.get(site.live.api.base_url + made.body["path"]) as answer:
+        assert await answer.content.readexactly(4) == b"half"
+        await owner.call("DELETE", share)
+        with pytest.raises(aiohttp.ClientError):
+            await asyncio.wait_for(answer.read(), 5)
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("to", "leads"),
     [
