@@ -6,8 +6,6 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +21,8 @@ from steward_server.db import now_us
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.rates import RatesConfig
 from steward_server.settings import Settings
+from tests import forking
+from tests.forking import Process, Start
 
 ADMIN_PASSWORD = "a long walk in the rain"
 UNLIMITED = RatesConfig(default_per_minute=0, address_per_minute=0)
@@ -176,10 +176,11 @@ async def live_server(settings: Settings, clock: Callable[[], int] = now_us) -> 
 class ServerProcess:
     """`steward serve` as a process: started, killed without warning, started again."""
 
-    def __init__(self, data_dir: Path, **environ: str) -> None:
+    def __init__(self, data_dir: Path, start: Start = forking.serve, /, **environ: str) -> None:
         self.data_dir = data_dir
+        self._begin = start
         self._environ = environ
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Process | None = None
         self._ports = {"STEWARD_HTTP_PORT": "0", "STEWARD_GRPC_PORT": "0"}
         self.grpc_address = ""
         self.http_address = ""
@@ -195,9 +196,8 @@ class ServerProcess:
 
     def _start(self) -> Self:
         kept = {key: text for key, text in os.environ.items() if not key.startswith("STEWARD_")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "steward_server"],
-            env=kept
+        variables = (
+            kept
             | self._ports
             | UNLIMITED_VARIABLES
             | {
@@ -207,12 +207,13 @@ class ServerProcess:
                 "STEWARD_ENVIRONMENTS_DRIVER": "off",
                 "STEWARD_ENVIRONMENTS_RUNSC": "",  # a trial of it takes as long as all the rest
             }
-            | self._environ,
-            stdout=subprocess.PIPE,
-            text=True,
+            | self._environ
         )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        reader, writer = os.pipe()
+        self._said = os.fdopen(reader)
+        with os.fdopen(writer, "w") as given:
+            self._process = self._begin(variables, Path.cwd(), given.fileno(), 2)
+        line = self._said.readline()
         found = re.match(r"ready grpc=(\S+) http=https?://(\S+)", line)
         assert found, f"the server did not start: {line!r}"
         self.grpc_address, self.http_address = found[1], found[2]
@@ -233,8 +234,7 @@ class ServerProcess:
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
         if self._process.poll() is None:
-            self._process.send_signal(number)
+            os.kill(self._process.pid, number)
         code = self._process.wait(START_TIMEOUT_S)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._said.close()
         return code

@@ -20,6 +20,7 @@ import orjson
 
 from steward_server.events.journal import GENESIS, entry_hash
 from tests.benchmarks.harness import LOAD_CORE, SERVER_CORE, Figure, processor_s, quantile
+from tests.forking import serve_anew
 from tests.live import Api, ServerProcess, create_provider
 
 CALLS = int(os.environ.get("STEWARD_BENCH_CALLS", "1000000"))
@@ -57,7 +58,7 @@ async def measure() -> list[Figure]:
     """A figure for each path: the slowest of its ways to be asked."""
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="steward-bench-") as folder:
-        server = ServerProcess(Path(folder))
+        server = ServerProcess(Path(folder), serve_anew)
         os.sched_setaffinity(0, {SERVER_CORE})  # inherited by the process
         await server.start()
         async with aiohttp.ClientSession() as session:

@@ -18,6 +18,7 @@ import aiohttp
 import orjson
 
 from tests.benchmarks.harness import Figure, quantile
+from tests.forking import serve_anew
 from tests.live import Api, ServerProcess, create_agent, create_provider
 
 CALLERS = 64
@@ -47,7 +48,7 @@ async def measure() -> list[Figure]:
     found = re.search(r"http://[\d.:]+", standin.stdout.readline())
     assert found
     with tempfile.TemporaryDirectory(prefix="steward-bench-") as folder:
-        server = await ServerProcess(Path(folder) / "server").start()
+        server = await ServerProcess(Path(folder) / "server", serve_anew).start()
         try:
             async with aiohttp.ClientSession() as session:
                 admin = await Api(f"http://{server.http_address}", session).sign_in()

@@ -12,6 +12,7 @@ import grpc
 from steward.budget.v1 import budget_pb2 as pb
 from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
 from tests.benchmarks.harness import ROUNDS, Figure, median_of, resident_bytes
+from tests.forking import serve_anew
 from tests.live import Api, ServerProcess, create_agent, create_provider
 
 
@@ -19,7 +20,7 @@ async def measure() -> list[Figure]:
     """Starts of a server that has its data already."""
     starts, memory = [], []
     with tempfile.TemporaryDirectory(prefix="steward-bench-") as folder:
-        server = await ServerProcess(Path(folder)).start()
+        server = await ServerProcess(Path(folder), serve_anew).start()
         async with aiohttp.ClientSession() as session:
             admin = await Api(f"http://{server.http_address}", session).sign_in()
             await create_provider(admin)

@@ -21,6 +21,7 @@ import grpc
 from steward.environments.v1.environments_pb2_grpc import EnvironmentServiceStub
 from steward.environments.v1.files_pb2_grpc import FileServiceStub
 from tests.benchmarks.harness import quantile
+from tests.forking import serve_anew
 from tests.live import Api, ServerProcess
 
 ENVIRONMENTS = "/api/v1/environments"
@@ -104,7 +105,7 @@ class Site:
 async def site(**environ: str) -> AsyncIterator[Site]:
     """A server on both cores; its machines go with it."""
     with tempfile.TemporaryDirectory(prefix="steward-bench-") as folder:
-        server = await ServerProcess(Path(folder), **UNLIMITED | environ).start()
+        server = await ServerProcess(Path(folder), serve_anew, **UNLIMITED | environ).start()
         try:
             connector = aiohttp.TCPConnector(limit=0)
             async with (

@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import grpc
 
+from tests.forking import serve_anew
 from tests.live import Agent, Api, ServerProcess, create_agent, create_provider
 
 ROUNDS = 5
@@ -119,7 +120,7 @@ async def bench_server(**environ: str) -> AsyncIterator[Bench]:
     """Start a server on `SERVER_CORE`; this process keeps to `LOAD_CORE`."""
     os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory(prefix="steward-bench-") as folder:
-        server = ServerProcess(Path(folder), **environ)
+        server = ServerProcess(Path(folder), serve_anew, **environ)
         os.sched_setaffinity(0, {SERVER_CORE})  # inherited by the process
         await server.start()
         os.sched_setaffinity(0, {LOAD_CORE})

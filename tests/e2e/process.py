@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests import forking
+from tests.forking import Process, Start
 from tests.live import ADMIN_PASSWORD, UNLIMITED_VARIABLES
 
 PATIENCE_S = 30
@@ -49,67 +48,34 @@ def until(holds: Callable[[], bool], what: str) -> None:
 class Program:
     """A process that was started, and the files it writes to."""
 
-    pid: int
-    has_ended: Callable[[], bool]
-    exit_code: Callable[[], int]
-    """Waits for it."""
+    process: Process
     out: Path
     err: Path
 
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
-def command(data_dir: Path, **settings: str) -> Program:
+    def has_ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def exit_code(self) -> int:
+        """Waits for it."""
+        return self.process.wait(PATIENCE_S)
+
+
+def command(data_dir: Path, start: Start = forking.serve_anew, **settings: str) -> Program:
     """`python -m steward_server`, as it is typed."""
-    out, err = _files(data_dir)
-    with out.open("w") as out_file, err.open("w") as err_file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "steward_server"],
-            env=environment(data_dir, **settings),
-            cwd=data_dir.parent,
-            stdout=out_file,
-            stderr=err_file,
-        )
-    return Program(
-        process.pid,
-        lambda: process.poll() is not None,
-        lambda: process.wait(PATIENCE_S),
-        out,
-        err,
-    )
+    out, err = (data_dir.with_name(f"{data_dir.name}.{name}") for name in ("out", "err"))
+    with out.open("wb") as out_file, err.open("wb") as err_file:
+        files = out_file.fileno(), err_file.fileno()
+        process = start(environment(data_dir, **settings), data_dir.parent, *files)
+    return Program(process, out, err)
 
 
 def forked(data_dir: Path, **settings: str) -> Program:
     """The same in a tenth of the time: forked off a process that has the modules loaded."""
-    out, err = _files(data_dir)
-    process = forking.context.Process(
-        target=_serve, args=(environment(data_dir, **settings), out, err)
-    )
-    process.start()
-
-    def exit_code() -> int:
-        process.join(PATIENCE_S)
-        assert process.exitcode is not None, "it does not end"
-        return process.exitcode
-
-    assert process.pid is not None
-    return Program(process.pid, lambda: not process.is_alive(), exit_code, out, err)
-
-
-def _files(data_dir: Path) -> tuple[Path, Path]:
-    out, err = (data_dir.with_name(f"{data_dir.name}.{name}") for name in ("out", "err"))
-    for file in (out, err):
-        file.write_bytes(b"")
-    return out, err
-
-
-def _serve(variables: dict[str, str], out: Path, err: Path) -> None:
-    from steward_server.__main__ import serve
-
-    os.environ.clear()
-    os.environ.update(variables)
-    os.chdir(out.parent)
-    for number, file in ((1, out), (2, err)):
-        os.dup2(os.open(file, os.O_WRONLY), number)
-    serve.main(args=[], prog_name="steward serve")
+    return command(data_dir, forking.serve, **settings)
 
 
 class Steward:

@@ -59,18 +59,7 @@ class Shell:
         return await asyncio.to_thread(self._run, arguments, stdin, environ)
 
     def _run(self, arguments: tuple[str, ...], stdin: str, environ: dict[str, str]) -> Ended:
-        if told := warm.run(COMMAND, arguments, self.environment | environ, stdin):
-            return Ended(*told)
-        ended = subprocess.run(
-            [COMMAND, *arguments],
-            check=False,
-            input=stdin,
-            env=self.environment | environ,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return Ended(*warm.run(arguments, self.environment | environ, stdin))
 
     @contextmanager
     def running(
