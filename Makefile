@@ -43,6 +43,8 @@ demo: $(READY) ## Watch an agent borrow, spend, run out of money and give the re
 	@exec $(BIN)/python clients/python/examples/demo.py $(DEMO)
 
 test: $(READY) ## Run the tests
+	@# Where Python is told to write no bytecode, every process that tests start would compile again.
+	@$(BIN)/python -m compileall -q server gateway clients/python proto
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 attacks: $(READY) ## Try what an attacker in an environment would, and list it

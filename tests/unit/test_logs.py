@@ -30,12 +30,12 @@ SECRETS = [
 def restored() -> Iterator[None]:
     """Logging as it was found."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, configured = root.handlers[:], root.level, structlog.get_config()
     yield
     root.handlers[:], root.level = handlers, level
     for name in logs.OUR_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 def line(capsys: pytest.CaptureFixture[str]) -> Any:
