@@ -70,7 +70,7 @@ ROWS: list[Row] = [
     ("list a file", f"'{FILES}?path=/tmp/a.txt' $as_admin", 404, refused(404, "Not a directory")),
     (
         "move a file",
-        f"""-X POST {FILES}/move $as_admin $json -d '{{"path":"/tmp/a.txt","to":"/tmp/b.txt"}}'""",
+        f"""-X POST {FILES}/move $as_admin $json -d '{{"path":"/tmp/b.txt","to":"/tmp/c.txt"}}'""",
         204,
         NO_BODY,
     ),
@@ -80,16 +80,16 @@ ROWS: list[Row] = [
         404,
         refused(404, "/tmp/none"),
     ),
-    ("remove a file", f"-X DELETE '{FILES}?path=/tmp/b.txt' $as_admin", 204, NO_BODY),
+    ("remove a file", f"-X DELETE '{FILES}?path=/tmp/old.txt' $as_admin", 204, NO_BODY),
     (
         "remove a directory that is not empty",
-        f"-X DELETE '{FILES}?path=/tmp/made' $as_admin",
+        f"-X DELETE '{FILES}?path=/tmp/kept' $as_admin",
         409,
         refused(409, "not empty"),
     ),
     (
         "remove it with everything in it",
-        f"-X DELETE '{FILES}?path=/tmp/made&recursive=true' $as_admin",
+        f"-X DELETE '{FILES}?path=/tmp/old&recursive=true' $as_admin",
         204,
         NO_BODY,
     ),

@@ -19,6 +19,7 @@ from tests.missing import missing
 
 RATES = {"CREATION": 100_001, "EXECUTION": 100_002, "DEFAULT": 100_003, "LOGIN": 100_004}
 """Calls a minute that nobody makes, told apart by the headers that name them."""
+BEGIN = "cd /tmp; mkdir -p made kept/deep old/deep; printf hello | tee a.txt b.txt old.txt"
 BUSY = "while :; do date > /tmp/now; echo tick; sleep 0.05; done"
 
 
@@ -35,8 +36,11 @@ class AgentboxScene(Scene):
         return self._running()
 
     def environment_id(self) -> str:
-        """One with a main command."""
-        return self._running(command=["sleep", "3600"])
+        """One with a main command, lines and files: the call that makes them may run elsewhere."""
+        environment_id = self._running(command=["sleep", "3600"])
+        begin = {"command": ["sh", "-c", BEGIN]}
+        self.post(f"/api/v1/environments/{environment_id}/exec", begin, self._admin)
+        return environment_id
 
     def busy_environment_id(self) -> str:
         """One that writes lines and a file without an end."""
