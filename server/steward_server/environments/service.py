@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from steward.environments.v1 import environments_pb2 as pb
 from steward.environments.v1 import environments_pb2_grpc as rpc
@@ -13,7 +13,7 @@ from steward_server.checks import Checks
 from steward_server.clock import timestamp
 from steward_server.environments.ability import refusal
 from steward_server.environments.attachments import Attachments
-from steward_server.environments.commands import Commands, Ended
+from steward_server.environments.commands import Commands, Ended, Result
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.environments.creation import Creation
 from steward_server.environments.driver import Gone, LogRecord, Running, Stream, Unusable
@@ -156,13 +156,21 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
     async def Exec(self, request: pb.ExecRequest, context: Context) -> pb.ExecResponse:
         with Checks() as checks:
             command, timeout_s = read_exec(checks, request, self._config)
-        result = await self._commands.run(
-            caller(context),
-            request.environment_id,
-            command,
-            timeout_s=DEFAULT_EXEC_TIMEOUT_S if timeout_s is None else timeout_s,
-            stdin=request.stdin.encode(),
-        )
+        who, environment_id = caller(context), request.environment_id
+
+        async def run() -> AsyncIterator[Result]:
+            yield await self._commands.run(
+                who,
+                environment_id,
+                command,
+                timeout_s=DEFAULT_EXEC_TIMEOUT_S if timeout_s is None else timeout_s,
+                stdin=request.stdin.encode(),
+            )
+
+        # It may take long, and ends as a stream of it would: with the right to run it.
+        guarded = self._room.guarded(run(), who, environment_id, Permission.WRITE)
+        async with aclosing(cast("Any", guarded)) as results:
+            result: Result = await anext(results)
         return pb.ExecResponse(
             stdout=result.stdout,
             stderr=result.stderr,

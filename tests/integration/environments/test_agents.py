@@ -175,10 +175,13 @@ async def test_what_a_stopped_agent_has_open_ends_unless_it_only_looks(impatient
     following = site.stub.FollowLogs(follow, metadata=agent.metadata)
     await following.initial_metadata()
 
+    command = pb.ExecRequest(environment_id=environment_id, command=["sleep", "600"])
+    waiting = site.stub.Exec(command, metadata=agent.metadata)
+
     async def has(number: int) -> bool:
         return len(await site.driver.processes(environment_id)) == number
 
-    await until(lambda: has(2), "the command and the shell run")
+    await until(lambda: has(3), "the commands and the shell run")
     await site.admin.call("POST", f"/api/agents/{agent.agent_id}/stop")
 
     for stream in (listening, running, attached):
@@ -186,8 +189,11 @@ async def test_what_a_stopped_agent_has_open_ends_unless_it_only_looks(impatient
             await _read_all(stream)
         assert ended.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert refusal_of(ended.value).reason == "AGENT_STOPPED"
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await waiting
+    assert refusal_of(ended.value).reason == "AGENT_STOPPED"
     assert not following.done()
-    await until(lambda: has(0), "the command and the shell have ended")
+    await until(lambda: has(0), "the commands and the shell have ended")
 
 
 async def test_an_agent_that_may_go_on_keeps_what_it_has_open(impatient: Site) -> None:
