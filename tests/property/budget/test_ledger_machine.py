@@ -225,7 +225,9 @@ class LedgerMachine(RuleBasedStateMachine):
         accounts, leases = self.bank.accounts.values(), self.bank.leases.values()
         assert check(accounts, leases, complete=True) == []
         for account in accounts:
-            if self.bank.was_followed(account) and not account.leased_nanousd:
+            if account.ends_at_us is not None and self.now_us < account.ends_at_us:
+                self.over.pop(account.account_id, None)  # the clock has gone back before its end
+            elif self.bank.was_followed(account) and not account.leased_nanousd:
                 self.over.setdefault(account.account_id, account)
             if before := self.over.get(account.account_id):
                 assert account == before._replace(overrun_nanousd=account.overrun_nanousd)
