@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 MAX_CONNECTIONS = 256
 """Of an environment at a time, both ways together. Each holds a descriptor of this process."""
+MAX_OF_CALLER = 256
+"""That one caller has into environments, so that nobody's links to ports take all that pass."""
 MAX_LISTENERS = 16
 """Of an environment."""
 MAX_WAITING = 32
@@ -76,6 +78,7 @@ class Tunnels:
         self._room = room
         self._clock = clock
         self._connections: Counter[str] = Counter()
+        self._callers: Counter[str] = Counter()
         self._listeners: Counter[str] = Counter()
         self._waiting: dict[str, _Waiting] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -95,7 +98,7 @@ class Tunnels:
         """
         await self._room.running(caller, environment_id)
         self._room.keeper.ability.must_have(Feature.INGRESS)
-        with self._counted(environment_id):
+        with self._counted(environment_id), self._counted_of(caller):
             connection = await self._asked(
                 caller, environment_id, self._room.keeper.driver.connect(environment_id, port)
             )
@@ -224,6 +227,23 @@ class Tunnels:
             self._connections[environment_id] -= 1
             if not self._connections[environment_id]:
                 del self._connections[environment_id]
+
+    @contextmanager
+    def _counted_of(self, caller: Principal) -> Iterator[None]:
+        """Say for the block that somebody has one more connection into environments."""
+        if self._callers[caller.subject] >= MAX_OF_CALLER:
+            raise ResourceExhausted(
+                f"you have {MAX_OF_CALLER} connections into environments open, by links and by "
+                "forwarded ports; no more are allowed at a time",
+                reason="TOO_MANY_CONNECTIONS",
+            )
+        self._callers[caller.subject] += 1
+        try:
+            yield
+        finally:
+            self._callers[caller.subject] -= 1
+            if not self._callers[caller.subject]:
+                del self._callers[caller.subject]
 
     async def _asked(self, caller: Principal, environment_id: str, work: Awaitable[T]) -> T:
         """What the driver gives, what it refuses as callers are told of it."""

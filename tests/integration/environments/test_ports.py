@@ -233,6 +233,34 @@ async def test_what_nobody_takes_over_is_closed(
         writer.close()
 
 
+async def test_one_caller_has_so_many_connections_into_all_environments(
+    site: Site, echo: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnels, "MAX_OF_CALLER", 1)
+    environments = [await site.running(**allowing(echo)) for _ in range(2)]
+    first = await connect(site, environments[0], echo)
+    await first.stream.initial_metadata()
+    second = await connect(site, environments[1], echo)
+    assert await refused(second.read()) == (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_CONNECTIONS",
+    )
+    first.stream.cancel()
+
+    async def is_let_in() -> bool:
+        third = await connect(site, environments[1], echo)
+        try:
+            await third.say(data=b"hello")
+            await third.say(eof=environments_pb2.Eof())
+            return await third.read() == b"hello"
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return False
+        finally:
+            third.stream.cancel()
+
+    await until(is_let_in, "the place of the first is free")
+
+
 async def test_what_is_open_at_a_time_is_bounded(
     site: Site, echo: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
