@@ -12,7 +12,14 @@ import stat as modes
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from steward_server.environments.driver import Command, FileFault, FileInfo, Running, Stream
+from steward_server.environments.driver import (
+    MOST_LISTED,
+    Command,
+    FileFault,
+    FileInfo,
+    Running,
+    Stream,
+)
 
 WATCH_INTERVAL_S = 1.0
 
@@ -43,10 +50,12 @@ look "$1"
 [ -r "$1" ] && [ -x "$1" ] || fail EACCES
 echo ok
 cd "$1" || exit
+most=$2
 set --
 for f in .* *; do
   case $f in .|..) continue ;; esac
   if [ -e "$f" ] || [ -L "$f" ]; then set -- "$@" "./$f"; fi
+  [ $# -le "$most" ] || break
 done
 printf '%s\n' $#
 [ $# -gt 0 ] || exit 0
@@ -191,7 +200,7 @@ class PodFiles:
     async def list(self, environment_id: str, path: str) -> Sequence[FileInfo]:
         folder = path.rstrip("/")
         for _ in range(5):  # what vanishes meanwhile leaves a gap
-            rest = await self._ask(environment_id, path, _LIST, path or "/")
+            rest = await self._ask(environment_id, path, _LIST, path or "/", str(MOST_LISTED))
             found = _rows(rest)
             if found is not None:
                 infos = [_info(f"{folder}/{name[2:]}", row, to) for row, name, to in found]

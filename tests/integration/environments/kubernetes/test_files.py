@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from steward_server.environments.driver import FileFault
+from steward_server.environments.kubernetes import files as kubernetes_files
 from tests.integration.environments.kubernetes.machines import Machines
 
 pytestmark = pytest.mark.usefixtures("speaking")
@@ -64,6 +65,17 @@ async def test_an_empty_file_is_one_too(machines: Machines, folder: Path) -> Non
     told = await machines.driver.files.write(name, str(folder / "empty"), pieces())
     assert told.size_bytes == 0
     assert [data async for data in machines.driver.files.read(name, str(folder / "empty"))] == []
+
+
+async def test_of_a_huge_folder_one_more_is_listed_than_is_shown(
+    machines: Machines, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_files, "MOST_LISTED", 3)
+    for number in range(10):
+        (folder / f"file{number}").touch()
+    name = await machines.make()
+    found = await machines.driver.files.list(name, str(folder))
+    assert [each.path for each in found] == [f"{folder}/file{number}" for number in range(4)]
 
 
 async def test_a_folder_is_listed_with_whatever_names_there_are(
