@@ -72,7 +72,7 @@ class Route:
     after: FieldDescriptor | None = None
     taken_if: str = ""
     named_event: FieldDescriptor | None = None
-    statuses: Mapping[str, int] = field(default_factory=dict)
+    statuses: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def streams_requests(self) -> bool:
