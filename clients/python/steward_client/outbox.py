@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import queue
 import sqlite3
 import threading
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from steward_client.write_ahead import lengthen
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class Outbox:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
             connection.execute("COMMIT")
-            _lengthen(path.with_name(f"{path.name}-wal"))
+            lengthen(path.with_name(f"{path.name}-wal"), LOG_BYTES)
         except sqlite3.OperationalError as error:
             connection.close()
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
@@ -439,17 +440,3 @@ class Outbox:
         self._riders[:0] = [change for change in changes if not change.awaited]
         if self._timer is None and self._loop is not None and self._writer is not None:
             self._timer = self._loop.call_later(RETRY_S, self._depart)
-
-
-def _lengthen(log: Path) -> None:
-    """Give the write-ahead log its full length at once.
-
-    To sync a file that has grown, the filesystem commits its own journal, too, which doubles the
-    time. SQLite ends the log at the first page whose checksum is wrong, as it is for zeros, and
-    overwrites it from there; it never shortens it while the file is open.
-    """
-    with log.open("r+b", buffering=0) as file:
-        missing = LOG_BYTES - file.seek(0, os.SEEK_END)
-        if missing > 0:
-            file.write(bytes(missing))
-            os.fsync(file.fileno())

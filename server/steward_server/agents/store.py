@@ -91,20 +91,20 @@ async def projects(reader: Reader) -> dict[str, str]:
 
 async def count_using(reader: Reader, provider: str) -> int:
     """How many agents are assigned to a provider."""
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT count(*) AS agent_count FROM agent WHERE provider = ? AND deleted_at_us IS NULL",
         provider,
     )
-    return int(row["agent_count"]) if row else 0
+    return int(row["agent_count"])
 
 
 async def count_in_project(reader: Reader, project_id: str) -> int:
     """How many agents belong to a project."""
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT count(*) AS agent_count FROM agent WHERE project_id = ? AND deleted_at_us IS NULL",
         project_id,
     )
-    return int(row["agent_count"]) if row else 0
+    return int(row["agent_count"])
 
 
 async def projects_of(reader: Reader, owner_id: str) -> set[str]:

@@ -48,8 +48,8 @@ async def enabled(reader: Reader) -> list[Webhook]:
 
 
 async def count(reader: Reader) -> int:
-    row = await reader.fetch_one("SELECT count(*) AS webhooks FROM webhook")
-    return int(row["webhooks"]) if row else 0
+    [row] = await reader.fetch_all("SELECT count(*) AS webhooks FROM webhook")
+    return int(row["webhooks"])
 
 
 async def save(transaction: Transaction, webhook: Webhook) -> None:
@@ -201,7 +201,7 @@ async def sent_since(
 
 async def count_told(reader: Reader, webhook_id: str, since_us: int, teller: str) -> int:
     """How many topics that begin like this were queued for a webhook since then."""
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT count(*) AS told FROM webhook_delivery"
         " WHERE webhook_id = ? AND topic >= ? AND topic < ? AND created_at_us > ?",
         webhook_id,
@@ -209,17 +209,17 @@ async def count_told(reader: Reader, webhook_id: str, since_us: int, teller: str
         f"{teller}\U0010ffff",
         since_us,
     )
-    return int(row["told"]) if row else 0
+    return int(row["told"])
 
 
 async def waiting(reader: Reader, webhook_id: str) -> int:
     """How many deliveries wait for a webhook."""
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT count(*) AS waiting FROM webhook_delivery"
         " WHERE webhook_id = ? AND status = 'pending'",
         webhook_id,
     )
-    return int(row["waiting"]) if row else 0
+    return int(row["waiting"])
 
 
 async def forget(transaction: Transaction, before_us: int) -> int:

@@ -55,7 +55,7 @@ class Edges:
         A few thousand at a time; there may be others of that hour among them.
         """
         hour = edge_us[0] // HOUR_US
-        span = await reader.fetch_one(
+        [span] = await reader.fetch_all(
             "SELECT MIN(first_lsn) AS first_lsn, MAX(last_lsn) AS last_lsn,"
             " SUM(request_count) AS call_count FROM ("
             "SELECT first_lsn, last_lsn, usage_hour.request_count FROM usage_series"
@@ -66,7 +66,7 @@ class Edges:
             Grain.MODEL.value,
             hour,
         )
-        if span is None or span["first_lsn"] is None:
+        if span["first_lsn"] is None:
             return
         first_lsn, last_lsn = span["first_lsn"], span["last_lsn"]
         if span["call_count"] > self._max_calls:

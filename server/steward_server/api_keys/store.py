@@ -57,13 +57,13 @@ async def unrevoked_of(reader: Reader, user_id: str) -> list[Key]:
 
 async def count_live(reader: Reader, user_id: str, now_us: int) -> int:
     """How many keys of a user are neither revoked nor expired."""
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT count(*) AS key_count FROM api_key WHERE user_id = ? AND revoked_at_us IS NULL"
         " AND (expires_at_us IS NULL OR expires_at_us > ?)",
         user_id,
         now_us,
     )
-    return int(row["key_count"]) if row else 0
+    return int(row["key_count"])
 
 
 async def insert(transaction: Transaction, key: Key) -> None:

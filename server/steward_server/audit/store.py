@@ -105,13 +105,13 @@ async def hash_of(reader: Reader, number: int) -> bytes | None:
 
 async def ends(reader: Reader) -> tuple[int, bytes, int, int]:
     """Number and hash of the head, the largest number and the count of entries, of one moment."""
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT max(number) AS newest, count(*) AS entry_count,"
         " (SELECT number FROM audit_head) AS number, (SELECT hash FROM audit_head) AS hash"
         " FROM audit_entry"
     )
-    if row is None or row["number"] is None:
-        return 0, GENESIS, (row["newest"] if row else None) or 0, row["entry_count"] if row else 0
+    if row["number"] is None:
+        return 0, GENESIS, row["newest"] or 0, row["entry_count"]
     return row["number"], row["hash"], row["newest"] or 0, row["entry_count"]
 
 

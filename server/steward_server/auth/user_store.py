@@ -39,13 +39,13 @@ async def first_administrator(reader: Reader) -> User | None:
 
 
 async def count_active_administrators(reader: Reader) -> int:
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT count(*) AS admin_count FROM app_user"
         " WHERE role = ? AND state = ? AND deleted_at_us IS NULL",
         Role.ADMIN.value,
         UserState.ACTIVE.value,
     )
-    return int(row["admin_count"]) if row else 0
+    return int(row["admin_count"])
 
 
 async def has_administrator_beside(reader: Reader, user_id: str) -> bool:

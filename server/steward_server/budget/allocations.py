@@ -223,13 +223,12 @@ async def summary(reader: Reader, agent_id: str) -> BudgetSummary:
     """What all changes of an agent's allocation add up to."""
     scope, account = await chart.load(reader, scope_of_agent(agent_id))
     allocated = (account.allocated_nanousd if account else scope.budget_nanousd) or 0
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT count(*) AS change_count, COALESCE(sum(CASE WHEN new_nanousd > old_nanousd"
         " THEN new_nanousd - old_nanousd ELSE 0 END), 0) AS increases, min(lsn) AS first_lsn"
         " FROM budget_change WHERE agent_id = ?",
         agent_id,
     )
-    assert row is not None  # noqa: S101 - an aggregate gives a row
     first = await reader.fetch_one(
         "SELECT old_nanousd FROM budget_change WHERE lsn = ?", row["first_lsn"]
     )

@@ -43,11 +43,11 @@ class PriceBook:
         """Add the prices that ship, if they are not there yet, and load what counts."""
 
         async def seed(transaction: Transaction) -> None:
-            known = await transaction.fetch_one(
+            [known] = await transaction.fetch_all(
                 "SELECT count(*) AS count FROM price WHERE source = ?",
                 f"genai-prices {version('genai-prices')}",
             )
-            if known is None or known["count"] == 0:
+            if known["count"] == 0:
                 # Loading them takes a quarter of a second, and most starts need not.
                 from steward_client.price_snapshot import shipped_prices
 

@@ -16,9 +16,13 @@ Row = Mapping[str, Any]
 class Reader(Protocol):
     """Reads committed rows. `?` marks a parameter; no literal stands in the SQL text."""
 
-    async def fetch_one(self, sql: str, *parameters: object) -> Row | None: ...
+    async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
+        """The first row of few, which an index finds: nothing else runs meanwhile."""
+        ...
 
-    async def fetch_all(self, sql: str, *parameters: object) -> list[Row]: ...
+    async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
+        """All rows, however many are looked through for them, as they are for a count."""
+        ...
 
 
 class Transaction(Reader, Protocol):

@@ -3,9 +3,9 @@
 Everything that waits while a commit is on its way goes into the next one together: one `fsync`
 for all. Each piece of work stands in its own savepoint, so that a failing one undoes only itself.
 
-The writer's statements run on the event loop: they take microseconds, and a thread would spend
-several times that on handing the interpreter to and fro. Only the commit, which waits for the
-disk, is given to a thread.
+The writer's statements run on the event loop, and so does what reads one row: they take
+microseconds, and a thread would spend many times that on handing the interpreter to and fro. Only
+the commit, which waits for the disk, and what reads many rows are given to threads.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import aiosqlite
 import structlog
 
+from steward_client.write_ahead import lengthen
 from steward_server.db import Row, T, Transaction
 from steward_server.errors import Unavailable
 
@@ -36,6 +39,16 @@ MAX_GROUP_S = 0.005
 """Nothing else runs while a group's statements do."""
 
 READERS = 4
+"""Threads for what reads many rows."""
+
+ROWS_AT_ONCE = 64
+
+LOG_BYTES = 4_130_000
+"""Of the write-ahead log: what it grows to until SQLite, at 1,000 pages, begins it anew."""
+
+SHORT_LOG_BYTES = 250_000
+"""A log longer than this is of a server that goes on writing: it is given its full length."""
+
 BUSY_TIMEOUT_MS = 5_000
 
 Work = Callable[[Transaction], Awaitable[Any]]
@@ -71,7 +84,10 @@ class Sqlite:
 
     def __init__(self, path: Path, lock_file: int) -> None:
         self._lock_file = lock_file
+        self._log_file = path.with_name(f"{path.name}-wal")
+        self._has_short_log = True
         self._connection = _connect(path)
+        self._nearby = _connect_reader(path)
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Waiting] = deque()
         self._committing: asyncio.Task[None] | None = None
@@ -92,10 +108,9 @@ class Sqlite:
         database = cls(path, _lock(path.with_name(path.name + ".lock")))
         path.chmod(0o600)  # noqa: ASYNC240 - once, before anything is served
         for _ in range(READERS):
-            reader = await aiosqlite.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
-            reader.row_factory = sqlite3.Row
-            await reader.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-            database._readers.put_nowait(reader)
+            database._readers.put_nowait(
+                await aiosqlite.Connection(partial(_connect_reader, path), 64)
+            )
         return database
 
     async def run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -108,13 +123,13 @@ class Sqlite:
         return await future
 
     async def fetch_one(self, sql: str, *parameters: object) -> Row | None:
-        rows = await self._read(sql, parameters)
-        return rows[0] if rows else None
+        cursor = self._nearby.execute(sql, parameters)
+        try:
+            return cast("Row | None", cursor.fetchone())
+        finally:
+            cursor.close()  # or it would go on to see the rows of this moment
 
     async def fetch_all(self, sql: str, *parameters: object) -> list[Row]:
-        return await self._read(sql, parameters)
-
-    async def _read(self, sql: str, parameters: tuple[object, ...]) -> list[Row]:
         reader = await self._readers.get()
         try:
             return cast("list[Row]", await reader.execute_fetchall(sql, parameters))
@@ -132,6 +147,7 @@ class Sqlite:
         self._committer.shutdown()
         for _ in range(READERS):
             await (await self._readers.get()).close()
+        self._nearby.close()
         self._connection.close()
         os.close(self._lock_file)
 
@@ -154,7 +170,7 @@ class Sqlite:
                 group.append((work, future))
                 if not future.cancelled():
                     outcomes.append((future, *self._run_one(work, transaction)))
-            await self._loop.run_in_executor(self._committer, self._connection.execute, "COMMIT")
+            await self._loop.run_in_executor(self._committer, self._commit)
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
@@ -166,6 +182,14 @@ class Sqlite:
             refusal.__cause__ = error
             return [(future, None, refusal) for _, future in group]
         return outcomes
+
+    def _commit(self) -> None:
+        self._connection.execute("COMMIT")
+        if self._has_short_log:
+            with suppress(OSError):  # it would only have been quicker
+                if self._log_file.stat().st_size > SHORT_LOG_BYTES:
+                    self._has_short_log = False
+                    lengthen(self._log_file, LOG_BYTES)
 
     def _run_one(
         self, work: Work, transaction: SqliteTransaction
@@ -214,6 +238,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    return connection
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{path}?mode=ro", uri=True, isolation_level=None, cached_statements=512
+    )
+    connection.row_factory = sqlite3.Row
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     return connection
 

@@ -10,7 +10,7 @@ from steward_server.db import Database, Transaction
 from steward_server.environments import store
 from steward_server.environments.ability import refusal
 from steward_server.environments.driver import Feature, Gone, Unusable
-from steward_server.environments.environment import State
+from steward_server.environments.environment import Environment, State
 from steward_server.environments.journal import write_down
 from steward_server.environments.room import EnvironmentRoom, Seen
 from steward_server.errors import Unavailable
@@ -41,11 +41,11 @@ class Pausing:
         return await self._set_paused(caller, environment_id, paused=False)
 
     async def _set_paused(self, caller: Principal, environment_id: str, *, paused: bool) -> Seen:
-        await self._room.find(caller, environment_id, Permission.WRITE)
+        found = await self._room.find(caller, environment_id, Permission.WRITE)
         await self._room.must_not_be_stopped(caller)
         self._room.keeper.ability.must_be_usable()
         self._room.keeper.ability.must_have(Feature.PAUSE)
-        await self._must_be_living(caller, environment_id)  # not to wait until it is made
+        _must_be_living(found.environment)  # not to wait until it is made
 
         async def work() -> None:
             async with self._room.keeper.locks.of(environment_id):
@@ -74,18 +74,14 @@ class Pausing:
             raise
 
     async def _resume(self, caller: Principal, environment_id: str) -> None:
-        await self._must_be_living(caller, environment_id)
+        found = await self._room.find(caller, environment_id, Permission.WRITE)
+        _must_be_living(found.environment)
         await self._room.keeper.driver.resume(environment_id)
         try:
             await self._write_paused(caller, environment_id, paused=False)
         except Unavailable:
             await self._room.keeper.driver.pause(environment_id)
             raise
-
-    async def _must_be_living(self, caller: Principal, environment_id: str) -> None:
-        environment = (await self._room.find(caller, environment_id, Permission.WRITE)).environment
-        if environment.state is not State.RUNNING:
-            raise environment.wrong_state("does not run")
 
     async def _write_paused(self, caller: Principal, environment_id: str, *, paused: bool) -> bool:
         """Write down that it stands still, or does not any more; whether that was a change."""
@@ -94,8 +90,7 @@ class Pausing:
         async def work(transaction: Transaction) -> bool:
             found = await self._room.find(caller, environment_id, Permission.WRITE, transaction)
             before = found.environment
-            if before.state is not State.RUNNING:
-                raise before.wrong_state("does not run")
+            _must_be_living(before)
             if before.paused is paused:
                 return False
             # Time that it stood still was not idle.
@@ -107,3 +102,8 @@ class Pausing:
             return True
 
         return await self._database.run(work)
+
+
+def _must_be_living(environment: Environment) -> None:
+    if environment.state is not State.RUNNING:
+        raise environment.wrong_state("does not run")

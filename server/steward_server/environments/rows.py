@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from ipaddress import ip_network
 from typing import Any
 
@@ -53,13 +55,18 @@ def spec_text(spec: Spec) -> str:
 
 def spec_of(text: str, image: str, resources: Resources, env: Mapping[str, str]) -> Spec:
     """The other way round."""
+    spec = _without_env(text, image, resources)
+    return replace(spec, env=env) if env else spec
+
+
+@lru_cache(maxsize=1024)
+def _without_env(text: str, image: str, resources: Resources) -> Spec:
     told: dict[str, Any] = orjson.loads(text)
     network = told["network"]
     return Spec(
         image=image,
         resources=resources,
         command=tuple(told["command"]),
-        env=env,
         runtime_class=told["runtime_class"],
         network=NetworkPolicy(
             network["allow_internet"],

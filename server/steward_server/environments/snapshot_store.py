@@ -95,20 +95,19 @@ async def page(reader: Reader, wanted: Wanted, *, limit: int, offset: int) -> li
 async def count(reader: Reader, wanted: Wanted) -> int:
     """How many there are of them."""
     where, parameters = _conditions(wanted)
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         f"SELECT count(*) AS snapshot_count FROM environment_snapshot WHERE {where}", *parameters
     )
-    return int(row["snapshot_count"]) if row else 0
+    return int(row["snapshot_count"])
 
 
 async def use(reader: Reader, owner_id: str) -> tuple[int, int]:
     """How many somebody has, those that are being made included, and their bytes together."""
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT count(*) AS snapshot_count, COALESCE(sum(size_bytes), 0) AS size_bytes"
         " FROM environment_snapshot WHERE owner_id = ?",
         owner_id,
     )
-    assert row is not None  # noqa: S101 - an aggregate gives a row
     return int(row["snapshot_count"]), int(row["size_bytes"])
 
 

@@ -22,6 +22,10 @@ _COLUMNS = (
     " delete_wanted, agent_id, log_start"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM environment AS e"
+_LABELS = (
+    "(SELECT json_group_object(key, value) FROM (SELECT key, value FROM environment_label AS l"
+    " WHERE l.environment_id = e.environment_id ORDER BY key)) AS labels"
+)
 _LIVE = "state IN ('pending', 'running', 'terminating')"
 
 
@@ -64,11 +68,11 @@ async def get(reader: Reader, environment_id: str) -> Stored:
 async def find(reader: Reader, environment_id: str) -> Stored | None:
     """The environment; None if there is none, or none any more."""
     row = await reader.fetch_one(
-        f"{_SELECT} WHERE environment_id = ? AND deleted_at_us IS NULL", environment_id
+        f"SELECT {_COLUMNS}, {_LABELS} FROM environment AS e"
+        " WHERE environment_id = ? AND deleted_at_us IS NULL",
+        environment_id,
     )
-    if row is None:
-        return None
-    return _stored(row, (await labels_of(reader, [environment_id])).get(environment_id, {}))
+    return _stored(row, orjson.loads(row["labels"])) if row else None
 
 
 async def living(reader: Reader) -> list[Stored]:
@@ -123,36 +127,21 @@ async def page(reader: Reader, wanted: Wanted, *, limit: int, offset: int) -> li
 async def count(reader: Reader, wanted: Wanted) -> int:
     """How many there are of them."""
     where, parameters = _conditions(wanted)
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         f"SELECT count(*) AS environment_count FROM environment AS e WHERE {where}", *parameters
     )
-    return int(row["environment_count"]) if row else 0
-
-
-async def labels_of(reader: Reader, environment_ids: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The labels of these environments."""
-    marks = ", ".join("?" * len(environment_ids))
-    rows = await reader.fetch_all(
-        "SELECT environment_id, key, value FROM environment_label"
-        f" WHERE environment_id IN ({marks}) ORDER BY key",
-        *environment_ids,
-    )
-    found: dict[str, dict[str, str]] = {}
-    for row in rows:
-        found.setdefault(row["environment_id"], {})[row["key"]] = row["value"]
-    return found
+    return int(row["environment_count"])
 
 
 async def use(reader: Reader, owner_id: str | None) -> Use:
     """What environments that are not over hold: one person's, or everybody's."""
     whose, parameters = ("", ()) if owner_id is None else (" AND owner_id = ?", (owner_id,))
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT count(*) AS environment_count, COALESCE(sum(cpu_millicores), 0) AS cpu,"
         " COALESCE(sum(memory_bytes), 0) AS memory, COALESCE(sum(storage_bytes), 0) AS storage"
         f" FROM environment WHERE {_LIVE}{whose}",
         *parameters,
     )
-    assert row is not None  # noqa: S101 - an aggregate gives a row
     return Use(row["environment_count"], row["cpu"], row["memory"], row["storage"])
 
 

@@ -161,7 +161,7 @@ async def has_past(
     reader: Reader, *, ended_before_us: int, slot_before_s: int, period: str
 ) -> bool:
     """Whether there is something to prune."""
-    row = await reader.fetch_one(
+    [row] = await reader.fetch_all(
         "SELECT (SELECT count(*) FROM allotment WHERE ended_at_us <= ?) +"
         " (SELECT count(*) FROM recent_use WHERE slot_s < ?) +"
         " (SELECT count(*) FROM agent_use WHERE period < ?) AS past",
@@ -169,7 +169,7 @@ async def has_past(
         slot_before_s,
         period,
     )
-    return bool(row and row["past"])
+    return bool(row["past"])
 
 
 async def prune(

@@ -72,10 +72,10 @@ async def listed(
         limit,
         offset,
     )
-    total = await reader.fetch_one(
+    [total] = await reader.fetch_all(
         f"SELECT count(*) AS token_count FROM ic_token {where}", *parameters
     )
-    return [_token(row) for row in rows], int(total["token_count"]) if total else 0
+    return [_token(row) for row in rows], int(total["token_count"])
 
 
 async def insert(transaction: Transaction, token: Token) -> None:

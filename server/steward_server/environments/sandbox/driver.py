@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -292,10 +292,9 @@ class SandboxDriver:
                 await self._clear(backend, folder, folder.name)
                 continue
             known.add(found.cgroup)
-            if found.is_alive and found.backend == backend.name:
-                with suppress(ProcessLookupError):
-                    machine = backend.machine(folder, found, os.pidfd_open(found.pid))
-                    self._machines[folder.name] = machine
+            pidfd = found.open() if found.backend == backend.name else None
+            if pidfd is not None:
+                self._machines[folder.name] = backend.machine(folder, found, pidfd)
         for name in set(backend.names()) - known:
             await self._clear(backend, self._folder / "machines" / name, name)
         await asyncio.gather(*map(_end_left_commands, self._machines.values()))

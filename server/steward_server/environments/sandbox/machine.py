@@ -10,6 +10,7 @@ import asyncio
 import errno
 import json
 import os
+import select
 import signal
 import time
 from abc import ABC, abstractmethod
@@ -65,6 +66,8 @@ class Machine(ABC):
         self.folder = folder
         self.name = record.environment_id
         self._pidfd = pidfd
+        self._death = select.poll()
+        self._death.register(pidfd, select.POLLIN)
         self._open_commands: set[str] = set()
         self._count = time.time_ns() // 1_000_000
         self._unwritten: deque[tuple[str, list[str]]] = deque(maxlen=_MOST_UNWRITTEN)
@@ -73,7 +76,8 @@ class Machine(ABC):
 
     @property
     def is_alive(self) -> bool:
-        return self.record.is_alive
+        """Whether its pid 1, and with it anything in it, may still be there."""
+        return self._pidfd >= 0 and not self._death.poll(0)
 
     @property
     @abstractmethod

@@ -51,10 +51,18 @@ class Record:
             file.write(orjson.dumps(self))
         new.replace(folder / _FILE)
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether its supervisor still is the process that it was."""
-        return self.boot_id == boot_id() and self.started_ticks == started_ticks(self.pid) > 0
+    def open(self) -> int | None:
+        """A descriptor of its supervisor; None if that is not there any more."""
+        if self.boot_id != boot_id():
+            return None
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return None
+        if self.started_ticks == started_ticks(self.pid) > 0:  # else the number is another's now
+            return pidfd
+        os.close(pidfd)
+        return None
 
 
 def read(folder: Path) -> Record | None:

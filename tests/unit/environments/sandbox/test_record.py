@@ -35,10 +35,14 @@ def test_a_record_is_read_as_it_was_written_and_by_root_alone(tmp_path: Path) ->
 
 
 def test_a_process_is_known_by_its_number_its_beginning_and_the_run_of_the_host() -> None:
-    assert _record().is_alive
-    assert not replace(_record(), started_ticks=1).is_alive
-    assert not replace(_record(), boot_id="another").is_alive
-    assert not replace(_record(), pid=2**22).is_alive
+    found = _record().open()
+
+    assert found is not None
+    assert f"Pid:\t{os.getpid()}\n" in Path(f"/proc/self/fdinfo/{found}").read_text()
+    os.close(found)
+    assert replace(_record(), started_ticks=1).open() is None
+    assert replace(_record(), boot_id="another").open() is None
+    assert replace(_record(), pid=2**22).open() is None
 
 
 def test_what_makes_no_sense_is_no_record(tmp_path: Path) -> None:

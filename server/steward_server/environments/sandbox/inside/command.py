@@ -28,6 +28,14 @@ _CORE_BYTES = 1
 _MEMORY_KILLER_LIKES = b"500"
 """The host's own processes, and the supervisor, are spared for longer."""
 
+_IGNORED = [
+    number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN
+] + [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
+"""Who is ignored when this is loaded, and by the supervisor: new programs would ignore them, too.
+
+Found ahead: in a fork each object that is looked at costs a copy of its page.
+"""
+
 _STATUS = 3
 
 
@@ -86,9 +94,8 @@ def become(
         enter()
     leave_no_core()
     limit(resource.RLIMIT_NOFILE, *_OPEN_FILES)
-    for number in signal.valid_signals():
-        if signal.getsignal(number) is signal.SIG_IGN:  # the others are so again in a new program
-            signal.signal(number, signal.SIG_DFL)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
     is_alone = bool(request.get("is_alone"))
