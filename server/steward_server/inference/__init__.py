@@ -1,0 +1,1 @@
+"""Policies served to fast agents. Start reading at engine.py."""

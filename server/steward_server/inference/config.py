@@ -1,0 +1,57 @@
+"""Settings of the inference room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from steward_server.config import setting
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceConfig:
+    """Which policies are served, and to how many."""
+
+    folder: Path | None = setting(
+        None,
+        "Folder of your own policies, `<policy>/<version>/model.onnx` and `policy.yaml`; they hide "
+        "the built-in ones of the same name. Unset: `policies` in the data folder.",
+    )
+    default_policy: str = setting(
+        "cartpole", "The policy of whoever names none, such as `cartpole` or `cartpole@3`."
+    )
+    load: str = setting(
+        "start",
+        "When policies are loaded: all of them at the `start`, or each on `demand`.",
+        choices=("start", "demand"),
+    )
+    reload_interval_s: float = setting(
+        5.0, "How often the folder is looked at for new versions, in seconds; 0: never.", minimum=0
+    )
+    max_agents: int = setting(
+        10_000, "Agents with a state at a time, of each version of a policy.", minimum=1
+    )
+    max_agents_per_owner: int = setting(
+        0, "The same for each caller; 0: as many as there may be.", minimum=0
+    )
+    when_full: str = setting(
+        "refuse",
+        "What becomes of a new agent when there is no room: it is `refuse`d, or takes the place of "
+        "the one that was idle longest (`evict`).",
+        choices=("refuse", "evict"),
+    )
+    idle_s: float = setting(
+        3_600.0, "How long an agent's state is kept that makes no step, in seconds.", minimum=1
+    )
+    max_rows: int = setting(
+        256, "Steps that are computed together at the most.", minimum=1, maximum=4_096
+    )
+    max_batch: int = setting(
+        4_096, "Steps in one call or message at the most.", minimum=1, maximum=65_536
+    )
+    max_waiting_rows: int = setting(
+        65_536, "Steps that may wait for a policy; more are refused.", minimum=1
+    )
+    threads: int = setting(
+        1, "Threads that compute what takes longer than a millisecond.", minimum=1, maximum=64
+    )

@@ -1,0 +1,375 @@
+"""Who steps with which policy: agents, versions, and what happens when it is full."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from steward_server.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+from steward_server.inference.arena import Lease
+from steward_server.inference.config import InferenceConfig
+from steward_server.inference.model import BadPolicy, Floats, Model, load
+from steward_server.inference.repository import (
+    BUILT_IN,
+    BadReference,
+    Reference,
+    Shelf,
+    look,
+)
+from steward_server.inference.runner import Results
+from steward_server.inference.served import Agent, Observe, Served
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_AGENT = "default"
+"""Everybody has one from the start; others need a reset first."""
+
+
+class Engine:
+    """Serves policies from a folder to agents. Start it, and close it."""
+
+    def __init__(
+        self,
+        config: InferenceConfig,
+        data_dir: Path,
+        clock: Callable[[], int],
+        observe: Callable[[Reference], Observe] | None = None,
+    ) -> None:
+        """Take settings.
+
+        Raises:
+            BadReference: the default policy is none.
+        """
+        self._config = config
+        self._folders = (config.folder or data_dir / "policies", BUILT_IN)
+        self._default = Reference.parse(config.default_policy)
+        self._clock = clock
+        self._observe = observe
+        self._executor = ThreadPoolExecutor(config.threads, "policies")
+        self._shelf = Shelf()
+        self._served: dict[Reference, Served] = {}
+        self._faults: dict[Reference, str] = {}
+        self._loading: dict[Reference, asyncio.Task[Served]] = {}
+        self._agents: dict[tuple[str, str], Agent] = {}
+        self._nameless: set[Agent] = set()
+        self._owned: Counter[str] = Counter()
+
+    # The beginning and the end.
+
+    async def start(self) -> None:
+        """See what there is, and load it if it is to be there from the start."""
+        await self.look_again()
+
+    async def keep_looking(self) -> None:
+        """Load what comes into the folder, and end what was idle too long, for ever."""
+        interval_s = self._config.reload_interval_s
+        while True:
+            await asyncio.sleep(interval_s or 60.0)
+            self.end_idle()
+            if interval_s:
+                try:
+                    await self.look_again()
+                except Exception:
+                    log.exception("inference.look_failed")
+
+    def close(self) -> None:
+        """Let go of the threads; what they compute is dropped."""
+        for task in self._loading.values():
+            task.cancel()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    # Policies.
+
+    async def look_again(self) -> None:
+        """Read the folders, and load the newest version of what is to be served."""
+        before, self._shelf = self._shelf, await asyncio.to_thread(look, self._folders)
+        for place, why in self._shelf.passed_over.items():
+            if before.passed_over.get(place) != why:
+                log.warning("inference.passed_over", folder=str(place), reason=why)
+        self._faults = {
+            reference: why
+            for reference, why in self._faults.items()
+            if reference.version in self._shelf.versions.get(reference.name, {})
+        }
+        for name in self._shelf.versions:
+            newest = Reference(name, self._shelf.newest(name))
+            is_wanted = self._config.load == "start" or any(
+                each.name == name for each in self._served
+            )
+            if is_wanted and newest not in self._served and newest not in self._faults:
+                with suppress(FailedPrecondition):
+                    await self.load(newest)
+        self._retire()
+
+    def _retire(self) -> None:
+        """Begin no sequences on what is gone, and let go of it and of older ones once unused."""
+        newest: dict[str, int] = {}
+        for reference in self._served:
+            newest[reference.name] = max(newest.get(reference.name, 0), reference.version)
+        for reference, served in list(self._served.items()):
+            served.is_retired = reference.version not in self._shelf.versions.get(
+                reference.name, {}
+            )
+            is_old = served.is_retired or reference.version < newest[reference.name]
+            if is_old and served.arena.used == 0 and served.runner.is_idle:
+                del self._served[reference]
+                log.info("inference.unloaded", policy=str(reference))
+
+    def find(self, reference: Reference) -> Reference:
+        """The policy with the version that stands for "latest" now.
+
+        Raises:
+            NotFound: there is no such policy or version.
+        """
+        versions = self._shelf.versions.get(reference.name, {})
+        if reference.version:
+            if reference.version in versions:
+                return reference
+        else:
+            loaded = [
+                each.version
+                for each, served in self._served.items()
+                if each.name == reference.name and not served.is_retired
+            ]
+            # A newer one that cannot be loaded takes nothing from whoever asks for the latest.
+            if version := max(loaded, default=0) or max(versions, default=0):
+                return Reference(reference.name, version)
+        known = ", ".join(sorted(self._shelf.versions)) or "none"
+        if versions:
+            known = ", ".join(f"{reference.name}@{each}" for each in sorted(versions))
+        raise NotFound(
+            f"no policy {str(reference)!r}; there are {known}",
+            reason="POLICY_NOT_FOUND",
+            facts={"policy": str(reference)},
+        )
+
+    async def load(self, reference: Reference) -> Served:
+        """A version, loaded if it is not.
+
+        Raises:
+            NotFound: there is none.
+            FailedPrecondition: POLICY_UNUSABLE; the message says why.
+        """
+        found = self.find(reference)
+        if (served := self._served.get(found)) is not None:
+            return served
+        task = self._loading.get(found)
+        if task is None:
+            task = asyncio.create_task(self._load(found))
+            self._loading[found] = task
+            task.add_done_callback(lambda _: self._loading.pop(found, None))
+        return await asyncio.shield(task)
+
+    async def _load(self, reference: Reference) -> Served:
+        folder = self._shelf.versions[reference.name][reference.version]
+        work = partial(load, folder, max_batch=self._config.max_rows)
+        try:
+            model: Model = await asyncio.to_thread(work)
+        except BadPolicy as error:
+            self._faults[reference] = str(error)
+            log.warning("inference.unusable", policy=str(reference), reason=str(error))
+            raise FailedPrecondition(
+                f"policy {str(reference)!r} cannot be served: {error}",
+                reason="POLICY_UNUSABLE",
+                facts={"policy": str(reference)},
+            ) from None
+        self._faults.pop(reference, None)
+        served = Served(
+            reference,
+            model,
+            self._executor,
+            capacity=self._config.max_agents,
+            max_rows=self._config.max_rows,
+            loaded_at_us=self._clock(),
+            observe=self._observe(reference) if self._observe else None,
+        )
+        self._served[reference] = served
+        log.info("inference.loaded", policy=str(reference), best_batch=model.best_batch)
+        return served
+
+    # Agents.
+
+    async def reset(
+        self, owner: str, agent_id: str, policy: str = "", seed: int | None = None
+    ) -> Agent:
+        """Begin a sequence, in place of the one the agent has.
+
+        Without a policy it is that of the sequence it has, in its newest version.
+
+        Raises:
+            InvalidArgument: the policy's name is none.
+            NotFound, FailedPrecondition: as `load`.
+            ResourceExhausted: there is no room, AGENTS_FULL, or the owner has too many.
+        """
+        before = self._agents.get((owner, agent_id))
+        try:
+            wanted = (
+                Reference.parse(policy)
+                if policy
+                else Reference(before.served.reference.name)
+                if before
+                else self._default
+            )
+        except BadReference as error:
+            raise InvalidArgument(str(error), fields={"policy": str(error)}) from None
+        served = await self.load(wanted)
+        # Looked up again: others ran meanwhile.
+        if (before := self._agents.get((owner, agent_id))) is not None:
+            self._end(before)
+        agent = self._begin(owner, agent_id, served, seed)
+        self._agents[owner, agent_id] = agent
+        return agent
+
+    async def begin_nameless(self, owner: str, policy: str = "", seed: int | None = None) -> Agent:
+        """A sequence that lasts as long as whoever began it says; end it with `end`.
+
+        Raises:
+            As `reset`.
+        """
+        try:
+            wanted = Reference.parse(policy) if policy else self._default
+        except BadReference as error:
+            raise InvalidArgument(str(error), fields={"policy": str(error)}) from None
+        agent = self._begin(owner, "", await self.load(wanted), seed)
+        self._nameless.add(agent)
+        return agent
+
+    def agent(self, owner: str, agent_id: str) -> Agent:
+        """The agent of an owner's.
+
+        Raises:
+            FailedPrecondition: AGENT_NOT_INITIALIZED.
+        """
+        found = self._agents.get((owner, agent_id))
+        if found is None:
+            raise FailedPrecondition(
+                f"Agent '{agent_id}' not initialized. Call /reset first.",
+                reason="AGENT_NOT_INITIALIZED",
+                facts={"agent_id": agent_id},
+            )
+        return found
+
+    async def agent_or_default(self, owner: str, agent_id: str) -> Agent:
+        """As `agent`; the one called "default" is begun where it is not there.
+
+        Raises:
+            As `agent` and `reset`.
+        """
+        if agent_id == DEFAULT_AGENT and (owner, agent_id) not in self._agents:
+            return await self.reset(owner, agent_id)
+        return self.agent(owner, agent_id)
+
+    def end(self, agent: Agent) -> None:
+        """End a sequence; twice does no harm."""
+        if self._agents.get((agent.owner, agent.agent_id)) is agent:
+            del self._agents[agent.owner, agent.agent_id]
+            self._end(agent)
+        elif agent in self._nameless:
+            self._nameless.remove(agent)
+            self._end(agent)
+
+    def end_idle(self) -> None:
+        """End what made no step for too long."""
+        before_us = self._clock() - round(self._config.idle_s * 1e6)
+        for agent in list(self._agents.values()):
+            if agent.last_used_us < before_us and not agent.under_way:
+                self.end(agent)
+
+    def _begin(self, owner: str, agent_id: str, served: Served, seed: int | None) -> Agent:
+        most = self._config.max_agents_per_owner
+        if most and self._owned[owner] >= most:
+            raise ResourceExhausted(
+                f"you have {most} agents, and may have no more; end one, or wait until one was "
+                f"idle for {self._config.idle_s:g} s",
+                reason="AGENTS_FULL",
+                facts={"max_agents_per_owner": str(most)},
+            )
+        seed = secrets.randbits(64) if seed is None else seed
+        lease = served.begin(seed)
+        if lease is None and self._config.when_full == "evict" and self._evict(served):
+            lease = served.begin(seed)
+        if lease is None:
+            raise ResourceExhausted(
+                f"policy {str(served.reference)!r} has {served.arena.capacity} agents, which is "
+                "all there is room for; end some, or try again later",
+                reason="AGENTS_FULL",
+                facts={"max_agents": str(served.arena.capacity)},
+                retry_after_s=1.0,
+            )
+        self._owned[owner] += 1
+        return Agent(owner, agent_id, served, lease, self._clock())
+
+    def _evict(self, served: Served) -> bool:
+        """End the agent of a policy that made no step for the longest."""
+        idle = [
+            each for each in self._agents.values() if each.served is served and not each.under_way
+        ]
+        if not idle:
+            return False
+        self.end(min(idle, key=lambda each: each.last_used_us))
+        return True
+
+    def _end(self, agent: Agent) -> None:
+        agent.served.end(agent.lease)
+        self._owned[agent.owner] -= 1
+        if not self._owned[agent.owner]:
+            del self._owned[agent.owner]
+
+    # Steps.
+
+    async def step(
+        self, agents: Sequence[Agent], observations: Floats, *, deterministic: bool
+    ) -> Results:
+        """Let agents of one version make a step each; no agent twice.
+
+        `observations` has a row of finite numbers for each.
+
+        Raises:
+            ResourceExhausted: too many steps wait already, QUEUE_FULL.
+            Unavailable: an agent has come to its end meanwhile, AGENT_ENDED.
+        """
+        served = agents[0].served
+        lease = agents[0].lease if len(agents) == 1 else Lease.of_all([a.lease for a in agents])
+        return await self.step_lease(served, agents, lease, observations, deterministic)
+
+    async def step_lease(
+        self,
+        served: Served,
+        agents: Sequence[Agent],
+        lease: Lease | None,
+        observations: Floats,
+        deterministic: bool,  # noqa: FBT001 - the last of what a run takes
+    ) -> Results:
+        """As `step`, with the lease of all of them at hand; None for steps from a fresh state."""
+        if served.runner.waiting_rows + len(observations) > self._config.max_waiting_rows:
+            raise ResourceExhausted(
+                f"{self._config.max_waiting_rows} steps wait for policy "
+                f"{str(served.reference)!r}; send no more before some are answered",
+                reason="QUEUE_FULL",
+                retry_after_s=0.1,
+            )
+        if lease is not None and not served.arena.held(lease).all():
+            raise Unavailable("an agent has come to its end; reset it", reason="AGENT_ENDED")
+        now_us = self._clock()
+        for agent in agents:
+            agent.under_way += 1
+            agent.last_used_us = now_us
+        try:
+            return await served.runner.submit(observations, lease, deterministic=deterministic)
+        finally:
+            for agent in agents:
+                agent.under_way -= 1

@@ -1,0 +1,70 @@
+"""A version of a policy that is loaded, and the agents it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from steward_server.inference.arena import Arena, Lease
+from steward_server.inference.model import Floats, Model
+from steward_server.inference.repository import Reference
+from steward_server.inference.runner import Runner
+from steward_server.inference.sampling import Noise
+
+Observe = Callable[[int, float, Sequence[float], Floats], None]
+
+
+class Served:
+    """Everything of one version that takes up memory. It is let go of once nobody has it."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        model: Model,
+        executor: Executor,
+        *,
+        capacity: int,
+        max_rows: int,
+        loaded_at_us: int,
+        observe: Observe | None = None,
+    ) -> None:
+        self.reference = reference
+        self.model = model
+        self.manifest = model.manifest
+        self.loaded_at_us = loaded_at_us
+        self.arena = Arena(model.manifest.kept, capacity)
+        self.noise = Noise(capacity, model.manifest.action)
+        self.runner = Runner(
+            model, self.arena, self.noise, executor, max_rows=max_rows, observe=observe
+        )
+        self.is_retired = False
+        """Whether it takes no new sequences: those it has go on to their end."""
+
+    def begin(self, seed: int) -> Lease | None:
+        """A slot for an agent; None if all are taken."""
+        lease = self.arena.take()
+        if lease is not None:
+            self.noise.seed(lease.listed[0], seed)
+        return lease
+
+    def end(self, lease: Lease) -> None:
+        """Take slots back; twice does no harm."""
+        self.arena.give_back(lease)
+
+
+@dataclass(slots=True, eq=False)
+class Agent:
+    """One sequence: who it belongs to, which policy it has, and what is kept of it.
+
+    Attributes:
+        owner: whose it is; the same id of somebody else is another agent.
+        under_way: steps that were asked for and are not done.
+    """
+
+    owner: str
+    agent_id: str
+    served: Served
+    lease: Lease
+    last_used_us: int
+    under_way: int = 0
