@@ -21,6 +21,7 @@ from steward_gateway.names import (
     Style,
     accepted_names,
     enum_words,
+    is_bare,
     is_map,
     is_money,
     map_key,
@@ -80,6 +81,7 @@ class Decoders:
         self._style = style
         self._pool = pool
         self._slots: dict[str, dict[str, Slot]] = {}
+        self._bare_slots: dict[str, Slot] = {}
         self._readers: dict[str, Reader] = {}
 
     def of(self, descriptor: Descriptor) -> Reader:
@@ -97,6 +99,8 @@ class Decoders:
         return found
 
     def _message(self, descriptor: Descriptor) -> Reader:
+        if is_bare(descriptor, self._style):
+            return self._bare(descriptor)
         # Filled below, after it is known by name: a message type may contain itself.
         slots = self._slots[descriptor.full_name] = {}
         table: dict[str, tuple[str, type, Reader, Any]] = {}
@@ -130,6 +134,23 @@ class Decoders:
             for name in accepted_names(field, self._style):
                 slots[name] = slot
                 table[name] = (slot.name, slot.taken_as_is, slot.read, slot.null)
+        return read
+
+    def _bare(self, descriptor: Descriptor) -> Reader:
+        if len(descriptor.fields) > 1:
+
+            def refuse(_: Any) -> Any:
+                raise Unreadable("is only answered, and cannot be sent")
+
+            return refuse
+        (field,) = descriptor.fields
+        slot = self._bare_slots[descriptor.full_name] = self._slot(field)
+
+        def read(value: Any) -> dict[str, Any]:
+            if value is None:
+                raise Unreadable("must not be null")
+            return {slot.name: slot.read(value)}
+
         return read
 
     def _slot(self, field: FieldDescriptor) -> Slot:
@@ -203,6 +224,9 @@ class Decoders:
     def _walk_message(
         self, descriptor: Descriptor, value: Any, path: str, found: dict[str, str]
     ) -> None:
+        if value is not None and (bare := self._bare_slots.get(descriptor.full_name)):
+            bare.walk(value, path, found)
+            return
         slots = self._slots.get(descriptor.full_name)
         if slots is None or type(value) is not dict:
             try:

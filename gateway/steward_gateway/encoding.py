@@ -22,6 +22,7 @@ from steward_gateway.names import (
     Style,
     enum_words,
     field_rule,
+    is_bare,
     is_map,
     is_money,
     json_name,
@@ -35,6 +36,7 @@ from steward_gateway.wellknown import (
     camel_case,
     duration_text,
     shortest_float32,
+    shortest_floats32,
     timestamp_text,
 )
 
@@ -98,6 +100,7 @@ class Encoders:
             "_dollars": money.dollars,
             "_double": _double,
             "_float": _house_float if style is Style.HOUSE else _float,
+            "_floats": shortest_floats32,
             "_key": _map_key,
             "_sign": math.copysign,
             "_seconds": SECOND_TEXTS,
@@ -133,6 +136,8 @@ class Encoders:
         if descriptor.full_name in WRAPPERS:
             value = self._value(descriptor.fields_by_name["value"], "m.value")
             return [f"def {function}(m):", f" return {value}"]
+        if is_bare(descriptor, self._style):
+            return [f"def {function}(m):", *self._bare(descriptor)]
         always, sometimes = [], []
         for field in descriptor.fields:
             key, read = repr(json_name(field, self._style)), _attribute(field)
@@ -148,6 +153,17 @@ class Encoders:
                 value = self._plural(field, "v")
                 sometimes += [f" v = {read}", f" if {empty_unless}: d[{key}] = {value}"]
         return [f"def {function}(m):", " d = {", *always, " }", *sometimes, " return d"]
+
+    def _bare(self, descriptor: Descriptor) -> list[str]:
+        first = descriptor.fields[0]
+        oneof = real_oneof(first)
+        if oneof is None:
+            return [f" return {self._plural(first, _attribute(first))}"]
+        lines = [f" w = m.WhichOneof({oneof.name!r})"]
+        return lines + [
+            f" if w == {field.name!r}: return {self._value(field, _attribute(field))}"
+            for field in descriptor.fields
+        ]
 
     def _may_be_left_out(self, field: FieldDescriptor) -> bool:
         if self._style is Style.PROTOJSON:
@@ -166,6 +182,8 @@ class Encoders:
             return f"{{{key}: {value} for k, i in {read}.items()}}"
         if field.is_repeated:
             item = self._value(field, "i")
+            if field.type == FieldDescriptor.TYPE_FLOAT and self._style is Style.HOUSE:
+                return f"_floats({read})"
             return f"{read}[:]" if item == "i" else f"[{item} for i in {read}]"
         return self._value(field, read)
 

@@ -18,6 +18,7 @@ from steward_gateway.decoding import null_of
 from steward_gateway.names import (
     Style,
     enum_words,
+    is_bare,
     is_map,
     is_money,
     json_name,
@@ -25,7 +26,7 @@ from steward_gateway.names import (
     map_value,
     real_oneof,
 )
-from steward_gateway.scalars import INTEGER_RANGES
+from steward_gateway.scalars import INTEGER_RANGES, MAX_FLOAT32
 from steward_gateway.wellknown import read_base64, read_duration, read_minute, read_timestamp
 
 Filler = Callable[[Any, Any], None]
@@ -43,6 +44,7 @@ class NotPlain(ValueError):
 FAULTS = (ValueError, TypeError, LookupError, AttributeError)
 
 _WIDE = {kind for kind, (_, high) in INTEGER_RANGES.items() if high >= 2**32}
+_MAX = repr(MAX_FLOAT32)
 _PLAIN_TYPES = {
     FieldDescriptor.TYPE_STRING: "str",
     FieldDescriptor.TYPE_BOOL: "bool",
@@ -85,6 +87,7 @@ class Fillers:
         self._waiting: list[tuple[str, Descriptor]] = []
         self._scope: dict[str, Any] = {
             "NotPlain": NotPlain,
+            "_NUMBERS": frozenset({float, int}),
             "_b64": read_base64,
             "_nanousd": money.nanousd,
             "_nulls": _nulls,
@@ -118,6 +121,8 @@ class Fillers:
         return name
 
     def _lines(self, function: str, descriptor: Descriptor) -> list[str]:
+        if is_bare(descriptor, self._style):
+            return [f"def {function}(m, v):", *(f" {line}" for line in self._bare(descriptor))]
         lines = [
             f"def {function}(m, value):",
             " if type(value) is not dict: raise NotPlain",
@@ -145,6 +150,11 @@ class Fillers:
         lines.append(f" if {wrong}{several}: raise NotPlain")
         lines.append(" if not n: m.SetInParent()")
         return lines
+
+    def _bare(self, descriptor: Descriptor) -> list[str]:
+        if len(descriptor.fields) > 1:
+            return ["_refuse(m)"]
+        return [*self._set(descriptor.fields[0]), "m.SetInParent()"]
 
     def _set(self, field: FieldDescriptor) -> list[str]:
         target = f"m.{field.name}"
@@ -181,6 +191,9 @@ class Fillers:
             return [*lines, f"t = {target}.add", f"for i in v: {name}(t(), i)"]
         check = self._check(field, "i")
         value = self._value(field, "i")
+        if field.type == FieldDescriptor.TYPE_FLOAT:
+            wrong = f"not {{*map(type, v)}} <= _NUMBERS or max(v) > {_MAX} or min(v) < -{_MAX}"
+            return [*lines, f"if v and ({wrong}): raise NotPlain", f"{target}.extend(v)"]
         if value == "i":
             kind = _PLAIN_TYPES[field.type]
             return [
@@ -198,6 +211,10 @@ class Fillers:
 
     def _check(self, field: FieldDescriptor, name: str) -> list[str]:
         """A line that refuses what the value, set as it is, would not be checked for."""
+        if field.type == FieldDescriptor.TYPE_FLOAT:
+            return [
+                f"if type({name}) not in _NUMBERS or not -{_MAX} <= {name} <= {_MAX}: _refuse(m)"
+            ]
         if self._value(field, name) != name:
             return []
         return [f"if type({name}) is not {_PLAIN_TYPES[field.type]}: raise NotPlain"]
@@ -211,7 +228,7 @@ class Fillers:
             return f"_nanousd({name})"
         if field.type in _WIDE and self._style is Style.PROTOJSON:
             return f"int({name}) if {name}.isdigit() and {name}.isascii() else _refuse(m)"
-        if field.type in _PLAIN_TYPES:
+        if field.type in _PLAIN_TYPES or field.type == FieldDescriptor.TYPE_FLOAT:
             return name
         return "_refuse(m)"
 

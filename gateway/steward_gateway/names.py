@@ -7,6 +7,7 @@ from enum import Enum
 from functools import cache
 
 from google.protobuf.descriptor import (
+    Descriptor,
     EnumDescriptor,
     FieldDescriptor,
     OneofDescriptor,
@@ -38,6 +39,15 @@ class Style(Enum):
 def field_rule(field: FieldDescriptor) -> options_pb2.FieldRule:
     """What our options say of a field; empty if nothing."""
     return field.GetOptions().Extensions[options_pb2.field]
+
+
+@cache
+def is_bare(descriptor: Descriptor, style: Style) -> bool:
+    """Whether the message is shown as the value of its field."""
+    if style is Style.PROTOJSON:
+        return False
+    rule: options_pb2.MessageRule = descriptor.GetOptions().Extensions[options_pb2.message]
+    return rule.bare
 
 
 def is_money(field: FieldDescriptor) -> bool:

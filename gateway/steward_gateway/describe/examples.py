@@ -16,6 +16,7 @@ from steward_gateway.names import (
     Style,
     enum_words,
     field_rule,
+    is_bare,
     is_map,
     is_money,
     json_name,
@@ -83,6 +84,8 @@ class Examples:
             return _WELL_KNOWN[name]
         if name in WRAPPERS:
             return self.of_field(descriptor.fields_by_name["value"], read=read, depth=depth)
+        if is_bare(descriptor, Style.HOUSE):
+            return self.of_field(descriptor.fields[0], read=read, depth=depth)
         shown: dict[str, Any] = {}
         chosen: set[str] = set()
         for field in descriptor.fields:

@@ -16,6 +16,7 @@ from steward_gateway.names import (
     Style,
     enum_words,
     field_rule,
+    is_bare,
     is_map,
     is_money,
     json_name,
@@ -79,6 +80,9 @@ class Schemas:
             return dict(well_known)
         if descriptor.full_name in WRAPPERS:
             return self._value(descriptor.fields_by_name["value"], read=read)
+        if is_bare(descriptor, Style.HOUSE):
+            shown = [self._any_count(field, "", read=read) for field in descriptor.fields]
+            return shown[0] if len(shown) == 1 else {"anyOf": shown}
         name = _component_name(descriptor, read=read)
         if name not in self.components:
             self.components[name] = {}  # before its fields: a message may hold itself
