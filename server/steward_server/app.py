@@ -27,6 +27,7 @@ from steward_server import (
     api_keys,
     auth,
     environments,
+    inference,
     limits,
     projects,
     providers,
@@ -211,13 +212,16 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         tickets = environments.Tickets(clock)
         previews = environments.Previews(clock)
+        client_tokens = inference.ClientTokens(settings.inference, development=development)
         credentials = Credentials(
             sessions=sessions,
             tokens=token_room,
             keys=key_room,
             tickets=tickets,
             previews=previews,
+            clients=client_tokens,
             people=database,
+            clock=clock,
             static_token=config.static_token,
             local_single_user=config.local_single_user,
         )
@@ -335,6 +339,19 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             config=settings.analytics,
             clock=clock,
         )
+        engine = await stack.enter_async_context(
+            inference.open_engine(settings.inference, config.data_dir, clock)
+        )
+        inference.register(
+            methods,
+            database,
+            engine=engine,
+            tokens=client_tokens,
+            authenticate=credentials.authenticate,
+            config=settings.inference,
+            clock=clock,
+        )
+        await engine.start()
         sweeper = environments.Sweeper(database, environment_room, settings.environments, clock)
         tidier = Tidier(database, clock, settings.analytics.trace_retention_us)
 
@@ -368,6 +385,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             sweeper.keep_sweeping(),
             environments.clear(images),
             environment_health.keep_measuring(settings.environments.stats_interval_s),
+            engine.keep_looking(),
             answers.keep_sweeping(settings.idempotency.sweep_interval_s),
             *(each.keep_writing(settings.tokens.last_use_interval_s) for each in last_uses),
         ]

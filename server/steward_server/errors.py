@@ -10,6 +10,8 @@ StewardError
 ├── FailedPrecondition    the thing is in a state that does not allow it
 ├── Aborted               somebody else was faster; read again
 ├── ResourceExhausted     money, rate or room has run out
+├── DeadlineExceeded      it took longer than the caller allowed
+├── Unimplemented         this server does not do that, or it is switched off
 ├── Unavailable           try again later
 └── Internal              a fault of ours; the cause stands in the log only
 """
@@ -134,6 +136,16 @@ class Aborted(StewardError):
 class ResourceExhausted(StewardError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "RESOURCE_EXHAUSTED"
+
+
+class DeadlineExceeded(StewardError):
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Unimplemented(StewardError):
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "UNIMPLEMENTED"
 
 
 class Unavailable(StewardError):

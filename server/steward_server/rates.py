@@ -25,6 +25,9 @@ class RatesConfig:
     agent_per_minute: int = setting(
         0, "Calls of an agent; of a stream only its opening counts.", minimum=0
     )
+    inference_per_minute: int = setting(
+        0, "Steps and resets of a caller; of a stream only its opening counts.", minimum=0
+    )
     address_per_minute: int = setting(
         200,
         "Calls without a good credential from one address, or one /64 network of IPv6.",
@@ -55,6 +58,7 @@ class Rates:
             ),
             options.RATE_CATEGORY_COMMAND_EXECUTION: _window(config.command_execution_per_minute),
             options.RATE_CATEGORY_AGENT: _window(config.agent_per_minute),
+            options.RATE_CATEGORY_INFERENCE: _window(config.inference_per_minute),
         }
 
     def of(self, category: options.RateCategory.ValueType) -> Windows:
@@ -63,6 +67,9 @@ class Rates:
             return Windows(None, None, None)
         if category == options.RATE_CATEGORY_LOGIN:
             return Windows(self._logins, self._logins, self._logins)
+        if category == options.RATE_CATEGORY_INFERENCE:
+            steps = self._by_category[category]
+            return Windows(steps, steps, self._strangers)
         return Windows(
             self._by_category[category or options.RATE_CATEGORY_DEFAULT],
             self._by_category[options.RATE_CATEGORY_AGENT],

@@ -32,6 +32,7 @@ from steward_server.config import (
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.events.config import EventsConfig
 from steward_server.idempotency.config import IdempotencyConfig
+from steward_server.inference.config import InferenceConfig
 from steward_server.limits.config import LimitsConfig
 from steward_server.rates import RatesConfig
 from steward_server.requests.config import RequestsConfig
@@ -54,6 +55,7 @@ SECTIONS: dict[str, type[Any]] = {
     "alerts": AlertsConfig,
     "analytics": AnalyticsConfig,
     "environments": EnvironmentsConfig,
+    "inference": InferenceConfig,
     "idempotency": IdempotencyConfig,
 }
 
@@ -94,6 +96,7 @@ class Settings:
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     analytics: AnalyticsConfig = field(default_factory=AnalyticsConfig)
     environments: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

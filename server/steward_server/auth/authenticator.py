@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -49,6 +49,18 @@ class Verifier(Protocol):
 
         Raises:
             Unauthenticated: it is malformed, unknown, expired or revoked.
+        """
+        ...
+
+
+class ClientTokens(Protocol):
+    """Tokens of inference clients."""
+
+    def verify(self, text: str, now_us: int) -> Principal | None:
+        """Whom one stands for; None if it is none of these.
+
+        Raises:
+            Unauthenticated: it is one, and not good (any more).
         """
         ...
 
@@ -110,7 +122,9 @@ class Credentials:
         keys: Verifier,
         tickets: Tickets,
         previews: Previews,
+        clients: ClientTokens,
         people: Reader,
+        clock: Callable[[], int],
         static_token: str | None,
         local_single_user: bool,
     ) -> None:
@@ -119,7 +133,9 @@ class Credentials:
         self._keys = keys
         self._tickets = tickets
         self._previews = previews
+        self._clients = clients
         self._people = people
+        self._clock = clock
         self._static_token = static_token.encode() if static_token else None
         self._local_single_user = local_single_user
 
@@ -186,6 +202,8 @@ class Credentials:
         static = self._static_token
         if static is not None and hmac.compare_digest(bearer.encode(), static):
             return Principal(Kind.CLIENT, "client", credential="static_token")
+        if (client := self._clients.verify(bearer, self._clock())) is not None:
+            return client
         return await self._sessions.verify(bearer)
 
     def _is_single_user(self, call: Call) -> bool:

@@ -1,1 +1,77 @@
-"""Policies served to fast agents. Start reading at engine.py."""
+"""Policies served to fast agents. Start reading at engine.py; runner.py is what makes it quick."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from steward.gateway.v1 import options_pb2
+from steward.inference.v1.client_tokens_pb2_grpc import add_ClientTokenServiceServicer_to_server
+from steward.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
+from steward.inference.v1.policies_pb2_grpc import add_PolicyServiceServicer_to_server
+from steward_server.calls import Call, Context
+from steward_server.config import BadSetting
+from steward_server.db import Database
+from steward_server.errors import PermissionDenied
+from steward_server.inference.client_token_service import ClientTokenService
+from steward_server.inference.client_tokens import ClientTokens
+from steward_server.inference.config import InferenceConfig
+from steward_server.inference.engine import Engine
+from steward_server.inference.policy_service import PolicyService
+from steward_server.inference.repository import BadReference
+from steward_server.inference.service import InferenceService
+from steward_server.interceptors.authorization import allows
+from steward_server.principals import Principal
+
+__all__ = ["ClientTokens", "Engine", "InferenceConfig", "open_engine", "register"]
+
+_STEPPING = options_pb2.MethodRule(access=options_pb2.ACCESS_CLIENTS, scope="inference")
+
+
+@asynccontextmanager
+async def open_engine(
+    config: InferenceConfig, data_dir: Path, clock: Callable[[], int]
+) -> AsyncIterator[Engine]:
+    """The engine, until the end of the block.
+
+    Raises:
+        BadSetting: the default policy's name is none.
+    """
+    try:
+        engine = Engine(config, data_dir, clock)
+    except BadReference as error:
+        raise BadSetting(f"STEWARD_INFERENCE_DEFAULT_POLICY: {error}") from None
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def register(
+    methods: Any,
+    database: Database,
+    *,
+    engine: Engine,
+    tokens: ClientTokens,
+    authenticate: Callable[[Call, str], Awaitable[Principal]],
+    config: InferenceConfig,
+    clock: Callable[[], int],
+) -> None:
+    """Serve the room."""
+
+    async def who(token: str, context: Context) -> Principal:
+        call = Call((("authorization", f"Bearer {token}"),), peer=context.peer())
+        found = await authenticate(call, "")
+        if not allows(_STEPPING, found):
+            raise PermissionDenied("this token is not for steps of policies")
+        return found
+
+    add_InferenceServiceServicer_to_server(
+        InferenceService(engine, who, max_batch=config.max_batch), methods
+    )
+    add_PolicyServiceServicer_to_server(PolicyService(database, engine, clock), methods)
+    add_ClientTokenServiceServicer_to_server(
+        ClientTokenService(database, tokens, clock, mint_key=config.jwt_mint_key), methods
+    )

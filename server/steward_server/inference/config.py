@@ -55,3 +55,26 @@ class InferenceConfig:
     threads: int = setting(
         1, "Threads that compute what takes longer than a millisecond.", minimum=1, maximum=64
     )
+    jwt_enabled: bool = setting(
+        False, "Take JWTs from inference clients beside the static token, and make them."
+    )
+    jwt_secret: str | None = setting(
+        None, "HS256: the secret, at least 32 characters. RS256: path of the private key (PEM)."
+    )
+    jwt_algorithm: str = setting("HS256", "How JWTs are signed.", choices=("HS256", "RS256"))
+    jwt_public_key_path: Path | None = setting(
+        None, "RS256: path of the public key (PEM); unset: that of the private key."
+    )
+    jwt_issuer: str = setting("", "What JWTs must have as `iss`; empty: anything.")
+    jwt_audience: str = setting("", "What JWTs must have as `aud`; empty: anything.")
+    jwt_expiry_minutes: int = setting(
+        60, "How long a JWT is good for whose caller does not say, in minutes.", minimum=1
+    )
+    jwt_max_expiry_minutes: int = setting(
+        24 * 60, "The longest a JWT may be good for, in minutes; longer ones are cut.", minimum=1
+    )
+    jwt_mint_key: str | None = setting(
+        None,
+        "What `POST /auth/token` must be sent as Bearer; unset: anybody who reaches the server may "
+        "have a token.",
+    )

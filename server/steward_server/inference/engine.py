@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,24 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_AGENT = "default"
 """Everybody has one from the start; others need a reset first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A policy as it is listed.
+
+    Attributes:
+        latest: the version of whoever names none; 0 if none can be served.
+        faults: of versions that cannot be served, why.
+        served: versions that are loaded.
+    """
+
+    name: str
+    latest: int
+    is_default: bool
+    versions: frozenset[int]
+    faults: Mapping[int, str]
+    served: Mapping[int, Served]
 
 
 class Engine:
@@ -157,6 +176,66 @@ class Engine:
             facts={"policy": str(reference)},
         )
 
+    def known(self) -> list[Known]:
+        """All policies, by name."""
+        found = []
+        for name in sorted({*self._shelf.versions, *(each.name for each in self._served)}):
+            served = {each.version: it for each, it in self._served.items() if each.name == name}
+            on_shelf = self._shelf.versions.get(name, {})
+            loaded = max((each for each in served if not served[each].is_retired), default=0)
+            found.append(
+                Known(
+                    name,
+                    loaded or max(on_shelf, default=0),
+                    name == self._default.name,
+                    frozenset({*on_shelf, *served}),
+                    {each.version: why for each, why in self._faults.items() if each.name == name},
+                    served,
+                )
+            )
+        return found
+
+    async def load_newest(self, reference: Reference) -> Served:
+        """As `load`; of "latest" the newest there is, not the newest that is loaded.
+
+        Raises:
+            As `load`.
+        """
+        newest = self._shelf.newest(reference.name)
+        if not reference.version and newest:
+            reference = Reference(reference.name, newest)
+        return await self.load(reference)
+
+    def unload(self, reference: Reference, *, force: bool) -> None:
+        """Let go of a version, or of all of a policy.
+
+        Raises:
+            NotFound: there is none.
+            FailedPrecondition: POLICY_IN_USE, agents have it and it is not forced.
+        """
+        self.find(reference)
+        wanted = [
+            each
+            for each in self._served
+            if each.name == reference.name and reference.version in (0, each.version)
+        ]
+        users = [
+            each
+            for each in (*self._agents.values(), *self._nameless)
+            if each.served.reference in wanted
+        ]
+        if users and not force:
+            raise FailedPrecondition(
+                f"{len(users)} agents have policy {str(reference)!r}; end them first, or force it",
+                reason="POLICY_IN_USE",
+                facts={"policy": str(reference), "agents": str(len(users))},
+            )
+        for agent in users:
+            self.end(agent)
+        for each in wanted:
+            del self._served[each]
+            log.info("inference.unloaded", policy=str(each))
+
     async def load(self, reference: Reference) -> Served:
         """A version, loaded if it is not.
 
@@ -200,6 +279,14 @@ class Engine:
         self._served[reference] = served
         log.info("inference.loaded", policy=str(reference), best_batch=model.best_batch)
         return served
+
+    async def default(self) -> Served:
+        """The policy of whoever names none.
+
+        Raises:
+            As `load`.
+        """
+        return await self.load(self._default)
 
     # Agents.
 
@@ -344,7 +431,9 @@ class Engine:
         """
         served = agents[0].served
         lease = agents[0].lease if len(agents) == 1 else Lease.of_all([a.lease for a in agents])
-        return await self.step_lease(served, agents, lease, observations, deterministic)
+        return await self.step_lease(
+            served, agents, lease, observations, deterministic=deterministic
+        )
 
     async def step_lease(
         self,
@@ -352,7 +441,8 @@ class Engine:
         agents: Sequence[Agent],
         lease: Lease | None,
         observations: Floats,
-        deterministic: bool,  # noqa: FBT001 - the last of what a run takes
+        *,
+        deterministic: bool,
     ) -> Results:
         """As `step`, with the lease of all of them at hand; None for steps from a fresh state."""
         if served.runner.waiting_rows + len(observations) > self._config.max_waiting_rows:

@@ -11,11 +11,11 @@ from steward_server.calls import Call
 from steward_server.errors import PermissionDenied
 from steward_server.principals import Kind, Principal
 
-PEOPLE = {options.ACCESS_PEOPLE, options.ACCESS_PEOPLE_AND_AGENT}
+PEOPLE = {options.ACCESS_PEOPLE, options.ACCESS_PEOPLE_AND_AGENT, options.ACCESS_CLIENTS}
 _POINTER = (
     "; a runtime is lent money, and its provider's key, by a handshake: POST /api/budget/handshake"
 )
-AGENTS = {options.ACCESS_AGENT, options.ACCESS_PEOPLE_AND_AGENT}
+AGENTS = {options.ACCESS_AGENT, options.ACCESS_PEOPLE_AND_AGENT, options.ACCESS_CLIENTS}
 
 
 def allows(rule: options.MethodRule, principal: Principal) -> bool:
@@ -28,7 +28,7 @@ def allows(rule: options.MethodRule, principal: Principal) -> bool:
         return rule.access in PEOPLE and (not rule.roles or principal.role in rule.roles)
     if principal.kind is Kind.AGENT:
         return rule.access in AGENTS and (not rule.scope or rule.scope in principal.scopes)
-    return False
+    return principal.kind is Kind.CLIENT and rule.access == options.ACCESS_CLIENTS
 
 
 def wanted(rule: options.MethodRule) -> str:
@@ -43,6 +43,8 @@ def wanted(rule: options.MethodRule) -> str:
         parts.append(people)
     if rule.access in AGENTS:
         parts.append(agents)
+    if rule.access == options.ACCESS_CLIENTS:
+        parts.append("clients of inference")
     return " and ".join(parts) or "nobody"
 
 

@@ -1,0 +1,190 @@
+"""InferenceService: translates between protos and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+
+from steward.inference.v1 import inference_pb2 as pb
+from steward.inference.v1 import inference_pb2_grpc as rpc
+from steward_server.calls import Context, caller
+from steward_server.checks import Checks
+from steward_server.errors import InvalidArgument
+from steward_server.inference.driving import Authenticate, Drive
+from steward_server.inference.engine import DEFAULT_AGENT, Engine
+from steward_server.inference.model import Floats
+from steward_server.inference.reading import (
+    actions_of,
+    failed,
+    observation_of,
+    observations_of,
+    step_response,
+)
+from steward_server.inference.runner import Results
+from steward_server.inference.served import Agent, Served
+from steward_server.inference.streaming import Conversation
+
+MAX_AGENT_ID = 200
+
+
+class InferenceService(rpc.InferenceServiceServicer):
+    """Serves steps."""
+
+    def __init__(self, engine: Engine, authenticate: Authenticate, *, max_batch: int) -> None:
+        self._engine = engine
+        self._authenticate = authenticate
+        self._max_batch = max_batch
+
+    async def Reset(self, request: pb.ResetRequest, context: Context) -> pb.ResetResponse:
+        agent_id = request.agent_id or DEFAULT_AGENT
+        with Checks() as checks:
+            checks.text("agent_id", agent_id, 1, MAX_AGENT_ID)
+        agent = await self._engine.reset(
+            caller(context).subject,
+            agent_id,
+            request.policy,
+            request.seed if request.HasField("seed") else None,
+        )
+        return pb.ResetResponse(
+            message="Agent state reset",
+            agent_id=agent_id,
+            state=pb.AgentState(hidden="initialized", memory="initialized"),
+            policy=str(agent.served.reference),
+        )
+
+    async def Step(self, request: pb.StepRequest, context: Context) -> pb.StepResponse:
+        agent_id = request.agent_id or DEFAULT_AGENT
+        agent = await self._engine.agent_or_default(caller(context).subject, agent_id)
+        observation = observation_of(request.observation, agent.served)
+        results = await self._engine.step(
+            (agent,), observation, deterministic=request.deterministic
+        )
+        return step_response(results, agent.served, agent_id)
+
+    async def StepBatch(
+        self, request: pb.StepBatchRequest, context: Context
+    ) -> pb.StepBatchResponse:
+        rows, agent_ids = request.observations, request.agent_ids
+        count = len(rows)
+        if count > self._max_batch:
+            raise InvalidArgument.of(
+                {"observations": f"has {count} rows; at most {self._max_batch} are taken at once"}
+            )
+        if agent_ids and len(agent_ids) != count:
+            raise InvalidArgument(
+                f"Expected {count} agent_ids, one for each observation, got {len(agent_ids)}",
+                fields={"agent_ids": "must match length of observations"},
+            )
+        if not count:
+            return pb.StepBatchResponse()
+        owner = caller(context).subject
+        if not agent_ids:
+            served = await self._engine.default()
+            observations = observations_of([each.values for each in rows], served)
+            results = await self._engine.step_lease(
+                served, (), None, observations, deterministic=request.deterministic
+            )
+            _must_be_finite(results, ["a row without an agent"] * count)
+            return _batch_response(results, served, [DEFAULT_AGENT] * count)
+        agents = [
+            await self._engine.agent_or_default(owner, each or DEFAULT_AGENT) for each in agent_ids
+        ]
+        # All of it is read before the first step is made.
+        parts = [
+            (wave, observations_of([rows[at].values for at in wave], agents[wave[0]].served))
+            for wave in waves(agents)
+        ]
+        made = [
+            (wave, await self._step(request, agents, wave, observations))
+            for wave, observations in parts
+        ]
+        if len(made) == 1:
+            return _batch_response(made[0][1], agents[0].served, agent_ids)
+        return _joined(made, agents, agent_ids)
+
+    async def _step(
+        self, request: pb.StepBatchRequest, agents: list[Agent], wave: list[int], rows: Floats
+    ) -> Results:
+        results = await self._engine.step(
+            [agents[at] for at in wave], rows, deterministic=request.deterministic
+        )
+        _must_be_finite(results, [request.agent_ids[at] for at in wave])
+        return results
+
+    async def Drive(
+        self, request_iterator: AsyncIterator[pb.DriveRequest], context: Context
+    ) -> AsyncIterator[pb.DriveResponse]:
+        drive = Drive(self._engine, self._authenticate, context)
+        try:
+            async for request in request_iterator:
+                yield await drive.answer(request)
+        finally:
+            drive.end()
+
+    async def Stream(
+        self, request_iterator: AsyncIterator[pb.StreamRequest], context: Context
+    ) -> AsyncIterator[pb.StreamResponse]:
+        await context.send_initial_metadata(())
+        owner = caller(context).subject
+        conversation = Conversation(self._engine, owner, max_batch=self._max_batch)
+        async for response in conversation.answers(request_iterator):
+            yield response
+
+    async def EndAgent(self, request: pb.EndAgentRequest, context: Context) -> pb.EndAgentResponse:
+        with Checks() as checks:
+            checks.text("agent_id", request.agent_id, 1, MAX_AGENT_ID)
+        self._engine.end(self._engine.agent(caller(context).subject, request.agent_id))
+        return pb.EndAgentResponse()
+
+
+def waves(agents: Sequence[Agent]) -> list[list[int]]:
+    """Rows in the runs they can be made in: of one version each, and no agent twice in one."""
+    turns: dict[int, int] = {}
+    found: dict[tuple[int, int], list[int]] = {}
+    for at, agent in enumerate(agents):
+        turn = turns.get(id(agent), 0)
+        turns[id(agent)] = turn + 1
+        found.setdefault((turn, id(agent.served)), []).append(at)
+    return [found[key] for key in sorted(found, key=lambda key: key[0])]
+
+
+def _must_be_finite(results: Results, agent_ids: Sequence[str]) -> None:
+    if results.failed.any():
+        raise failed([agent_ids[at] for at in np.flatnonzero(results.failed).tolist()])
+
+
+def _batch_response(
+    results: Results, served: Served, agent_ids: Sequence[str]
+) -> pb.StepBatchResponse:
+    return pb.StepBatchResponse(
+        actions=actions_of(results, served),
+        values=results.values.tolist(),
+        log_probs=results.log_probs.tolist(),
+        agent_ids=agent_ids,
+        pressures=results.pressures.tolist(),
+    )
+
+
+def _joined(
+    made: Sequence[tuple[list[int], Results]], agents: Sequence[Agent], agent_ids: Sequence[str]
+) -> pb.StepBatchResponse:
+    """The results of several runs, in the order of the rows."""
+    order = np.argsort([at for wave, _ in made for at in wave])
+    actions = [
+        action for wave, results in made for action in actions_of(results, agents[wave[0]].served)
+    ]
+
+    def in_order(name: str) -> list[float]:
+        together: list[float] = np.concatenate([getattr(each, name) for _, each in made])[
+            order
+        ].tolist()
+        return together
+
+    return pb.StepBatchResponse(
+        actions=[actions[at] for at in order],
+        values=in_order("values"),
+        log_probs=in_order("log_probs"),
+        agent_ids=agent_ids,
+        pressures=in_order("pressures"),
+    )

@@ -1,0 +1,210 @@
+"""One stream of a caller that steps at high frequency: agents by number, messages under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from steward.inference.v1 import inference_pb2 as pb
+from steward_server.errors import DeadlineExceeded, InvalidArgument, StewardError
+from steward_server.inference.arena import Lease
+from steward_server.inference.engine import Engine
+from steward_server.inference.manifest import ActionType
+from steward_server.inference.model import Floats
+from steward_server.inference.reading import not_finite, observation_of, step_response, wrong_length
+from steward_server.inference.runner import Results
+from steward_server.inference.served import Agent, Served
+
+UNDER_WAY = 64
+"""Messages that are taken before the first of them is answered."""
+
+
+class Conversation:
+    """What one stream has begun, and its answers."""
+
+    def __init__(self, engine: Engine, owner: str, *, max_batch: int) -> None:
+        self._engine = engine
+        self._owner = owner
+        self._max_batch = max_batch
+        self._agents: list[Agent | None] = []
+        self._own: list[Agent] = []
+        """Those that end with the stream."""
+        self._all: tuple[Served, list[Agent], Lease] | None = None
+
+    async def answers(
+        self, requests: AsyncIterator[pb.StreamRequest]
+    ) -> AsyncIterator[pb.StreamResponse]:
+        """An answer to each message, in their order."""
+        queue: asyncio.Queue[asyncio.Task[pb.StreamResponse] | None] = asyncio.Queue(UNDER_WAY)
+        reader = asyncio.create_task(self._read(requests, queue))
+        try:
+            while (answering := await queue.get()) is not None:
+                yield await answering
+            await reader
+        finally:
+            reader.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await reader
+            while not queue.empty():
+                if (task := queue.get_nowait()) is not None:
+                    task.cancel()
+            for agent in self._own:
+                self._engine.end(agent)
+
+    async def _read(
+        self,
+        requests: AsyncIterator[pb.StreamRequest],
+        queue: asyncio.Queue[asyncio.Task[pb.StreamResponse] | None],
+    ) -> None:
+        before: asyncio.Task[Any] | None = None
+        try:
+            async for request in requests:
+                if request.WhichOneof("message") in ("open", "close") and before is not None:
+                    await asyncio.wait({before})
+                before = asyncio.create_task(self._answered(request))
+                await queue.put(before)
+                if request.WhichOneof("message") in ("open", "close"):
+                    await asyncio.wait({before})  # the next may name what this brings
+        finally:
+            await queue.put(None)
+
+    async def _answered(self, request: pb.StreamRequest) -> pb.StreamResponse:
+        try:
+            work = self._answer(request)
+            response = await (_timed(work, request.timeout_ms) if request.timeout_ms else work)
+        except StewardError as error:
+            response = pb.StreamResponse(refusal=error.to_status())
+        response.sequence = request.sequence
+        return response
+
+    async def _answer(self, request: pb.StreamRequest) -> pb.StreamResponse:
+        match request.WhichOneof("message"):
+            case "packed":
+                return pb.StreamResponse(packed=await self._packed(request.packed))
+            case "step":
+                return pb.StreamResponse(step=await self._step(request.step))
+            case "open":
+                return pb.StreamResponse(opened=await self._open(request.open))
+            case "close":
+                self._close(request.close)
+                return pb.StreamResponse(closed=pb.StreamClosed())
+        raise InvalidArgument.of({"message": "is missing; send open, step, packed or close"})
+
+    async def _open(self, request: pb.StreamOpen) -> pb.StreamOpened:
+        first = len(self._agents)
+        if not request.agents or first + len(request.agents) > self._max_batch:
+            raise InvalidArgument.of(
+                {
+                    "agents": f"has {len(request.agents)}, after {first}; a stream has 1 to "
+                    f"{self._max_batch}"
+                }
+            )
+        brought = [await self._brought(each) for each in request.agents]
+        self._agents += brought
+        self._all = None
+        return pb.StreamOpened(first=first, policies=[str(a.served.reference) for a in brought])
+
+    async def _brought(self, wanted: pb.StreamAgent) -> Agent:
+        engine, owner = self._engine, self._owner
+        seed = wanted.seed if wanted.HasField("seed") else None
+        if not wanted.agent_id:
+            agent = await engine.begin_nameless(owner, wanted.policy, seed)
+            self._own.append(agent)
+            return agent
+        if wanted.reset or wanted.policy or seed is not None:
+            return await engine.reset(owner, wanted.agent_id, wanted.policy, seed)
+        with suppress(StewardError):
+            return await engine.agent_or_default(owner, wanted.agent_id)
+        return await engine.reset(owner, wanted.agent_id)
+
+    def _close(self, request: pb.StreamClose) -> None:
+        for agent in [self._agent(number) for number in request.agents]:
+            if agent in self._own:
+                self._own.remove(agent)
+                self._engine.end(agent)
+        for number in request.agents:
+            self._agents[number] = None
+        self._all = None
+
+    def _agent(self, number: int) -> Agent:
+        agent = self._agents[number] if number < len(self._agents) else None
+        if agent is None:
+            raise InvalidArgument.of(
+                {"agent": f"is {number}, and the stream has no agent of this number"}
+            )
+        return agent
+
+    async def _step(self, request: pb.StreamStep) -> pb.StepResponse:
+        agent = self._agent(request.agent)
+        results = await self._engine.step(
+            (agent,),
+            observation_of(request.observation, agent.served),
+            deterministic=request.deterministic,
+        )
+        return step_response(results, agent.served, agent.agent_id)
+
+    async def _packed(self, request: pb.PackedSteps) -> pb.PackedResults:
+        served, agents, lease = self._rows_of(request.agents)
+        observations = _unpacked(request.observations, len(agents), served)
+        results = await self._engine.step_lease(
+            served, agents, lease, observations, deterministic=request.deterministic
+        )
+        return _packed(results, served)
+
+    def _rows_of(self, numbers: Sequence[int]) -> tuple[Served, list[Agent], Lease]:
+        if not numbers:
+            if self._all is None:
+                living = [each for each in self._agents if each is not None]
+                self._all = _together(living)
+            return self._all
+        if len(set(numbers)) != len(numbers):
+            raise InvalidArgument.of({"agents": "has a number twice; send two messages"})
+        return _together([self._agent(each) for each in numbers])
+
+
+def _together(agents: list[Agent]) -> tuple[Served, list[Agent], Lease]:
+    if not agents:
+        raise InvalidArgument.of({"agents": "is empty, and the stream has no agents; open some"})
+    served = agents[0].served
+    if any(each.served is not served for each in agents):
+        raise InvalidArgument.of(
+            {"agents": "have several policies, or versions of one; send a message for each"}
+        )
+    return served, agents, Lease.of_all([each.lease for each in agents])
+
+
+def _unpacked(packed: bytes, count: int, served: Served) -> Floats:
+    wanted = served.manifest.obs_dim
+    if len(packed) != 4 * wanted * count:
+        raise wrong_length(wanted * count, len(packed) // 4, "observations")
+    rows: NDArray[np.float32] = np.frombuffer(packed, "<f4").reshape(count, wanted)
+    if not np.isfinite(rows).all():
+        raise not_finite("observations")
+    return rows
+
+
+def _packed(results: Results, served: Served) -> pb.PackedResults:
+    discrete = served.manifest.action.type is ActionType.DISCRETE
+    failed = np.flatnonzero(results.failed).tolist() if results.failed.any() else ()
+    return pb.PackedResults(
+        actions=results.actions.astype("<i4" if discrete else "<f4").tobytes(),
+        values=results.values.astype("<f4").tobytes(),
+        log_probs=results.log_probs.astype("<f4").tobytes(),
+        pressures=results.pressures.astype("<f4").tobytes(),
+        failed=failed,
+    )
+
+
+async def _timed(work: Awaitable[pb.StreamResponse], timeout_ms: int) -> pb.StreamResponse:
+    try:
+        async with asyncio.timeout(timeout_ms / 1000):
+            return await work
+    except TimeoutError:
+        raise DeadlineExceeded(
+            f"it took longer than {timeout_ms} ms; the step may have been made"
+        ) from None
