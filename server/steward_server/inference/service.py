@@ -115,6 +115,7 @@ class InferenceService(rpc.InferenceServiceServicer):
     async def Drive(
         self, request_iterator: AsyncIterator[pb.DriveRequest], context: Context
     ) -> AsyncIterator[pb.DriveResponse]:
+        await context.send_initial_metadata(())
         drive = Drive(self._engine, self._authenticate, context)
         try:
             async for request in request_iterator:
