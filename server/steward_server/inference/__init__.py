@@ -11,6 +11,9 @@ from steward.gateway.v1 import options_pb2
 from steward.inference.v1.client_tokens_pb2_grpc import add_ClientTokenServiceServicer_to_server
 from steward.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from steward.inference.v1.policies_pb2_grpc import add_PolicyServiceServicer_to_server
+from steward.open_inference.open_inference_pb2_grpc import (
+    add_GRPCInferenceServiceServicer_to_server,
+)
 from steward_server.calls import Call, Context
 from steward_server.config import BadSetting
 from steward_server.db import Database
@@ -19,6 +22,7 @@ from steward_server.inference.client_token_service import ClientTokenService
 from steward_server.inference.client_tokens import ClientTokens
 from steward_server.inference.config import InferenceConfig
 from steward_server.inference.engine import Engine
+from steward_server.inference.open_inference_service import OpenInferenceService
 from steward_server.inference.policy_service import PolicyService
 from steward_server.inference.repository import BadReference
 from steward_server.inference.service import InferenceService
@@ -70,6 +74,9 @@ def register(
 
     add_InferenceServiceServicer_to_server(
         InferenceService(engine, who, max_batch=config.max_batch), methods
+    )
+    add_GRPCInferenceServiceServicer_to_server(
+        OpenInferenceService(engine, max_batch=config.max_batch), methods
     )
     add_PolicyServiceServicer_to_server(PolicyService(database, engine, clock), methods)
     add_ClientTokenServiceServicer_to_server(

@@ -111,6 +111,13 @@ class Engine:
             task.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the default policy is loaded and runs."""
+        with suppress(NotFound):
+            return self.find(self._default) in self._served
+        return False
+
     # Policies.
 
     async def look_again(self) -> None:
