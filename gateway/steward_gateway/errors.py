@@ -100,6 +100,10 @@ _CIRCUIT_OPEN = "CIRCUIT_OPEN"
 _CYBORG_STATUS = {**_STATUS, Code.UNAUTHENTICATED: 403, Code.NOT_FOUND: 400}
 _CYBORG_STATUS[Code.FAILED_PRECONDITION] = 400
 _UNREADABLE_CYBORG = 422
+_CYBORG_TEXTS = {
+    "INVALID_TOKEN": "Invalid authentication token",
+    "TOKEN_EXPIRED": "Token has expired",
+}
 
 _IRON_CODES = {
     400: "VALIDATION_ERROR",
@@ -287,6 +291,8 @@ def _agentbox(refusal: Refusal, status: int) -> dict[str, Any]:
 
 def _cyborg(refusal: Refusal, status: int) -> dict[str, Any]:
     del status
+    if refusal.code is Code.UNAUTHENTICATED and refusal.reason in _CYBORG_TEXTS:
+        return {"detail": _CYBORG_TEXTS[refusal.reason]}
     return {"detail": _with_fields(refusal)}
 
 

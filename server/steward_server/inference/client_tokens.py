@@ -27,7 +27,6 @@ LEAST_SECRET = 32
 MAX_CHARACTERS = 8_192
 MAX_REMEMBERED = 4_096
 MINUTE_US = 60_000_000
-INVALID = "Invalid authentication token"
 _SECOND_US = 1_000_000
 
 
@@ -125,12 +124,12 @@ class ClientTokens:
                 },
             )
         except jwt.InvalidIssuerError:
-            raise _invalid("Invalid token issuer") from None
+            raise _wrong("issuer") from None
         except jwt.InvalidAudienceError:
-            raise _invalid("Invalid token audience") from None
+            raise _wrong("audience") from None
         except jwt.MissingRequiredClaimError as error:
-            told = {"iss": "Invalid token issuer", "aud": "Invalid token audience"}
-            raise _invalid(told.get(error.claim, INVALID)) from None
+            claims = {"iss": "issuer", "aud": "audience"}
+            raise (_wrong(claims[error.claim]) if error.claim in claims else _invalid()) from None
         except (jwt.InvalidTokenError, TypeError, ValueError):
             raise _invalid() from None
         subject, expires_s = claims["sub"], claims["exp"]
@@ -145,8 +144,12 @@ class ClientTokens:
         )
 
 
-def _invalid(text: str = INVALID) -> Unauthenticated:
-    return Unauthenticated(text, reason="INVALID_TOKEN")
+def _invalid() -> Unauthenticated:
+    return Unauthenticated("Invalid authentication token", reason="INVALID_TOKEN")
+
+
+def _wrong(claim: str) -> Unauthenticated:
+    return Unauthenticated(f"Invalid token {claim}", reason=f"INVALID_TOKEN_{claim.upper()}")
 
 
 def _secret(secret: str | None, *, development: bool) -> bytes:
