@@ -56,6 +56,11 @@ SECURITY_SCHEMES: dict[str, Schema] = {
         "name": "X-IC-Key",
         "description": "An agent's runtime: the IC token it was given.",
     },
+    "clientToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A client of inference: the server's static token, or one it was given.",
+    },
     "queryToken": {
         "type": "apiKey",
         "in": "query",
@@ -69,6 +74,7 @@ _WHO = {
     options_pb2.ACCESS_PEOPLE: _PEOPLE,
     options_pb2.ACCESS_AGENT: _AGENTS,
     options_pb2.ACCESS_PEOPLE_AND_AGENT: (*_PEOPLE, *_AGENTS),
+    options_pb2.ACCESS_CLIENTS: (*_PEOPLE, *_AGENTS, "clientToken"),
 }
 
 
@@ -94,6 +100,7 @@ def who(route: Route) -> str:
         options_pb2.ACCESS_PEOPLE: people,
         options_pb2.ACCESS_AGENT: agents,
         options_pb2.ACCESS_PEOPLE_AND_AGENT: f"{people}, and {agents}",
+        options_pb2.ACCESS_CLIENTS: f"{people}, {agents}, and clients of inference",
     }
     return f"For {said.get(rule.access, 'nobody')}."
 

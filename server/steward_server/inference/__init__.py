@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from steward.gateway.v1 import options_pb2
+from steward.inference.v1 import inference_pb2
 from steward.inference.v1.client_tokens_pb2_grpc import add_ClientTokenServiceServicer_to_server
 from steward.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
 from steward.inference.v1.policies_pb2_grpc import add_PolicyServiceServicer_to_server
@@ -17,6 +17,7 @@ from steward.open_inference.open_inference_pb2_grpc import (
 from steward_server.calls import Call, Context
 from steward_server.config import BadSetting
 from steward_server.db import Database
+from steward_server.dispatch import rule_of
 from steward_server.errors import PermissionDenied
 from steward_server.inference.client_token_service import ClientTokenService
 from steward_server.inference.client_tokens import ClientTokens
@@ -31,7 +32,8 @@ from steward_server.principals import Principal
 
 __all__ = ["ClientTokens", "Engine", "InferenceConfig", "open_engine", "register"]
 
-_STEPPING = options_pb2.MethodRule(access=options_pb2.ACCESS_CLIENTS, scope="inference")
+_SERVICE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"]
+_STEPPING = rule_of(_SERVICE.methods_by_name["Step"])
 
 
 @asynccontextmanager

@@ -128,7 +128,12 @@ def test_who_may_call_is_said_and_asked_for(openapi: Document) -> None:
         access = method_rule(method).access
         schemes = {name for each in operation["security"] for name in each}
         assert ("icToken" in schemes) == (
-            access in (options_pb2.ACCESS_AGENT, options_pb2.ACCESS_PEOPLE_AND_AGENT)
+            access
+            in (
+                options_pb2.ACCESS_AGENT,
+                options_pb2.ACCESS_PEOPLE_AND_AGENT,
+                options_pb2.ACCESS_CLIENTS,
+            )
         )
         assert (schemes == set()) == (access == options_pb2.ACCESS_PUBLIC)
         assert {"401", "403"} <= set(operation["responses"]) or not schemes

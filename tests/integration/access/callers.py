@@ -47,6 +47,7 @@ CALLERS: dict[str, Callable[[World], Awaitable[Headers]]] = {
     "agent for budget": agent("budget"),
     "agent for events": agent("events"),
     "agent for environments": agent("environments"),
+    "agent for inference": agent("inference"),
     "viewer": person("viewer"),
     "user": person("user"),
     "admin": person("admin"),

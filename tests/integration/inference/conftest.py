@@ -16,7 +16,7 @@ from steward_server.settings import Settings
 from tests.live import Api, Live, live_server, live_settings
 from tests.unit.inference.models import adding, steering
 
-STATIC_TOKEN = "a-static-token-of-tests"  # noqa: S105 - of a server that lives for a second
+STATIC_TOKEN = "a-static-token-of-tests"
 
 
 @dataclass(frozen=True, slots=True)

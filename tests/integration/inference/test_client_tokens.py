@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from steward_server.config import BadSetting
 from tests.integration.inference.conftest import Site, open_site
 
-SECRET = "a-secret-of-tests-with-more-than-32-characters"  # noqa: S105 - of tests
+SECRET = "a-secret-of-tests-with-more-than-32-characters"
 HS256 = {
     "jwt_enabled": True,
     "jwt_secret": SECRET,

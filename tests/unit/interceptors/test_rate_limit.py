@@ -119,7 +119,7 @@ async def test_agents_are_not_limited_and_not_told_of_a_limit_by_default() -> No
 
 
 def test_where_nobody_is_limited_there_is_nothing_to_do() -> None:
-    off = Rates(RatesConfig(0, 0, 0, 0, 0), logins_per_minute=0)
+    off = Rates(RatesConfig(0, 0, 0, 0, 0, 0), logins_per_minute=0)
     needed = {
         category: RateLimit(off.of(category), lambda: 0).is_needed
         for category in options.RateCategory.values()
