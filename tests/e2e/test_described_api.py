@@ -47,6 +47,13 @@ checks.unsupported_method.enabled = false
 checks.allow_header_conformance.enabled = false
 """
 
+MISSING_IS_FORBIDDEN = """
+[[operations]]
+include-path = "{path}"
+checks.missing_required_header.expected-statuses = [403]
+"""
+"""Of paths whose document knows no 401."""
+
 SHORT, LONG = 1, 200
 """How many requests are made up for an operation, beside its examples and the edges."""
 
@@ -74,7 +81,12 @@ async def run(
     described.write_text(json.dumps(document))
     # Where operations of a path are left out, the server knows more methods than are told.
     parts = {p for p, item in document["paths"].items() if len(item) < len(whole["paths"][p])}
-    config = (METHODS_NOT_ASKED.format(path=path) for path in sorted(SHADOWED | parts))
+    config = [METHODS_NOT_ASKED.format(path=path) for path in sorted(SHADOWED | parts)]
+    config += [
+        MISSING_IS_FORBIDDEN.format(path=path)
+        for path, item in document["paths"].items()
+        if any(each.get("security") and "401" not in each["responses"] for each in item.values())
+    ]
     (folder / "schemathesis.toml").write_text("".join(config))
     sent = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     command = [
@@ -246,7 +258,11 @@ async def delete_environments(admin: Api) -> None:
 @pytest.fixture
 async def described(tmp_path: Path) -> Any:
     server = await ServerProcess(
-        tmp_path / "data", STEWARD_AUTH_LOGINS_PER_MINUTE="0", **ENVIRONMENTS
+        tmp_path / "data",
+        STEWARD_AUTH_LOGINS_PER_MINUTE="0",
+        STEWARD_INFERENCE_JWT_ENABLED="1",
+        STEWARD_INFERENCE_JWT_SECRET="of-this-test-and-long-enough-to-be-one",
+        **ENVIRONMENTS,
     ).start()
     try:
         async with aiohttp.ClientSession() as session:

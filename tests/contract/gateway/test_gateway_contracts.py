@@ -59,7 +59,7 @@ def test_an_empty_message_of_every_type_survives_json() -> None:
 def test_the_gateway_knows_neither_the_server_nor_a_capability() -> None:
     folder = Path(app.__file__).parent
     capabilities = {
-        method.containing_service.file.package.split(".")[1]
+        method.containing_service.file.package.removeprefix("steward.").partition(".")[0]
         for method in load_contracts().methods()
     }
     for source in folder.rglob("*.py"):

@@ -95,7 +95,7 @@ async def rest_cells(world: World, caller: str) -> AsyncIterator[tuple[str, str,
             route.verb, api.base_url + path_of(route), data=body, headers=headers
         ) as answer:
             status = answer.status
-        assert status < 500, (caller, name, status)
+        assert status < 500 or status == 501, (caller, name, status)  # what is switched off
         is_inside = status not in (401, 403)
         assert is_inside or status == refusal_status(route, caller), (caller, name, status)
         yield f"{route.verb} {route.template.text}", name, is_inside, status

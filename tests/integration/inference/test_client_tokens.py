@@ -66,7 +66,7 @@ async def test_a_token_is_made_and_steps(tmp_path: Path) -> None:
         (signed(exp=None), "Invalid authentication token"),
         (signed(sub=None), "Invalid authentication token"),
         (jwt.encode({"sub": "me"}, "another" * 8, "HS256"), "Invalid authentication token"),
-        (jwt.encode({"sub": "me"}, None, "none"), "Invalid authentication token"),
+        (jwt.encode({"sub": "me"}, "", "none"), "Invalid authentication token"),
         ("not-a-token", "Invalid authentication token"),
     ],
 )

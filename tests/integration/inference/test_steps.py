@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,8 @@ async def test_an_agent_is_reset_and_steps(site: Site) -> None:
 async def test_the_default_agent_is_there_from_the_start(site: Site) -> None:
     step = await site.client.call("POST", "/step", {"observation": [1, 2, 3]})
     assert (step.status, step.body["agent_id"]) == (200, "default")
-    for body in ({}, None):
+    nothing: list[Any] = [{}, None]
+    for body in nothing:
         reset = await site.client.call("POST", "/reset", body)
         assert (reset.status, reset.body["agent_id"]) == (200, "default")
 

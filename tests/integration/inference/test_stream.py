@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -35,7 +36,7 @@ class Talk:
         return answer
 
 
-def packed(rows: list[list[float]], **more: Any) -> pb.PackedSteps:
+def packed(rows: Sequence[Sequence[float]], **more: Any) -> pb.PackedSteps:
     return pb.PackedSteps(observations=np.array(rows, "<f4").tobytes(), deterministic=True, **more)
 
 
@@ -47,7 +48,7 @@ def floats(data: bytes) -> list[float]:
 def reason(answer: Any) -> str:
     for detail in answer.refusal.details:
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
-            return error_details_pb2.ErrorInfo.FromString(detail.value).reason
+            return str(error_details_pb2.ErrorInfo.FromString(detail.value).reason)
     return ""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 
 def main(address: str, token: str) -> None:
-    from tritonclient import grpc  # type: ignore[import-not-found]
+    from tritonclient import grpc  # type: ignore[import-untyped]
 
     headers = {"authorization": f"Bearer {token}"}
     client = grpc.InferenceServerClient(address)
