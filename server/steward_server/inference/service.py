@@ -10,7 +10,7 @@ from steward.inference.v1 import inference_pb2 as pb
 from steward.inference.v1 import inference_pb2_grpc as rpc
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
-from steward_server.errors import InvalidArgument
+from steward_server.errors import FailedPrecondition, InvalidArgument, NotFound
 from steward_server.inference.driving import Authenticate, Drive
 from steward_server.inference.engine import DEFAULT_AGENT, Engine
 from steward_server.inference.model import Floats
@@ -135,7 +135,11 @@ class InferenceService(rpc.InferenceServiceServicer):
     async def EndAgent(self, request: pb.EndAgentRequest, context: Context) -> pb.EndAgentResponse:
         with Checks() as checks:
             checks.text("agent_id", request.agent_id, 1, MAX_AGENT_ID)
-        self._engine.end(self._engine.agent(caller(context).subject, request.agent_id))
+        try:
+            agent = self._engine.agent(caller(context).subject, request.agent_id)
+        except FailedPrecondition:
+            raise NotFound.of("agent", request.agent_id) from None
+        self._engine.end(agent)
         return pb.EndAgentResponse()
 
 
