@@ -52,7 +52,7 @@ MISSING_IS_FORBIDDEN = """
 include-path = "{path}"
 checks.missing_required_header.enabled = false
 """
-"""Of paths whose document knows no 401, which is what the check asks for; the matrix asks for 403."""
+"""Of paths whose document knows no 401, which is what the check asks for."""
 
 SHORT, LONG = 1, 200
 """How many requests are made up for an operation, beside its examples and the edges."""
