@@ -340,7 +340,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             clock=clock,
         )
         engine = await stack.enter_async_context(
-            inference.open_engine(settings.inference, config.data_dir, clock)
+            inference.open_engine(settings.inference, config.data_dir, observation.registry, clock)
         )
         inference.register(
             methods,

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from steward.inference.v1 import inference_pb2
 from steward.inference.v1.client_tokens_pb2_grpc import add_ClientTokenServiceServicer_to_server
 from steward.inference.v1.inference_pb2_grpc import add_InferenceServiceServicer_to_server
@@ -23,6 +25,7 @@ from steward_server.inference.client_token_service import ClientTokenService
 from steward_server.inference.client_tokens import ClientTokens
 from steward_server.inference.config import InferenceConfig
 from steward_server.inference.engine import Engine
+from steward_server.inference.metrics import PolicyMetrics
 from steward_server.inference.open_inference_service import OpenInferenceService
 from steward_server.inference.policy_service import PolicyService
 from steward_server.inference.repository import BadReference
@@ -38,7 +41,7 @@ _STEPPING = rule_of(_SERVICE.methods_by_name["Step"])
 
 @asynccontextmanager
 async def open_engine(
-    config: InferenceConfig, data_dir: Path, clock: Callable[[], int]
+    config: InferenceConfig, data_dir: Path, registry: CollectorRegistry, clock: Callable[[], int]
 ) -> AsyncIterator[Engine]:
     """The engine, until the end of the block.
 
@@ -46,7 +49,9 @@ async def open_engine(
         BadSetting: the default policy's name is none.
     """
     try:
-        engine = Engine(config, data_dir, clock)
+        metrics = PolicyMetrics(registry)
+        engine = Engine(config, data_dir, clock, lambda reference: metrics.of(reference).observe)
+        metrics.watch(engine)
     except BadReference as error:
         raise BadSetting(f"STEWARD_INFERENCE_DEFAULT_POLICY: {error}") from None
     try:

@@ -96,7 +96,7 @@ class Runner:
         executor: Executor,
         *,
         max_rows: int,
-        observe: Callable[[int, float, Sequence[float], Floats], None] | None = None,
+        observe: Callable[[int, float, Sequence[float], Floats | None], None] | None = None,
     ) -> None:
         """`observe` is told of each run: rows, seconds, how long each piece waited, pressures."""
         self.counts = Counts()
@@ -242,6 +242,8 @@ class Runner:
         pressures = outputs.pressures
         if pressures is None:
             pressures = np.zeros(len(failed), np.float32)
+        elif any_failed:
+            pressures[failed] = 0.0
         at = 0
         for work in run.works:
             to = at + len(work.observations)
@@ -266,7 +268,8 @@ class Runner:
         waits = [begun_s - each.since_s for each in run.works]
         counts.waited_s += sum(waits)
         if self._observe is not None:
-            self._observe(at, ended_s - begun_s, waits, pressures)
+            told = pressures if outputs.pressures is not None else None
+            self._observe(at, ended_s - begun_s, waits, told)
 
     def _fail(self, run: _Run, error: BaseException) -> None:
         """The runtime itself failed: nobody's state has changed, and everybody is told."""

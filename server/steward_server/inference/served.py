@@ -12,7 +12,7 @@ from steward_server.inference.repository import Reference
 from steward_server.inference.runner import Runner
 from steward_server.inference.sampling import Noise
 
-Observe = Callable[[int, float, Sequence[float], Floats], None]
+Observe = Callable[[int, float, Sequence[float], Floats | None], None]
 
 
 class Served:

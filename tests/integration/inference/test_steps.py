@@ -87,3 +87,15 @@ async def test_rows_without_agents_begin_from_a_fresh_state(site: Site) -> None:
         assert (made.status, made.body["values"]) == (200, [1.0, 2.0])
     empty = await site.client.call("POST", "/step_batch", {"observations": []})
     assert (empty.status, empty.body["actions"]) == (200, [])
+
+
+async def test_what_a_policy_does_is_counted(site: Site) -> None:
+    for _ in range(3):
+        await site.client.call("POST", "/step", {"observation": [0.1, 0.2, 0.1]})
+    told = (await site.live.api.call("GET", "/metrics")).body
+    labels = '{policy="adding",version="1"}'
+    assert f"policy_steps_total{labels} 3.0" in told
+    assert f"policy_agents{labels} 1.0" in told
+    assert f"policy_run_seconds_count{labels} 3.0" in told
+    assert 'policy_pressure_bucket{le="0.4",policy="adding",version="1"} 1.0' in told
+    assert 'request_count_total{endpoint="/step",status="success"} 3.0' in told
