@@ -1,6 +1,6 @@
 # Everything a newcomer needs is one word; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages proto run demo test attacks proof bench check format lock clean
+.PHONY: help setup system-packages proto run demo test attacks proof policies bench check format lock clean
 
 PYTHON ?= python3
 # One more than there are cores: tests wait nearly as long as they compute.
@@ -8,6 +8,8 @@ WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TRAINING := $(VENV)/.training
+UV := uv==0.13.8
 PROTOS := $(shell find proto -name '*.proto' -not -path '*/third_party/*')
 
 help: ## Show this help
@@ -30,6 +32,11 @@ $(READY): pyproject.toml deploy/requirements-dev.txt proto/hatch_build.py $(PROT
 	fi
 	@touch $@
 
+$(TRAINING): pyproject.toml | $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group training
+	@touch $@
+
 system-packages: ## Install what the tests of machines use of the system: a container engine, bwrap, runsc
 	tools/system-packages.sh
 
@@ -50,8 +57,11 @@ test: $(READY) ## Run the tests
 attacks: $(READY) ## Try what an attacker in an environment would, and list it
 	$(BIN)/python -m pytest -n 0 -v -m attack tests/integration/environments tests/unit/environments
 
-proof: $(READY) ## Run the slow proofs at full size
+proof: $(READY) $(TRAINING) ## Run the slow proofs at full size
 	$(BIN)/python -m pytest -m proof --timeout=0 $(TESTS)
+
+policies: $(READY) $(TRAINING) ## Train the policies that ship again, in minutes
+	$(BIN)/python -m steward_server.inference.training $(POLICIES)
 
 bench: $(READY) ## Measure speed against the goals
 	$(BIN)/python -m tests.benchmarks $(BENCH)
@@ -72,7 +82,7 @@ format: $(READY) ## Put the source into its form
 	$(BIN)/python -m steward_server.settings --write docs/configuration.md
 
 lock: $(READY) ## Pin every package again, by hash
-	$(BIN)/python -m pip install --quiet uv==0.13.8
+	$(BIN)/python -m pip install --quiet $(UV)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	  --no-header pyproject.toml -o deploy/requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
