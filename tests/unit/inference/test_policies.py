@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import onnx
 import onnxruntime
@@ -162,21 +163,29 @@ def test_slots_are_different_at_first_and_more_so_after_an_episode() -> None:
     assert (moved.min(axis=1) < 0.1).all()
 
 
-def test_a_write_means_some_slots_and_not_always_the_same() -> None:
+def test_addresses_mean_some_slots_and_not_always_the_same() -> None:
     inner = onnx.load(path("cartpole-memory"))
     for name in ("read_address", "write_address"):
         inner.graph.output.append(
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 32])
         )
-    memory = remembering().memory
-    assert memory is not None
-    draw = np.random.default_rng(3)
-    obs = draw.uniform([-2, -0.2], [2, 0.2], (len(memory), 2)).astype(np.float32)
-    said = session(inner.SerializeToString()).run(
-        ["read_address", "write_address"], {"obs": obs, "memory": memory}
-    )
-    for address in said:
-        np.testing.assert_allclose(address.sum(axis=1), 1, rtol=1e-5)
-        meant = np.exp(-(address * np.log(address + 1e-9)).sum(axis=1))  # so many slots
-        assert meant.max() < 20
-        assert len(set(address.argmax(axis=1))) > 1
+    playing = session(inner.SerializeToString())
+    carts = gymnasium.make_vec("CartPole-v1", 16, vectorization_mode="vector_entry_point")
+    obs, _ = carts.reset(seed=7)
+    memory = np.zeros((16, 32, 32), np.float32)
+    reads, writes = [], []
+    for _ in range(300):
+        logits, memory, read, write = playing.run(
+            ["logits", "memory_out", "read_address", "write_address"],
+            {"obs": obs[:, list(POSITION_AND_ANGLE)], "memory": memory},
+        )
+        reads.append(read)
+        writes.append(write)
+        obs, *_ = carts.step(logits.argmax(axis=1))
+    carts.close()
+    for addresses in (np.concatenate(reads), np.concatenate(writes)):
+        np.testing.assert_allclose(addresses.sum(axis=1), 1, rtol=1e-5)
+        meant = np.exp(-(addresses * np.log(addresses + 1e-9)).sum(axis=1))  # so many slots
+        assert meant.mean() < 20
+        assert addresses.max(axis=1).mean() > 3 / 32  # of 1/32 each if all were meant alike
+        assert len(set(addresses.argmax(axis=1))) > 4
