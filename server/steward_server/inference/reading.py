@@ -14,14 +14,18 @@ from steward_server.inference.model import Floats
 from steward_server.inference.runner import Results
 from steward_server.inference.served import Served
 
+MISSING = "Missing 'observation' field"
+
 
 def observation_of(values: Any, served: Served) -> Floats:
     """One observation as a row.
 
     Raises:
-        InvalidArgument: it has another length, or a number that is none.
+        InvalidArgument: it is missing, has another length, or a number that is none.
     """
     wanted = served.manifest.obs_dim
+    if not values:
+        raise InvalidArgument(MISSING, fields={"observation": MISSING})
     if len(values) != wanted:
         raise wrong_length(wanted, len(values))
     row = np.array([values[:]], np.float32)
@@ -49,7 +53,7 @@ def observations_of(rows: Sequence[Any], served: Served) -> Floats:
 
 def wrong_length(wanted: int, found: int, field: str = "observation") -> InvalidArgument:
     text = f"Expected observation of length {wanted}, got {found}"
-    return InvalidArgument(text, fields={field: text})
+    return InvalidArgument(text, reason="WRONG_LENGTH", fields={field: text})
 
 
 def not_finite(field: str) -> InvalidArgument:

@@ -120,7 +120,7 @@ async def test_a_server_without_its_default_policy_is_not_ready(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["../secret", "A", "adding@x", "adding@-1", "a b"])
 async def test_a_name_that_is_none_is_told(site: Site, name: str) -> None:
     reset = await site.client.call("POST", "/reset", {"agent_id": "arm", "policy": name})
-    assert (reset.status, "names no policy" in reset.body["detail"]) == (400, True)
+    assert (reset.status, "names no policy" in reset.body["detail"]) == (422, True)
 
 
 async def test_room_for_agents_ends_and_comes_back(tmp_path: Path) -> None:
