@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 
 from steward.inference.v1 import inference_pb2 as pb
 from steward.inference.v1 import inference_pb2_grpc as rpc
-from steward_server.calls import Context, caller
+from steward_server.calls import Context, call_of, caller
 from steward_server.checks import Checks
 from steward_server.errors import FailedPrecondition, InvalidArgument, NotFound
 from steward_server.inference.driving import Authenticate, Drive
@@ -26,6 +27,7 @@ from steward_server.inference.served import Agent, Served
 from steward_server.inference.streaming import Conversation
 
 MAX_AGENT_ID = 200
+BEGUN = "x-agent-begun"
 
 
 class InferenceService(rpc.InferenceServiceServicer):
@@ -55,7 +57,7 @@ class InferenceService(rpc.InferenceServiceServicer):
 
     async def Step(self, request: pb.StepRequest, context: Context) -> pb.StepResponse:
         agent_id = request.agent_id or DEFAULT_AGENT
-        agent = await self._engine.agent_or_default(caller(context).subject, agent_id)
+        agent = await self._agent(agent_id, context)
         observation = observation_of(request.observation, agent.served)
         results = await self._engine.step(
             (agent,), observation, deterministic=request.deterministic
@@ -74,11 +76,10 @@ class InferenceService(rpc.InferenceServiceServicer):
         if agent_ids and len(agent_ids) != count:
             raise InvalidArgument(
                 f"Expected {count} agent_ids, one for each observation, got {len(agent_ids)}",
-                fields={"agent_ids": "must match length of observations"},
+                reason="WRONG_LENGTH",
             )
         if not count:
             return pb.StepBatchResponse()
-        owner = caller(context).subject
         if not agent_ids:
             served = await self._engine.default()
             observations = observations_of([each.values for each in rows], served)
@@ -87,9 +88,7 @@ class InferenceService(rpc.InferenceServiceServicer):
             )
             _must_be_finite(results, ["a row without an agent"] * count)
             return _batch_response(results, served, [DEFAULT_AGENT] * count)
-        agents = [
-            await self._engine.agent_or_default(owner, each or DEFAULT_AGENT) for each in agent_ids
-        ]
+        agents = [await self._agent(each or DEFAULT_AGENT, context) for each in agent_ids]
         # All of it is read before the first step is made.
         parts = [
             (wave, observations_of([rows[at].values for at in wave], agents[wave[0]].served))
@@ -102,6 +101,15 @@ class InferenceService(rpc.InferenceServiceServicer):
         if len(made) == 1:
             return _batch_response(made[0][1], agents[0].served, agent_ids)
         return _joined(made, agents, agent_ids)
+
+    async def _agent(self, agent_id: str, context: Context) -> Agent:
+        """The caller's agent. The default one is always there: what it forgot is told aside."""
+        owner = caller(context).subject
+        with suppress(FailedPrecondition):
+            return self._engine.agent(owner, agent_id)
+        agent = await self._engine.agent_or_default(owner, agent_id)
+        call_of(context).trailing.append((BEGUN, agent_id))
+        return agent
 
     async def _step(
         self, request: pb.StepBatchRequest, agents: list[Agent], wave: list[int], rows: Floats
