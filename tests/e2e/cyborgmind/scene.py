@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 
-from tests.e2e.process import steward
+from tests.e2e.process import forked, steward
 from tests.e2e.scene import Scene
 
 TOKEN = "cyborg-secret-v2"
@@ -97,6 +97,6 @@ def bearing(token: str) -> str:
 @contextmanager
 def cyborg_scene(data_dir: Path, **settings: str) -> Iterator[CyborgScene]:
     """A scene with a server of these settings; nothing failed in it at the end."""
-    with steward(data_dir, **(DUAL_MODE | settings)) as server:
+    with steward(data_dir, forked, **(DUAL_MODE | settings)) as server:
         yield CyborgScene(server, data_dir)
         assert "Traceback" not in server.log
