@@ -191,7 +191,8 @@ def unpacked(answer: Any, count: int, *, discrete: bool) -> list[Step]:
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[Engine]:
     adding(folder / "policies" / "adding" / "1")
-    config = InferenceConfig(max_agents=20_000)
+    # Runs are small, so that most of what waits has to wait for a later one.
+    config = InferenceConfig(max_agents=20_000, max_rows=16)
     async with open_engine(config, folder, CollectorRegistry(), now_us) as engine:
         await engine.start()
         yield engine
