@@ -418,7 +418,7 @@ class Engine:
         return True
 
     def _end(self, agent: Agent) -> None:
-        agent.served.end(agent.lease)
+        agent.end()
         self._owned[agent.owner] -= 1
         if not self._owned[agent.owner]:
             del self._owned[agent.owner]
@@ -459,7 +459,7 @@ class Engine:
                 reason="QUEUE_FULL",
                 retry_after_s=0.1,
             )
-        if lease is not None and not served.arena.held(lease).all():
+        if any(agent.has_ended for agent in agents):
             raise Unavailable("an agent has come to its end; reset it", reason="AGENT_ENDED")
         now_us = self._clock()
         for agent in agents:
@@ -469,4 +469,4 @@ class Engine:
             return await served.runner.submit(observations, lease, deterministic=deterministic)
         finally:
             for agent in agents:
-                agent.under_way -= 1
+                agent.made_step()
