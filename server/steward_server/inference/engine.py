@@ -129,17 +129,28 @@ class Engine:
         self._faults = {
             reference: why
             for reference, why in self._faults.items()
-            if reference.version in self._shelf.versions.get(reference.name, {})
+            if self._is_unchanged(reference, before)
         }
         for name in self._shelf.versions:
-            newest = Reference(name, self._shelf.newest(name))
-            is_wanted = self._config.load == "start" or any(
-                each.name == name for each in self._served
-            )
-            if is_wanted and newest not in self._served and newest not in self._faults:
-                with suppress(FailedPrecondition):
-                    await self.load(newest)
+            if self._config.load == "start" or any(each.name == name for each in self._served):
+                await self._serve_newest(name)
         self._retire()
+
+    def _is_unchanged(self, reference: Reference, before: Shelf) -> bool:
+        """Whether a version lies there as it lay: what was amiss may just not have been all."""
+        place = self._shelf.versions.get(reference.name, {}).get(reference.version)
+        return place is not None and self._shelf.stamps[place] == before.stamps.get(place)
+
+    async def _serve_newest(self, name: str) -> None:
+        """Load the newest version of a policy that can be."""
+        for version in sorted(self._shelf.versions[name], reverse=True):
+            reference = Reference(name, version)
+            if reference in self._served:
+                return
+            if reference not in self._faults:
+                with suppress(FailedPrecondition):
+                    await self.load(reference)
+                    return
 
     def _retire(self) -> None:
         """Begin no sequences on what is gone, and let go of it and of older ones once unused."""
@@ -165,15 +176,8 @@ class Engine:
         if reference.version:
             if reference.version in versions:
                 return reference
-        else:
-            loaded = [
-                each.version
-                for each, served in self._served.items()
-                if each.name == reference.name and not served.is_retired
-            ]
-            # A newer one that cannot be loaded takes nothing from whoever asks for the latest.
-            if version := max(loaded, default=0) or max(versions, default=0):
-                return Reference(reference.name, version)
+        elif version := self._latest(reference.name) or max(versions, default=0):
+            return Reference(reference.name, version)
         known = ", ".join(sorted(self._shelf.versions)) or "none"
         if versions:
             known = ", ".join(f"{reference.name}@{each}" for each in sorted(versions))
@@ -183,17 +187,30 @@ class Engine:
             facts={"policy": str(reference)},
         )
 
+    def _latest(self, name: str) -> int:
+        """The version of whoever names none; 0 if nothing can be served.
+
+        A newer one that cannot be loaded takes nothing from them.
+        """
+        loaded = [
+            each.version
+            for each, served in self._served.items()
+            if each.name == name and not served.is_retired
+        ]
+        on_shelf = self._shelf.versions.get(name, {})
+        untried = [each for each in on_shelf if Reference(name, each) not in self._faults]
+        return max(loaded or untried, default=0)
+
     def known(self) -> list[Known]:
         """All policies, by name."""
         found = []
         for name in sorted({*self._shelf.versions, *(each.name for each in self._served)}):
             served = {each.version: it for each, it in self._served.items() if each.name == name}
             on_shelf = self._shelf.versions.get(name, {})
-            loaded = max((each for each in served if not served[each].is_retired), default=0)
             found.append(
                 Known(
                     name,
-                    loaded or max(on_shelf, default=0),
+                    self._latest(name),
                     name == self._default.name,
                     frozenset({*on_shelf, *served}),
                     {each.version: why for each, why in self._faults.items() if each.name == name},
@@ -258,7 +275,12 @@ class Engine:
             task = asyncio.create_task(self._load(found))
             self._loading[found] = task
             task.add_done_callback(lambda _: self._loading.pop(found, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except FailedPrecondition:
+            if reference.version or self.find(reference) == found:
+                raise
+        return await self.load(reference)  # the version before it
 
     async def _load(self, reference: Reference) -> Served:
         folder = self._shelf.versions[reference.name][reference.version]
