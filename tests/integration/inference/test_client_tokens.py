@@ -10,8 +10,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from grpc import StatusCode
 
+from steward.inference.v1 import inference_pb2 as pb
 from steward_server.config import BadSetting
+from tests.integration.conftest import refusal
 from tests.integration.inference.conftest import Site, open_site
 
 SECRET = "a-secret-of-tests-with-more-than-32-characters"
@@ -73,6 +76,18 @@ async def test_a_token_is_made_and_steps(tmp_path: Path) -> None:
 async def test_a_token_that_is_not_good_is_told_why(tmp_path: Path, token: str, text: str) -> None:
     async with open_site(tmp_path, **HS256) as site:
         assert await step(site, token) == (403, {"detail": text})
+
+
+async def test_a_stream_ends_with_its_token_and_so_do_its_agents(tmp_path: Path) -> None:
+    async with open_site(tmp_path, **HS256) as site:
+        token = signed(exp=time.time() + 0.4)
+        call = site.stub.Stream(metadata=(("authorization", f"Bearer {token}"),))
+        await call.write(pb.StreamRequest(open=pb.StreamOpen(agents=[pb.StreamAgent()])))
+        assert list((await call.read()).opened.policies) == ["adding@1"]
+        ended = await refusal(call.read())
+        assert (ended.code, ended.reason) == (StatusCode.UNAUTHENTICATED, "CREDENTIAL_ENDED")
+        listed = await site.client.call("GET", "/api/v1/policies/adding")
+        assert listed.body["versions"][0]["agent_count"] == 0
 
 
 async def test_tokens_that_are_switched_off_are_neither_made_nor_believed(site: Site) -> None:
