@@ -18,7 +18,7 @@ from tests.integration.conftest import refusal
 from tests.integration.inference.conftest import Site, open_site
 
 SECRET = "a-secret-of-tests-with-more-than-32-characters"
-HS256 = {
+HS256: dict[str, Any] = {
     "jwt_enabled": True,
     "jwt_secret": SECRET,
     "jwt_issuer": "cyborg-api",
