@@ -137,7 +137,7 @@ async def test_a_pair_of_keys_signs_and_verifies(tmp_path: Path) -> None:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
     )
-    config = {
+    config: dict[str, Any] = {
         "jwt_enabled": True,
         "jwt_algorithm": "RS256",
         "jwt_secret": str(private),
