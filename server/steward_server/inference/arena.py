@@ -20,7 +20,7 @@ class Lease:
 
     Attributes:
         generations: how often each slot was given back before.
-        listed: the slots, as numbers of Python's.
+        listed: the slots, as numbers of Python's; none of those that are nobody's.
     """
 
     slots: Slots
@@ -37,6 +37,10 @@ class Lease:
         )
 
 
+_NEVER = -1
+"""No slot is ever in this generation."""
+
+
 class Arena:
     """The state of up to `capacity` agents.
 
@@ -46,8 +50,9 @@ class Arena:
 
     def __init__(self, tensors: Sequence[StateTensor], capacity: int) -> None:
         self.capacity = capacity
-        self._arrays = [np.zeros((capacity, *each.shape), np.float32) for each in tensors]
-        self._generations = np.zeros(capacity, np.int64)
+        # One more than there are: the last is nobody's, and stays as it is.
+        self._arrays = [np.zeros((capacity + 1, *each.shape), np.float32) for each in tensors]
+        self._generations = np.zeros(capacity + 1, np.int64)
         self._free = list(range(capacity - 1, -1, -1))
 
     @property
@@ -68,6 +73,11 @@ class Arena:
         self.clear(lease)
         return lease
 
+    def nobody(self, count: int) -> Lease:
+        """For steps from a fresh state; what is put there is dropped."""
+        slots = np.full(count, self.capacity, np.intp)
+        return Lease(slots, np.full(count, _NEVER, np.int64), ())
+
     def give_back(self, lease: Lease) -> None:
         """End a lease; a second time does nothing, so that no slot is ever held by two."""
         held = lease.slots[self.held(lease)]
@@ -78,6 +88,12 @@ class Arena:
         """Which slots are still the lease's."""
         held: NDArray[np.bool_] = self._generations[lease.slots] == lease.generations
         return held
+
+    def holds_all(self, lease: Lease) -> bool:
+        """Whether all slots are still the lease's."""
+        if len(lease.listed) == 1:
+            return bool(self._generations[lease.listed[0]] == lease.generations[0])
+        return bool(self.held(lease).all())
 
     def clear(self, lease: Lease) -> None:
         """Put slots back to the beginning of a sequence."""

@@ -10,7 +10,7 @@ from steward.inference.v1 import inference_pb2 as pb
 from steward_server.calls import Context
 from steward_server.errors import StewardError, Unauthenticated
 from steward_server.inference.engine import Engine
-from steward_server.inference.reading import observation_of, step_response
+from steward_server.inference.reading import action_of, failed, observation_of
 from steward_server.inference.served import Agent
 from steward_server.principals import Principal
 
@@ -61,9 +61,12 @@ class Drive:
             agent = self._agent = await self._engine.begin_nameless(self._owner, request.policy)
         deterministic = request.deterministic if request.HasField("deterministic") else True
         observation = observation_of(request.observation, agent.served)
-        results = await self._engine.step((agent,), observation, deterministic=deterministic)
-        made = step_response(results, agent.served, "this connection's agent")
-        return pb.DriveResponse(action=made.action, value=made.value, pressure=made.pressure)
+        step = await self._engine.step_one(agent, observation, deterministic=deterministic)
+        if step.failed:
+            raise failed(["this connection's agent"])
+        return pb.DriveResponse(
+            action=action_of(step.action), value=step.value, pressure=step.pressure
+        )
 
     async def _look_at(self, token: str) -> None:
         """Find out who sends the token.

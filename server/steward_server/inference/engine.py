@@ -31,7 +31,7 @@ from steward_server.inference.repository import (
     Shelf,
     look,
 )
-from steward_server.inference.runner import Results
+from steward_server.inference.runner import Results, Step
 from steward_server.inference.served import Agent, Observe, Served
 
 log = structlog.get_logger(__name__)
@@ -425,42 +425,36 @@ class Engine:
 
     # Steps.
 
-    async def step(
-        self, agents: Sequence[Agent], observations: Floats, *, deterministic: bool
-    ) -> Results:
-        """Let agents of one version make a step each; no agent twice.
-
-        `observations` has a row of finite numbers for each.
+    async def step_one(
+        self, agent: Agent, observation: Sequence[float], *, deterministic: bool
+    ) -> Step:
+        """Let an agent make a step; `observation` is of finite numbers.
 
         Raises:
             ResourceExhausted: too many steps wait already, QUEUE_FULL.
-            Unavailable: an agent has come to its end meanwhile, AGENT_ENDED.
+            Unavailable: the agent has come to its end meanwhile, AGENT_ENDED.
+        """
+        served, lease = agent.served, agent.lease
+        self._admit(served, 1, lease)
+        agent.last_used_us = self._clock()
+        agent.under_way += 1
+        try:
+            return await served.runner.submit_one(observation, lease, deterministic=deterministic)
+        finally:
+            agent.under_way -= 1
+
+    async def step(
+        self, agents: Sequence[Agent], lease: Lease, observations: Floats, *, deterministic: bool
+    ) -> Results:
+        """Let agents of one version make a step each; no agent twice.
+
+        `lease` is that of all of them; `observations` has a row of finite numbers for each.
+
+        Raises:
+            ResourceExhausted, Unavailable: as `step_one`.
         """
         served = agents[0].served
-        lease = agents[0].lease if len(agents) == 1 else Lease.of_all([a.lease for a in agents])
-        return await self.step_lease(
-            served, agents, lease, observations, deterministic=deterministic
-        )
-
-    async def step_lease(
-        self,
-        served: Served,
-        agents: Sequence[Agent],
-        lease: Lease | None,
-        observations: Floats,
-        *,
-        deterministic: bool,
-    ) -> Results:
-        """As `step`, with the lease of all of them at hand; None for steps from a fresh state."""
-        if served.runner.waiting_rows + len(observations) > self._config.max_waiting_rows:
-            raise ResourceExhausted(
-                f"{self._config.max_waiting_rows} steps wait for policy "
-                f"{str(served.reference)!r}; send no more before some are answered",
-                reason="QUEUE_FULL",
-                retry_after_s=0.1,
-            )
-        if lease is not None and not served.arena.held(lease).all():
-            raise Unavailable("an agent has come to its end; reset it", reason="AGENT_ENDED")
+        self._admit(served, len(agents), lease)
         now_us = self._clock()
         for agent in agents:
             agent.under_way += 1
@@ -470,3 +464,26 @@ class Engine:
         finally:
             for agent in agents:
                 agent.under_way -= 1
+
+    async def step_fresh(
+        self, served: Served, observations: Floats, *, deterministic: bool
+    ) -> Results:
+        """Make steps from a fresh state, of which nothing is kept.
+
+        Raises:
+            ResourceExhausted: as `step_one`.
+        """
+        lease = served.arena.nobody(len(observations))
+        self._admit(served, len(observations), None)
+        return await served.runner.submit(observations, lease, deterministic=deterministic)
+
+    def _admit(self, served: Served, count: int, lease: Lease | None) -> None:
+        if served.runner.waiting_rows + count > self._config.max_waiting_rows:
+            raise ResourceExhausted(
+                f"{self._config.max_waiting_rows} steps wait for policy "
+                f"{str(served.reference)!r}; send no more before some are answered",
+                reason="QUEUE_FULL",
+                retry_after_s=0.1,
+            )
+        if lease is not None and not served.arena.holds_all(lease):
+            raise Unavailable("an agent has come to its end; reset it", reason="AGENT_ENDED")

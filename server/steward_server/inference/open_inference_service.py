@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from steward.open_inference import open_inference_pb2 as pb
 from steward.open_inference import open_inference_pb2_grpc as rpc
-from steward_server.calls import Context, caller
+from steward_server.calls import Context, subject
 from steward_server.errors import FailedPrecondition, InvalidArgument, NotFound, StewardError
 from steward_server.inference.engine import Engine
 from steward_server.inference.manifest import ActionType
@@ -96,13 +96,13 @@ class OpenInferenceService(rpc.GRPCInferenceServiceServicer):
     async def ModelInfer(
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
-        return await self._infer(request, caller(context).subject)
+        return await self._infer(request, subject(context))
 
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         await context.send_initial_metadata(())
-        owner = caller(context).subject
+        owner = subject(context)
         async for request in request_iterator:
             try:
                 response = await self._infer(request, owner)
@@ -120,8 +120,8 @@ class OpenInferenceService(rpc.GRPCInferenceServiceServicer):
         if sequence in (0, ""):
             served = await self._served(request.model_name, request.model_version)
             observations = self._observations(request, served)
-            results = await self._engine.step_lease(
-                served, (), None, observations, deterministic=deterministic
+            results = await self._engine.step_fresh(
+                served, observations, deterministic=deterministic
             )
             names = ["a row without a sequence"] * len(observations)
         else:
@@ -132,7 +132,9 @@ class OpenInferenceService(rpc.GRPCInferenceServiceServicer):
                 raise InvalidArgument.of(
                     {"inputs": f"has {len(observations)} rows; a step of a sequence has one"}
                 )
-            results = await self._engine.step((agent,), observations, deterministic=deterministic)
+            results = await self._engine.step(
+                (agent,), agent.lease, observations, deterministic=deterministic
+            )
             names = [str(sequence)]
             if told.get("sequence_end"):
                 self._engine.end(agent)

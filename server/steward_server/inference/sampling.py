@@ -100,8 +100,10 @@ class Noise:
     """Steps."""
 
     def __init__(self, capacity: int, action: Action) -> None:
+        """For slots 0 to `capacity` - 1, and for nobody's, which is `capacity`."""
         self._is_uniform = action.type is ActionType.DISCRETE
         self._width = 1 if self._is_uniform else action.size
+        self._nobody = capacity
         self._ahead = np.zeros((capacity, self.AHEAD, self._width), np.float64)
         self._next = np.full(capacity, self.AHEAD, np.int64)
         self._anyone = np.random.Generator(np.random.PCG64())
@@ -112,25 +114,31 @@ class Noise:
         self._streams[slot] = np.random.Generator(np.random.PCG64(seed))
         self._next[slot] = self.AHEAD
 
-    def draw_unkept(self, count: int) -> Doubles:
-        """For rows of nobody's, from a stream that nobody can repeat."""
-        shape = (count, self._width)
-        made = self._anyone.random(shape) if self._is_uniform else self._anyone.normal(size=shape)
-        return np.asarray(made)
+    def draw(self, slots: NDArray[np.intp], deterministic: NDArray[np.bool_]) -> Doubles:
+        """The next of each slot that draws, rows by what an action needs; zeros for the others.
 
-    def nothing(self, count: int) -> Doubles:
-        """For rows none of which draws."""
-        return np.zeros((count, self._width), np.float64)
+        No slot is there twice, but for nobody's: that draws from a stream that nobody can repeat.
+        """
+        if not deterministic.any() and self._nobody not in slots:
+            return self._drawn(slots)
+        noise = np.zeros((len(slots), self._width), np.float64)
+        draws = ~deterministic
+        owned = draws & (slots != self._nobody)
+        noise[owned] = self._drawn(slots[owned])
+        free = draws & ~owned
+        noise[free] = self._made(self._anyone, int(free.sum()))
+        return noise
 
-    def draw(self, slots: NDArray[np.intp]) -> Doubles:
-        """The next of each slot, rows by what an action needs; no slot twice."""
+    def _drawn(self, slots: NDArray[np.intp]) -> Doubles:
         at = self._next[slots]
-        for slot in slots[at == self.AHEAD]:
-            stream = self._streams[slot]
-            shape = (self.AHEAD, self._width)
-            self._ahead[slot] = (
-                stream.random(shape) if self._is_uniform else stream.standard_normal(shape)
-            )
-        at[at == self.AHEAD] = 0
+        used_up = at == self.AHEAD
+        if used_up.any():
+            for slot in slots[used_up].tolist():
+                self._ahead[slot] = self._made(self._streams[slot], self.AHEAD)
+            at[used_up] = 0
         self._next[slots] = at + 1
         return self._ahead[slots, at]
+
+    def _made(self, stream: np.random.Generator, count: int) -> Doubles:
+        shape = (count, self._width)
+        return stream.random(shape) if self._is_uniform else stream.standard_normal(shape)

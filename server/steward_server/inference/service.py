@@ -8,21 +8,22 @@ import numpy as np
 
 from steward.inference.v1 import inference_pb2 as pb
 from steward.inference.v1 import inference_pb2_grpc as rpc
-from steward_server.calls import Context, caller
+from steward_server.calls import Context, subject
 from steward_server.checks import Checks
 from steward_server.errors import FailedPrecondition, InvalidArgument, NotFound
+from steward_server.inference.arena import Lease
 from steward_server.inference.driving import Authenticate, Drive
 from steward_server.inference.engine import DEFAULT_AGENT, Engine
 from steward_server.inference.model import Floats
 from steward_server.inference.reading import (
-    actions_of,
+    action_of,
     failed,
     observation_of,
     observations_of,
     step_response,
 )
 from steward_server.inference.runner import Results
-from steward_server.inference.served import Agent, Served
+from steward_server.inference.served import Agent
 from steward_server.inference.streaming import Conversation
 
 MAX_AGENT_ID = 200
@@ -41,7 +42,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         with Checks() as checks:
             checks.text("agent_id", agent_id, 1, MAX_AGENT_ID)
         agent = await self._engine.reset(
-            caller(context).subject,
+            subject(context),
             agent_id,
             request.policy,
             request.seed if request.HasField("seed") else None,
@@ -55,12 +56,10 @@ class InferenceService(rpc.InferenceServiceServicer):
 
     async def Step(self, request: pb.StepRequest, context: Context) -> pb.StepResponse:
         agent_id = request.agent_id or DEFAULT_AGENT
-        agent = await self._engine.agent_or_default(caller(context).subject, agent_id)
+        agent = await self._engine.agent_or_default(subject(context), agent_id)
         observation = observation_of(request.observation, agent.served)
-        results = await self._engine.step(
-            (agent,), observation, deterministic=request.deterministic
-        )
-        return step_response(results, agent.served, agent_id)
+        step = await self._engine.step_one(agent, observation, deterministic=request.deterministic)
+        return step_response(step, agent_id)
 
     async def StepBatch(
         self, request: pb.StepBatchRequest, context: Context
@@ -78,15 +77,15 @@ class InferenceService(rpc.InferenceServiceServicer):
             )
         if not count:
             return pb.StepBatchResponse()
-        owner = caller(context).subject
+        owner = subject(context)
         if not agent_ids:
             served = await self._engine.default()
             observations = observations_of([each.values for each in rows], served)
-            results = await self._engine.step_lease(
-                served, (), None, observations, deterministic=request.deterministic
+            results = await self._engine.step_fresh(
+                served, observations, deterministic=request.deterministic
             )
             _must_be_finite(results, ["a row without an agent"] * count)
-            return _batch_response(results, served, [DEFAULT_AGENT] * count)
+            return _batch_response(results, [DEFAULT_AGENT] * count)
         agents = [
             await self._engine.agent_or_default(owner, each or DEFAULT_AGENT) for each in agent_ids
         ]
@@ -100,14 +99,16 @@ class InferenceService(rpc.InferenceServiceServicer):
             for wave, observations in parts
         ]
         if len(made) == 1:
-            return _batch_response(made[0][1], agents[0].served, agent_ids)
-        return _joined(made, agents, agent_ids)
+            return _batch_response(made[0][1], agent_ids)
+        return _joined(made, agent_ids)
 
     async def _step(
         self, request: pb.StepBatchRequest, agents: list[Agent], wave: list[int], rows: Floats
     ) -> Results:
+        together = [agents[at] for at in wave]
+        lease = Lease.of_all([each.lease for each in together])
         results = await self._engine.step(
-            [agents[at] for at in wave], rows, deterministic=request.deterministic
+            together, lease, rows, deterministic=request.deterministic
         )
         _must_be_finite(results, [request.agent_ids[at] for at in wave])
         return results
@@ -127,7 +128,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamRequest], context: Context
     ) -> AsyncIterator[pb.StreamResponse]:
         await context.send_initial_metadata(())
-        owner = caller(context).subject
+        owner = subject(context)
         conversation = Conversation(self._engine, owner, max_batch=self._max_batch)
         async for response in conversation.answers(request_iterator):
             yield response
@@ -136,7 +137,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         with Checks() as checks:
             checks.text("agent_id", request.agent_id, 1, MAX_AGENT_ID)
         try:
-            agent = self._engine.agent(caller(context).subject, request.agent_id)
+            agent = self._engine.agent(subject(context), request.agent_id)
         except FailedPrecondition:
             raise NotFound.of("agent", request.agent_id) from None
         self._engine.end(agent)
@@ -159,11 +160,9 @@ def _must_be_finite(results: Results, agent_ids: Sequence[str]) -> None:
         raise failed([agent_ids[at] for at in np.flatnonzero(results.failed).tolist()])
 
 
-def _batch_response(
-    results: Results, served: Served, agent_ids: Sequence[str]
-) -> pb.StepBatchResponse:
+def _batch_response(results: Results, agent_ids: Sequence[str]) -> pb.StepBatchResponse:
     return pb.StepBatchResponse(
-        actions=actions_of(results, served),
+        actions=map(action_of, results.actions.tolist()),
         values=results.values.tolist(),
         log_probs=results.log_probs.tolist(),
         agent_ids=agent_ids,
@@ -172,13 +171,11 @@ def _batch_response(
 
 
 def _joined(
-    made: Sequence[tuple[list[int], Results]], agents: Sequence[Agent], agent_ids: Sequence[str]
+    made: Sequence[tuple[list[int], Results]], agent_ids: Sequence[str]
 ) -> pb.StepBatchResponse:
     """The results of several runs, in the order of the rows."""
     order = np.argsort([at for wave, _ in made for at in wave])
-    actions = [
-        action for wave, results in made for action in actions_of(results, agents[wave[0]].served)
-    ]
+    actions = [action for _, results in made for action in results.actions.tolist()]
 
     def in_order(name: str) -> list[float]:
         together: list[float] = np.concatenate([getattr(each, name) for _, each in made])[
@@ -187,7 +184,7 @@ def _joined(
         return together
 
     return pb.StepBatchResponse(
-        actions=[actions[at] for at in order],
+        actions=[action_of(actions[at]) for at in order],
         values=in_order("values"),
         log_probs=in_order("log_probs"),
         agent_ids=agent_ids,

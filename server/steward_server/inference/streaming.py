@@ -141,18 +141,18 @@ class Conversation:
 
     async def _step(self, request: pb.StreamStep) -> pb.StepResponse:
         agent = self._agent(request.agent)
-        results = await self._engine.step(
-            (agent,),
+        step = await self._engine.step_one(
+            agent,
             observation_of(request.observation, agent.served),
             deterministic=request.deterministic,
         )
-        return step_response(results, agent.served, agent.agent_id)
+        return step_response(step, agent.agent_id)
 
     async def _packed(self, request: pb.PackedSteps) -> pb.PackedResults:
         served, agents, lease = self._rows_of(request.agents)
         observations = _unpacked(request.observations, len(agents), served)
-        results = await self._engine.step_lease(
-            served, agents, lease, observations, deterministic=request.deterministic
+        results = await self._engine.step(
+            agents, lease, observations, deterministic=request.deterministic
         )
         return _packed(results, served)
 
