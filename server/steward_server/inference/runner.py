@@ -8,12 +8,13 @@ run. An agent's steps keep their order: a second one goes into a later run.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,7 @@ class Results:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What one agent is to do; see `Results`."""
 
     action: int | list[float]
@@ -107,6 +107,14 @@ class _Run:
     states: list[Floats]
     noise: Doubles
     deterministic: Mask
+
+
+class _Made(NamedTuple):
+    """What a run gives, and which of its rows have a number that is not finite, if any."""
+
+    outputs: Outputs
+    decisions: Decisions
+    failed: Mask | None
 
 
 @dataclass(slots=True)
@@ -183,27 +191,25 @@ class Runner:
         begun_s = time.perf_counter()
         if self._model.expected_s(len(run.observations)) <= INLINE_S:
             try:
-                outputs, decisions = self._computed(run)
+                made = self._computed(run)
             except Exception as error:  # noqa: BLE001 - of whatever kind the runtime's are
                 self._fail(run, error)
             else:
-                self._finish(run, outputs, decisions, begun_s)
+                self._finish(run, made, begun_s)
             self._go_on()
         else:
             self._is_running = True
             computing = self._loop.run_in_executor(self._executor, self._computed, run)
             computing.add_done_callback(lambda done: self._came(run, done, begun_s))
 
-    def _came(
-        self, run: _Run, done: asyncio.Future[tuple[Outputs, Decisions]], begun_s: float
-    ) -> None:
+    def _came(self, run: _Run, done: asyncio.Future[_Made], begun_s: float) -> None:
         self._is_running = False
         if done.cancelled():
             self._fail(run, asyncio.CancelledError())
         elif (error := done.exception()) is not None:
             self._fail(run, error)
         else:
-            self._finish(run, *done.result(), begun_s)
+            self._finish(run, done.result(), begun_s)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -227,7 +233,7 @@ class Runner:
             if count and count + work.count > self._max_rows:
                 left.append(work)
                 break
-            slots = work.lease.listed
+            slots = work.lease.slots
             if not taken.isdisjoint(slots):
                 left.append(work)
             else:
@@ -237,6 +243,7 @@ class Runner:
                 else:
                     many.append(work)
             taken.update(slots)
+            taken.discard(self._arena.capacity)  # nobody's, as often as one likes
         waiting.extendleft(reversed(left))
         self.waiting_rows -= count
         return ones, many
@@ -260,24 +267,27 @@ class Runner:
             rows[0] if len(rows) == 1 else np.concatenate(rows),
             lease,
             self._arena.gather(lease),
-            self._noise.draw(lease.slots, deterministic),
+            self._noise.draw(lease.index, deterministic),
             deterministic,
         )
 
-    def _computed(self, run: _Run) -> tuple[Outputs, Decisions]:
+    def _computed(self, run: _Run) -> _Made:
         outputs = self._model.run_in_parts(run.observations, run.states)
         manifest = self._model.manifest
         with np.errstate(all="ignore"):  # rows without finite numbers are told apart afterwards
             decisions = decide(
                 manifest.action, outputs.action, run.noise, run.deterministic, manifest.temperature
             )
-        return outputs, decisions
+            failed = _failed(outputs)
+        return _Made(outputs, decisions, failed)
 
-    def _finish(self, run: _Run, outputs: Outputs, decisions: Decisions, begun_s: float) -> None:
+    def _finish(self, run: _Run, made: _Made, begun_s: float) -> None:
         ended_s = time.perf_counter()
-        failed = ~_finite(outputs)
-        any_failed = bool(failed.any())
-        if any_failed:
+        outputs, decisions, failed = made
+        any_failed = failed is not None
+        if failed is None:
+            failed = np.zeros(len(run.observations), np.bool_)
+        else:
             for state in outputs.states:
                 state[failed] = 0.0
         pressures = outputs.pressures
@@ -331,9 +341,15 @@ def _tell_ones(ones: Sequence[_One], results: Results) -> None:
             work.done.set_result(Step(*told))
 
 
-def _finite(outputs: Outputs) -> Mask:
-    """Which rows have finite numbers only. A sum is finite as far as all of its numbers are."""
-    total = outputs.values.astype(np.float64)
-    for array in (*outputs.action, *outputs.states):
-        total += array.reshape(len(total), -1).sum(axis=1, dtype=np.float64)
-    return np.isfinite(total)
+def _failed(outputs: Outputs) -> Mask | None:
+    """Rows with a number that is not finite; None if there are none.
+
+    A sum is finite only if all of its numbers are; where it is not, they are looked at.
+    """
+    arrays = (outputs.values, *outputs.action, *outputs.states)
+    if math.isfinite(sum([float(np.add.reduce(each, axis=None)) for each in arrays])):
+        return None
+    finite = np.ones(len(outputs.values), np.bool_)
+    for array in arrays:
+        finite &= np.isfinite(array).reshape(len(finite), -1).all(axis=1)
+    return None if finite.all() else ~finite

@@ -56,20 +56,19 @@ def decide(
 def _discrete(
     logits: Floats, uniform: Doubles, deterministic: NDArray[np.bool_], temperature: float
 ) -> Decisions:
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    weights = np.exp(scaled)
-    totals = weights.sum(axis=1, keepdims=True)
-    if deterministic.all():
-        chosen = scaled.argmax(axis=1)
-    else:
-        # How many choices end below the point drawn; rounding may put that beyond the last one.
-        ends = weights.cumsum(axis=1)
-        drawn = (ends <= uniform[:, None] * totals).sum(axis=1)
-        last = logits.shape[1] - 1
-        chosen = np.where(deterministic, scaled.argmax(axis=1), np.minimum(drawn, last))
-    rows = np.arange(len(chosen))
-    return Decisions(chosen, scaled[rows, chosen] - np.log(totals[:, 0]))
+    rows = np.arange(len(logits))
+    scaled = logits.astype(np.float64)
+    if temperature != 1.0:
+        scaled /= temperature
+    best = scaled.argmax(axis=1)
+    scaled -= scaled[rows, best][:, None]
+    ends = np.exp(scaled).cumsum(axis=1)
+    totals = ends[:, -1]
+    # How many choices end below the point drawn; rounding may put that beyond the last one.
+    drawn = np.add.reduce(ends <= (uniform * totals)[:, None], axis=1, dtype=np.int64)
+    np.minimum(drawn, logits.shape[1] - 1, out=drawn)
+    chosen = np.where(deterministic, best, drawn)
+    return Decisions(chosen, scaled[rows, chosen] - np.log(totals))
 
 
 def _continuous(
@@ -119,7 +118,7 @@ class Noise:
 
         No slot is there twice, but for nobody's: that draws from a stream that nobody can repeat.
         """
-        if not deterministic.any() and self._nobody not in slots:
+        if not np.logical_or.reduce(deterministic | (slots == self._nobody)):
             return self._drawn(slots)
         noise = np.zeros((len(slots), self._width), np.float64)
         draws = ~deterministic

@@ -45,7 +45,7 @@ class Served:
         """A slot for an agent; None if all are taken."""
         lease = self.arena.take()
         if lease is not None:
-            self.noise.seed(lease.listed[0], seed)
+            self.noise.seed(lease.slots[0], seed)
         return lease
 
     def end(self, lease: Lease) -> None:
