@@ -340,7 +340,9 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             clock=clock,
         )
         engine = await stack.enter_async_context(
-            inference.open_engine(settings.inference, config.data_dir, observation.registry, clock)
+            inference.open_engine(
+                database, settings.inference, config.data_dir, observation.registry, clock
+            )
         )
         inference.register(
             methods,
@@ -367,6 +369,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             lambda: auditor.newest,
             clock,
             await _notices(settings, provider_room),
+            lambda: engine.trouble,
         )
         add_SystemServiceServicer_to_server(system, methods)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 
@@ -19,6 +20,7 @@ from steward_server.errors import (
     InvalidArgument,
     NotFound,
     ResourceExhausted,
+    StewardError,
     Unavailable,
 )
 from steward_server.inference.arena import Lease
@@ -35,6 +37,9 @@ from steward_server.inference.runner import Results, Step
 from steward_server.inference.served import Agent, Observe, Served
 
 log = structlog.get_logger(__name__)
+
+Tell: TypeAlias = Callable[[str, Reference, Mapping[str, str | int]], Awaitable[None]]
+"""Writes down what became of a version: "policy.loaded", ".unloaded" or ".failed", and facts."""
 
 DEFAULT_AGENT = "default"
 """Everybody has one from the start; others need a reset first."""
@@ -67,8 +72,9 @@ class Engine:
         data_dir: Path,
         clock: Callable[[], int],
         observe: Callable[[Reference], Observe] | None = None,
+        tell: Tell | None = None,
     ) -> None:
-        """Take settings.
+        """Take settings; `tell` is told what becomes of policies.
 
         Raises:
             BadReference: the default policy is none.
@@ -78,10 +84,13 @@ class Engine:
         self._default = Reference.parse(config.default_policy)
         self._clock = clock
         self._observe = observe
+        self._tell = tell
         self._executor = ThreadPoolExecutor(config.threads, "policies")
         self._shelf = Shelf()
         self._served: dict[Reference, Served] = {}
         self._faults: dict[Reference, str] = {}
+        self._let_go: set[Reference] = set()
+        """Unloaded by somebody: loaded again only if somebody asks for them."""
         self._loading: dict[Reference, asyncio.Task[Served]] = {}
         self._agents: dict[tuple[str, str], Agent] = {}
         self._nameless: set[Agent] = set()
@@ -118,10 +127,20 @@ class Engine:
             return self.find(self._default) in self._served
         return False
 
+    @property
+    def trouble(self) -> str:
+        """Why whoever names no policy gets no step; empty if nothing is known against it."""
+        try:
+            reference = self.find(self._default)
+        except NotFound as error:
+            return f"the default policy is missing: {error.message}"
+        why = self._faults.get(reference, "")
+        return f"the default policy {str(reference)!r} cannot be served: {why}" if why else ""
+
     # Policies.
 
-    async def look_again(self) -> None:
-        """Read the folders, and load the newest version of what is to be served."""
+    async def look(self) -> None:
+        """Read the folders."""
         before, self._shelf = self._shelf, await asyncio.to_thread(look, self._folders)
         for place, why in self._shelf.passed_over.items():
             if before.passed_over.get(place) != why:
@@ -131,17 +150,22 @@ class Engine:
             for reference, why in self._faults.items()
             if reference.version in self._shelf.versions.get(reference.name, {})
         }
+
+    async def look_again(self) -> None:
+        """Read the folders, and load the newest version of what is to be served."""
+        await self.look()
         for name in self._shelf.versions:
             newest = Reference(name, self._shelf.newest(name))
             is_wanted = self._config.load == "start" or any(
                 each.name == name for each in self._served
             )
-            if is_wanted and newest not in self._served and newest not in self._faults:
+            known = (*self._served, *self._faults, *self._let_go)
+            if is_wanted and newest not in known:
                 with suppress(FailedPrecondition):
                     await self.load(newest)
-        self._retire()
+        await self._retire()
 
-    def _retire(self) -> None:
+    async def _retire(self) -> None:
         """Begin no sequences on what is gone, and let go of it and of older ones once unused."""
         newest: dict[str, int] = {}
         for reference in self._served:
@@ -154,6 +178,14 @@ class Engine:
             if is_old and served.arena.used == 0 and served.runner.is_idle:
                 del self._served[reference]
                 log.info("inference.unloaded", policy=str(reference))
+                await self._told("policy.unloaded", reference, agents_ended=0)
+
+    async def _told(self, kind: str, reference: Reference, **facts: str | int) -> None:
+        if self._tell is not None:
+            try:
+                await self._tell(kind, reference, facts)
+            except StewardError:
+                log.exception("inference.not_written_down", kind=kind, policy=str(reference))
 
     def find(self, reference: Reference) -> Reference:
         """The policy with the version that stands for "latest" now.
@@ -211,10 +243,12 @@ class Engine:
         newest = self._shelf.newest(reference.name)
         if not reference.version and newest:
             reference = Reference(reference.name, newest)
-        return await self.load(reference)
+        served = await self.load(reference)
+        await self._retire()
+        return served
 
-    def unload(self, reference: Reference, *, force: bool) -> None:
-        """Let go of a version, or of all of a policy.
+    async def unload(self, reference: Reference, *, force: bool) -> None:
+        """Let go of a version, or of all of a policy, until somebody asks for it again.
 
         Raises:
             NotFound: there is none.
@@ -239,9 +273,13 @@ class Engine:
             )
         for agent in users:
             self.end(agent)
+        ended = Counter(agent.served.reference for agent in users)
+        self._let_go.update(wanted)
         for each in wanted:
             del self._served[each]
             log.info("inference.unloaded", policy=str(each))
+        for each in wanted:
+            await self._told("policy.unloaded", each, agents_ended=ended[each])
 
     async def load(self, reference: Reference) -> Served:
         """A version, loaded if it is not.
@@ -268,12 +306,14 @@ class Engine:
         except BadPolicy as error:
             self._faults[reference] = str(error)
             log.warning("inference.unusable", policy=str(reference), reason=str(error))
+            await self._told("policy.failed", reference, reason=str(error))
             raise FailedPrecondition(
                 f"policy {str(reference)!r} cannot be served: {error}",
                 reason="POLICY_UNUSABLE",
                 facts={"policy": str(reference)},
             ) from None
         self._faults.pop(reference, None)
+        self._let_go.discard(reference)
         served = Served(
             reference,
             model,
@@ -285,6 +325,12 @@ class Engine:
         )
         self._served[reference] = served
         log.info("inference.loaded", policy=str(reference), best_batch=model.best_batch)
+        await self._told(
+            "policy.loaded",
+            reference,
+            model_sha256=model.manifest.model_sha256,
+            best_batch=model.best_batch,
+        )
         return served
 
     async def default(self) -> Served:
