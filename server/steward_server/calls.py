@@ -193,11 +193,6 @@ def call_of(context: Context) -> Call:
     return cast("Call", context)
 
 
-def subject(context: Context) -> str:
-    """Whose call it is; for methods that are called too often to ask for more."""
-    return call_of(context).principal.subject
-
-
 def caller(context: Context) -> Principal:
     """Who is calling, and from where; what they call with, a gateway between says for them."""
     call = call_of(context)

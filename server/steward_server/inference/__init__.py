@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from steward_server.inference.client_token_service import ClientTokenService
 from steward_server.inference.client_tokens import ClientTokens
 from steward_server.inference.config import InferenceConfig
 from steward_server.inference.engine import Engine
+from steward_server.inference.metering import House, Meter
 from steward_server.inference.metrics import PolicyMetrics
 from steward_server.inference.open_inference_service import OpenInferenceService
 from steward_server.inference.policy_service import PolicyService
@@ -44,6 +46,7 @@ _STEPPING = rule_of(_SERVICE.methods_by_name["Step"])
 @asynccontextmanager
 async def open_engine(
     database: Database,
+    house: House,
     config: InferenceConfig,
     data_dir: Path,
     registry: CollectorRegistry,
@@ -70,14 +73,21 @@ async def open_engine(
         def observe(reference: Reference) -> Observe:
             return metrics.of(reference).observe
 
-        engine = Engine(config, data_dir, clock, observe, tell)
+        price_nanousd = round(config.price_per_thousand_steps_usd * 10**9)
+        meter = Meter(house, price_nanousd=price_nanousd, clock=clock)
+        engine = Engine(config, data_dir, clock, observe, tell, meter)
         metrics.watch(engine)
     except BadReference as error:
         raise BadSetting(f"STEWARD_INFERENCE_DEFAULT_POLICY: {error}") from None
+    booking = asyncio.create_task(meter.keep_booking(config.book_interval_s))
     try:
         yield engine
     finally:
         engine.close()
+        booking.cancel()
+        with suppress(asyncio.CancelledError):
+            await booking
+        await meter.close()
 
 
 def register(

@@ -10,7 +10,8 @@ from steward.inference.v1 import inference_pb2 as pb
 from steward_server.calls import Context
 from steward_server.errors import StewardError, Unauthenticated
 from steward_server.inference.engine import Engine
-from steward_server.inference.reading import action_of, failed, observation_of
+from steward_server.inference.metering import Owner
+from steward_server.inference.reading import action_of, failed, observation_of, owner_for
 from steward_server.inference.served import Agent
 from steward_server.principals import Principal
 
@@ -32,7 +33,7 @@ class Drive:
         self._context = context
         self._agent: Agent | None = None
         self._token = ""
-        self._owner = ""
+        self._owner = Owner("")
         self._believed_until_s = 0.0
         self._failures = 0
 
@@ -82,10 +83,11 @@ class Drive:
             raise Unauthenticated(
                 f"Authentication failed: {error.message}", reason=error.reason
             ) from None
-        if self._agent is not None and who.subject != self._owner:
+        owner = owner_for(who)
+        if self._agent is not None and owner.name != self._owner.name:
             self.end()  # what was kept of it is not the other's to go on with
         self._failures = 0
-        self._token, self._owner = token, who.subject
+        self._token, self._owner = token, owner
         self._believed_until_s = time.monotonic() + CHECK_AGAIN_S
         if who.expires_at_us is not None:
             left_s = who.expires_at_us / 1e6 - time.time()

@@ -25,6 +25,7 @@ from steward_server.errors import (
 )
 from steward_server.inference.arena import Lease
 from steward_server.inference.config import InferenceConfig
+from steward_server.inference.metering import Meter, Owner
 from steward_server.inference.model import BadPolicy, Floats, Model, load
 from steward_server.inference.repository import (
     BUILT_IN,
@@ -73,8 +74,9 @@ class Engine:
         clock: Callable[[], int],
         observe: Callable[[Reference], Observe] | None = None,
         tell: Tell | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        """Take settings; `tell` is told what becomes of policies.
+        """Take settings; `tell` is told what becomes of policies, `meter` what agents pay for.
 
         Raises:
             BadReference: the default policy is none.
@@ -85,6 +87,7 @@ class Engine:
         self._clock = clock
         self._observe = observe
         self._tell = tell
+        self._meter = meter
         self._executor = ThreadPoolExecutor(config.threads, "policies")
         self._shelf = Shelf()
         self._served: dict[Reference, Served] = {}
@@ -93,6 +96,7 @@ class Engine:
         """Unloaded by somebody: loaded again only if somebody asks for them."""
         self._loading: dict[Reference, asyncio.Task[Served]] = {}
         self._agents: dict[tuple[str, str], Agent] = {}
+        """By their owner's name and their own."""
         self._nameless: set[Agent] = set()
         self._owned: Counter[str] = Counter()
 
@@ -344,7 +348,7 @@ class Engine:
     # Agents.
 
     async def reset(
-        self, owner: str, agent_id: str, policy: str = "", seed: int | None = None
+        self, owner: Owner, agent_id: str, policy: str = "", seed: int | None = None
     ) -> Agent:
         """Begin a sequence, in place of the one the agent has.
 
@@ -355,7 +359,7 @@ class Engine:
             NotFound, FailedPrecondition: as `load`.
             ResourceExhausted: there is no room, AGENTS_FULL, or the owner has too many.
         """
-        before = self._agents.get((owner, agent_id))
+        before = self._agents.get((owner.name, agent_id))
         try:
             wanted = (
                 Reference.parse(policy)
@@ -368,13 +372,15 @@ class Engine:
             raise InvalidArgument(str(error), fields={"policy": str(error)}) from None
         served = await self.load(wanted)
         # Looked up again: others ran meanwhile.
-        if (before := self._agents.get((owner, agent_id))) is not None:
+        if (before := self._agents.get((owner.name, agent_id))) is not None:
             self._end(before)
         agent = self._begin(owner, agent_id, served, seed)
-        self._agents[owner, agent_id] = agent
+        self._agents[owner.name, agent_id] = agent
         return agent
 
-    async def begin_nameless(self, owner: str, policy: str = "", seed: int | None = None) -> Agent:
+    async def begin_nameless(
+        self, owner: Owner, policy: str = "", seed: int | None = None
+    ) -> Agent:
         """A sequence that lasts as long as whoever began it says; end it with `end`.
 
         Raises:
@@ -388,13 +394,13 @@ class Engine:
         self._nameless.add(agent)
         return agent
 
-    def agent(self, owner: str, agent_id: str) -> Agent:
+    def agent(self, owner: Owner, agent_id: str) -> Agent:
         """The agent of an owner's.
 
         Raises:
             FailedPrecondition: AGENT_NOT_INITIALIZED.
         """
-        found = self._agents.get((owner, agent_id))
+        found = self._agents.get((owner.name, agent_id))
         if found is None:
             raise FailedPrecondition(
                 f"Agent '{agent_id}' not initialized. Call /reset first.",
@@ -403,20 +409,20 @@ class Engine:
             )
         return found
 
-    async def agent_or_default(self, owner: str, agent_id: str) -> Agent:
+    async def agent_or_default(self, owner: Owner, agent_id: str) -> Agent:
         """As `agent`; the one called "default" is begun where it is not there.
 
         Raises:
             As `agent` and `reset`.
         """
-        if agent_id == DEFAULT_AGENT and (owner, agent_id) not in self._agents:
+        if agent_id == DEFAULT_AGENT and (owner.name, agent_id) not in self._agents:
             return await self.reset(owner, agent_id)
         return self.agent(owner, agent_id)
 
     def end(self, agent: Agent) -> None:
         """End a sequence; twice does no harm."""
-        if self._agents.get((agent.owner, agent.agent_id)) is agent:
-            del self._agents[agent.owner, agent.agent_id]
+        if self._agents.get((agent.owner.name, agent.agent_id)) is agent:
+            del self._agents[agent.owner.name, agent.agent_id]
             self._end(agent)
         elif agent in self._nameless:
             self._nameless.remove(agent)
@@ -429,9 +435,9 @@ class Engine:
             if agent.last_used_us < before_us and not agent.under_way:
                 self.end(agent)
 
-    def _begin(self, owner: str, agent_id: str, served: Served, seed: int | None) -> Agent:
+    def _begin(self, owner: Owner, agent_id: str, served: Served, seed: int | None) -> Agent:
         most = self._config.max_agents_per_owner
-        if most and self._owned[owner] >= most:
+        if most and self._owned[owner.name] >= most:
             raise ResourceExhausted(
                 f"you have {most} agents, and may have no more; end one, or wait until one was "
                 f"idle for {self._config.idle_s:g} s",
@@ -450,7 +456,7 @@ class Engine:
                 facts={"max_agents": str(served.arena.capacity)},
                 retry_after_s=1.0,
             )
-        self._owned[owner] += 1
+        self._owned[owner.name] += 1
         return Agent(owner, agent_id, served, lease, self._clock())
 
     def _evict(self, served: Served) -> bool:
@@ -465,9 +471,10 @@ class Engine:
 
     def _end(self, agent: Agent) -> None:
         agent.served.end(agent.lease)
-        self._owned[agent.owner] -= 1
-        if not self._owned[agent.owner]:
-            del self._owned[agent.owner]
+        name = agent.owner.name
+        self._owned[name] -= 1
+        if not self._owned[name]:
+            del self._owned[name]
 
     # Steps.
 
@@ -477,10 +484,14 @@ class Engine:
         """Let an agent make a step; `observation` is of finite numbers.
 
         Raises:
-            ResourceExhausted: too many steps wait already, QUEUE_FULL.
+            ResourceExhausted: too many steps wait already, QUEUE_FULL; or an agent that pays has no
+                money left, BUDGET_EXCEEDED, or is at a limit.
+            FailedPrecondition: AGENT_STOPPED, an agent that pays is to stop.
             Unavailable: the agent has come to its end meanwhile, AGENT_ENDED.
         """
         served, lease = agent.served, agent.lease
+        if self._meter is not None and self._meter.charges(agent.owner):
+            await self._meter.charge(agent.owner, served.reference, 1)
         self._admit(served, 1, lease)
         agent.last_used_us = self._clock()
         agent.under_way += 1
@@ -500,6 +511,8 @@ class Engine:
             ResourceExhausted, Unavailable: as `step_one`.
         """
         served = agents[0].served
+        if self._meter is not None and self._meter.charges(agents[0].owner):
+            await self._meter.charge(agents[0].owner, served.reference, len(agents))
         self._admit(served, len(agents), lease)
         now_us = self._clock()
         for agent in agents:
@@ -512,13 +525,15 @@ class Engine:
                 agent.under_way -= 1
 
     async def step_fresh(
-        self, served: Served, observations: Floats, *, deterministic: bool
+        self, owner: Owner, served: Served, observations: Floats, *, deterministic: bool
     ) -> Results:
         """Make steps from a fresh state, of which nothing is kept.
 
         Raises:
             ResourceExhausted: as `step_one`.
         """
+        if self._meter is not None and self._meter.charges(owner):
+            await self._meter.charge(owner, served.reference, len(observations))
         lease = served.arena.nobody(len(observations))
         self._admit(served, len(observations), None)
         return await served.runner.submit(observations, lease, deterministic=deterministic)

@@ -9,10 +9,26 @@ from typing import Any
 import numpy as np
 
 from steward.inference.v1 import inference_pb2 as pb
+from steward_server.calls import Context, call_of
 from steward_server.errors import Aborted, InvalidArgument
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
 from steward_server.inference.runner import Step
 from steward_server.inference.served import Served
+from steward_server.principals import Kind, Principal
+
+
+def owner_of(context: Context) -> Owner:
+    """Whose agents a caller steps with; an agent of a budget pays for its steps."""
+    return owner_for(call_of(context).principal)
+
+
+def owner_for(who: Principal) -> Owner:
+    """As `owner_of`."""
+    if who.kind is Kind.AGENT:
+        return Owner(f"agent:{who.subject}", who.subject, who.credential)
+    # A person's keys are the person.
+    return Owner(f"{'person' if who.is_person else who.kind.value}:{who.subject}")
 
 
 def observation_of(values: Any, served: Served) -> Sequence[float]:

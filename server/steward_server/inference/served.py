@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from steward_server.inference.arena import Arena, Lease
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats, Model
 from steward_server.inference.repository import Reference
 from steward_server.inference.runner import Runner
@@ -62,7 +63,7 @@ class Agent:
         under_way: steps that were asked for and are not done.
     """
 
-    owner: str
+    owner: Owner
     agent_id: str
     served: Served
     lease: Lease

@@ -8,7 +8,7 @@ import numpy as np
 
 from steward.inference.v1 import inference_pb2 as pb
 from steward.inference.v1 import inference_pb2_grpc as rpc
-from steward_server.calls import Context, subject
+from steward_server.calls import Context
 from steward_server.checks import Checks
 from steward_server.errors import FailedPrecondition, InvalidArgument, NotFound
 from steward_server.inference.arena import Lease
@@ -20,6 +20,7 @@ from steward_server.inference.reading import (
     failed,
     observation_of,
     observations_of,
+    owner_of,
     step_response,
 )
 from steward_server.inference.runner import Results
@@ -42,7 +43,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         with Checks() as checks:
             checks.text("agent_id", agent_id, 1, MAX_AGENT_ID)
         agent = await self._engine.reset(
-            subject(context),
+            owner_of(context),
             agent_id,
             request.policy,
             request.seed if request.HasField("seed") else None,
@@ -56,7 +57,7 @@ class InferenceService(rpc.InferenceServiceServicer):
 
     async def Step(self, request: pb.StepRequest, context: Context) -> pb.StepResponse:
         agent_id = request.agent_id or DEFAULT_AGENT
-        agent = await self._engine.agent_or_default(subject(context), agent_id)
+        agent = await self._engine.agent_or_default(owner_of(context), agent_id)
         observation = observation_of(request.observation, agent.served)
         step = await self._engine.step_one(agent, observation, deterministic=request.deterministic)
         return step_response(step, agent_id)
@@ -77,12 +78,12 @@ class InferenceService(rpc.InferenceServiceServicer):
             )
         if not count:
             return pb.StepBatchResponse()
-        owner = subject(context)
+        owner = owner_of(context)
         if not agent_ids:
             served = await self._engine.default()
             observations = observations_of([each.values for each in rows], served)
             results = await self._engine.step_fresh(
-                served, observations, deterministic=request.deterministic
+                owner, served, observations, deterministic=request.deterministic
             )
             _must_be_finite(results, ["a row without an agent"] * count)
             return _batch_response(results, [DEFAULT_AGENT] * count)
@@ -128,7 +129,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamRequest], context: Context
     ) -> AsyncIterator[pb.StreamResponse]:
         await context.send_initial_metadata(())
-        owner = subject(context)
+        owner = owner_of(context)
         conversation = Conversation(self._engine, owner, max_batch=self._max_batch)
         async for response in conversation.answers(request_iterator):
             yield response
@@ -137,7 +138,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         with Checks() as checks:
             checks.text("agent_id", request.agent_id, 1, MAX_AGENT_ID)
         try:
-            agent = self._engine.agent(subject(context), request.agent_id)
+            agent = self._engine.agent(owner_of(context), request.agent_id)
         except FailedPrecondition:
             raise NotFound.of("agent", request.agent_id) from None
         self._engine.end(agent)

@@ -15,6 +15,7 @@ from steward_server.errors import DeadlineExceeded, InvalidArgument, StewardErro
 from steward_server.inference.arena import Lease
 from steward_server.inference.engine import Engine
 from steward_server.inference.manifest import ActionType
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
 from steward_server.inference.reading import not_finite, observation_of, step_response, wrong_length
 from steward_server.inference.runner import Results
@@ -27,7 +28,7 @@ UNDER_WAY = 64
 class Conversation:
     """What one stream has begun, and its answers."""
 
-    def __init__(self, engine: Engine, owner: str, *, max_batch: int) -> None:
+    def __init__(self, engine: Engine, owner: Owner, *, max_batch: int) -> None:
         self._engine = engine
         self._owner = owner
         self._max_batch = max_batch
