@@ -90,12 +90,6 @@ class Arena:
         self._generations[held] += 1
         self._free.extend(held.tolist())
 
-    def holds_all(self, lease: Lease) -> bool:
-        """Whether all slots are still the lease's."""
-        if len(lease.slots) == 1:
-            return bool(self._generations[lease.slots[0]] == lease.generations[0])
-        return bool(lease.held(self._generations).all())
-
     def gather(self, lease: Lease) -> list[Floats]:
         """Copies of the states, one array for each tensor, in the order of the slots."""
         return [array[lease.index] for array in self._arrays]

@@ -11,7 +11,13 @@ from steward_server.calls import Context
 from steward_server.errors import StewardError, Unauthenticated
 from steward_server.inference.engine import Engine
 from steward_server.inference.metering import Owner
-from steward_server.inference.reading import action_of, failed, observation_of, owner_for
+from steward_server.inference.reading import (
+    MISSING,
+    action_of,
+    failed,
+    observation_of,
+    owner_for,
+)
 from steward_server.inference.served import Agent
 from steward_server.principals import Principal
 
@@ -20,6 +26,11 @@ Authenticate: TypeAlias = Callable[[str, Context], Awaitable[Principal]]
 
 CHECK_AGAIN_S = 10.0
 """How long a token is believed that was looked at: it may be revoked."""
+_TEXTS = {
+    "INVALID_TOKEN": "Invalid authentication token",
+    "TOKEN_EXPIRED": "Token has expired",
+}
+"""What the document of these connections says, whatever kind of token it is."""
 MOST_FAILURES = 5
 """Bad tokens in a row, after which the connection is ended."""
 
@@ -54,7 +65,7 @@ class Drive:
         if not request.token:
             return pb.DriveResponse(error="Missing 'token' field in message")
         if not request.observation:
-            return pb.DriveResponse(error="Missing 'observation' field")
+            return pb.DriveResponse(error=MISSING)
         if request.token != self._token or time.monotonic() >= self._believed_until_s:
             await self._look_at(request.token)
         agent = self._agent
@@ -80,9 +91,8 @@ class Drive:
         except StewardError as error:
             self._failures += 1
             self._token = ""
-            raise Unauthenticated(
-                f"Authentication failed: {error.message}", reason=error.reason
-            ) from None
+            text = _TEXTS.get(error.reason, error.message)
+            raise Unauthenticated(f"Authentication failed: {text}", reason=error.reason) from None
         owner = owner_for(who)
         if self._agent is not None and owner.name != self._owner.name:
             self.end()  # what was kept of it is not the other's to go on with

@@ -152,22 +152,32 @@ class Engine:
         self._faults = {
             reference: why
             for reference, why in self._faults.items()
-            if reference.version in self._shelf.versions.get(reference.name, {})
+            if self._is_unchanged(reference, before)
         }
 
     async def look_again(self) -> None:
         """Read the folders, and load the newest version of what is to be served."""
         await self.look()
         for name in self._shelf.versions:
-            newest = Reference(name, self._shelf.newest(name))
-            is_wanted = self._config.load == "start" or any(
-                each.name == name for each in self._served
-            )
-            known = (*self._served, *self._faults, *self._let_go)
-            if is_wanted and newest not in known:
-                with suppress(FailedPrecondition):
-                    await self.load(newest)
+            if self._config.load == "start" or any(each.name == name for each in self._served):
+                await self._serve_newest(name)
         await self._retire()
+
+    def _is_unchanged(self, reference: Reference, before: Shelf) -> bool:
+        """Whether a version lies there as it lay: what was amiss may just not have been all."""
+        place = self._shelf.versions.get(reference.name, {}).get(reference.version)
+        return place is not None and self._shelf.stamps[place] == before.stamps.get(place)
+
+    async def _serve_newest(self, name: str) -> None:
+        """Load the newest version of a policy that can be."""
+        for version in sorted(self._shelf.versions[name], reverse=True):
+            reference = Reference(name, version)
+            if reference in self._served:
+                return
+            if reference not in self._faults and reference not in self._let_go:
+                with suppress(FailedPrecondition):
+                    await self.load(reference)
+                    return
 
     async def _retire(self) -> None:
         """Begin no sequences on what is gone, and let go of it and of older ones once unused."""
@@ -201,15 +211,8 @@ class Engine:
         if reference.version:
             if reference.version in versions:
                 return reference
-        else:
-            loaded = [
-                each.version
-                for each, served in self._served.items()
-                if each.name == reference.name and not served.is_retired
-            ]
-            # A newer one that cannot be loaded takes nothing from whoever asks for the latest.
-            if version := max(loaded, default=0) or max(versions, default=0):
-                return Reference(reference.name, version)
+        elif version := self._latest(reference.name) or max(versions, default=0):
+            return Reference(reference.name, version)
         known = ", ".join(sorted(self._shelf.versions)) or "none"
         if versions:
             known = ", ".join(f"{reference.name}@{each}" for each in sorted(versions))
@@ -219,17 +222,30 @@ class Engine:
             facts={"policy": str(reference)},
         )
 
+    def _latest(self, name: str) -> int:
+        """The version of whoever names none; 0 if nothing can be served.
+
+        A newer one that cannot be loaded takes nothing from them.
+        """
+        loaded = [
+            each.version
+            for each, served in self._served.items()
+            if each.name == name and not served.is_retired
+        ]
+        on_shelf = self._shelf.versions.get(name, {})
+        untried = [each for each in on_shelf if Reference(name, each) not in self._faults]
+        return max(loaded or untried, default=0)
+
     def known(self) -> list[Known]:
         """All policies, by name."""
         found = []
         for name in sorted({*self._shelf.versions, *(each.name for each in self._served)}):
             served = {each.version: it for each, it in self._served.items() if each.name == name}
             on_shelf = self._shelf.versions.get(name, {})
-            loaded = max((each for each in served if not served[each].is_retired), default=0)
             found.append(
                 Known(
                     name,
-                    loaded or max(on_shelf, default=0),
+                    self._latest(name),
                     name == self._default.name,
                     frozenset({*on_shelf, *served}),
                     {each.version: why for each, why in self._faults.items() if each.name == name},
@@ -300,7 +316,12 @@ class Engine:
             task = asyncio.create_task(self._load(found))
             self._loading[found] = task
             task.add_done_callback(lambda _: self._loading.pop(found, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except FailedPrecondition:
+            if reference.version or self.find(reference) == found:
+                raise
+        return await self.load(reference)  # the version before it
 
     async def _load(self, reference: Reference) -> Served:
         folder = self._shelf.versions[reference.name][reference.version]
@@ -394,6 +415,10 @@ class Engine:
         self._nameless.add(agent)
         return agent
 
+    def agent_at_hand(self, owner: Owner, agent_id: str) -> Agent | None:
+        """The agent of an owner's, if it was begun."""
+        return self._agents.get((owner.name, agent_id))
+
     def agent(self, owner: Owner, agent_id: str) -> Agent:
         """The agent of an owner's.
 
@@ -470,7 +495,7 @@ class Engine:
         return True
 
     def _end(self, agent: Agent) -> None:
-        agent.served.end(agent.lease)
+        agent.end()
         name = agent.owner.name
         self._owned[name] -= 1
         if not self._owned[name]:
@@ -492,13 +517,13 @@ class Engine:
         served, lease = agent.served, agent.lease
         if self._meter is not None and self._meter.charges(agent.owner):
             await self._meter.charge(agent.owner, served.reference, 1)
-        self._admit(served, 1, lease)
+        self._admit(served, (agent,), 1)
         agent.last_used_us = self._clock()
         agent.under_way += 1
         try:
             return await served.runner.submit_one(observation, lease, deterministic=deterministic)
         finally:
-            agent.under_way -= 1
+            agent.made_step()
 
     async def step(
         self, agents: Sequence[Agent], lease: Lease, observations: Floats, *, deterministic: bool
@@ -513,7 +538,7 @@ class Engine:
         served = agents[0].served
         if self._meter is not None and self._meter.charges(agents[0].owner):
             await self._meter.charge(agents[0].owner, served.reference, len(agents))
-        self._admit(served, len(agents), lease)
+        self._admit(served, agents, len(agents))
         now_us = self._clock()
         for agent in agents:
             agent.under_way += 1
@@ -522,7 +547,7 @@ class Engine:
             return await served.runner.submit(observations, lease, deterministic=deterministic)
         finally:
             for agent in agents:
-                agent.under_way -= 1
+                agent.made_step()
 
     async def step_fresh(
         self, owner: Owner, served: Served, observations: Floats, *, deterministic: bool
@@ -534,11 +559,11 @@ class Engine:
         """
         if self._meter is not None and self._meter.charges(owner):
             await self._meter.charge(owner, served.reference, len(observations))
+        self._admit(served, (), len(observations))
         lease = served.arena.nobody(len(observations))
-        self._admit(served, len(observations), None)
         return await served.runner.submit(observations, lease, deterministic=deterministic)
 
-    def _admit(self, served: Served, count: int, lease: Lease | None) -> None:
+    def _admit(self, served: Served, agents: Sequence[Agent], count: int) -> None:
         if served.runner.waiting_rows + count > self._config.max_waiting_rows:
             raise ResourceExhausted(
                 f"{self._config.max_waiting_rows} steps wait for policy "
@@ -546,5 +571,5 @@ class Engine:
                 reason="QUEUE_FULL",
                 retry_after_s=0.1,
             )
-        if lease is not None and not served.arena.holds_all(lease):
+        if any(agent.has_ended for agent in agents):
             raise Unavailable("an agent has come to its end; reset it", reason="AGENT_ENDED")

@@ -170,8 +170,8 @@ class Meter:
     async def _settle(self, tab: _Tab) -> None:
         if self._clock() - tab.used_at_us > IDLE_US:
             await self._give_back(tab)
-            if not tab.steps:
-                self._tabs.pop(tab.agent_id, None)
+            if not tab.steps and not tab.over.total():
+                del self._tabs[tab.agent_id]
         elif not await self._book(tab):
             tab.lease_id, tab.left = "", 0
 

@@ -17,6 +17,8 @@ from steward_server.inference.runner import Step
 from steward_server.inference.served import Served
 from steward_server.principals import Kind, Principal
 
+MISSING = "Missing 'observation' field"
+
 
 def owner_of(context: Context) -> Owner:
     """Whose agents a caller steps with; an agent of a budget pays for its steps."""
@@ -35,9 +37,11 @@ def observation_of(values: Any, served: Served) -> Sequence[float]:
     """One observation.
 
     Raises:
-        InvalidArgument: it has another length, or a number that is none.
+        InvalidArgument: it is missing, has another length, or a number that is none.
     """
     wanted = served.manifest.obs_dim
+    if not values:
+        raise InvalidArgument(MISSING, fields={"observation": MISSING})
     if len(values) != wanted:
         raise wrong_length(wanted, len(values))
     row: list[float] = values[:]
@@ -65,7 +69,7 @@ def observations_of(rows: Sequence[Any], served: Served) -> Floats:
 
 def wrong_length(wanted: int, found: int, field: str = "observation") -> InvalidArgument:
     text = f"Expected observation of length {wanted}, got {found}"
-    return InvalidArgument(text, fields={field: text})
+    return InvalidArgument(text, reason="WRONG_LENGTH", fields={field: text})
 
 
 def not_finite(field: str) -> InvalidArgument:

@@ -61,6 +61,7 @@ class Agent:
     Attributes:
         owner: whose it is; the same id of somebody else is another agent.
         under_way: steps that were asked for and are not done.
+        has_ended: whether it takes no more of them.
     """
 
     owner: Owner
@@ -69,3 +70,16 @@ class Agent:
     lease: Lease
     last_used_us: int
     under_way: int = 0
+    has_ended: bool = False
+
+    def end(self) -> None:
+        """Take no more steps. Its place is free once those under way are made, which need it."""
+        self.has_ended = True
+        if not self.under_way:
+            self.served.end(self.lease)
+
+    def made_step(self) -> None:
+        """One step less is under way."""
+        self.under_way -= 1
+        if self.has_ended and not self.under_way:
+            self.served.end(self.lease)

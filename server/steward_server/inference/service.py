@@ -8,12 +8,13 @@ import numpy as np
 
 from steward.inference.v1 import inference_pb2 as pb
 from steward.inference.v1 import inference_pb2_grpc as rpc
-from steward_server.calls import Context
+from steward_server.calls import Context, call_of
 from steward_server.checks import Checks
 from steward_server.errors import FailedPrecondition, InvalidArgument, NotFound
 from steward_server.inference.arena import Lease
 from steward_server.inference.driving import Authenticate, Drive
 from steward_server.inference.engine import DEFAULT_AGENT, Engine
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
 from steward_server.inference.reading import (
     action_of,
@@ -28,6 +29,7 @@ from steward_server.inference.served import Agent
 from steward_server.inference.streaming import Conversation
 
 MAX_AGENT_ID = 200
+BEGUN = "x-agent-begun"
 
 
 class InferenceService(rpc.InferenceServiceServicer):
@@ -57,7 +59,7 @@ class InferenceService(rpc.InferenceServiceServicer):
 
     async def Step(self, request: pb.StepRequest, context: Context) -> pb.StepResponse:
         agent_id = request.agent_id or DEFAULT_AGENT
-        agent = await self._engine.agent_or_default(owner_of(context), agent_id)
+        agent = await self._agent(agent_id, owner_of(context), context)
         observation = observation_of(request.observation, agent.served)
         step = await self._engine.step_one(agent, observation, deterministic=request.deterministic)
         return step_response(step, agent_id)
@@ -74,7 +76,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         if agent_ids and len(agent_ids) != count:
             raise InvalidArgument(
                 f"Expected {count} agent_ids, one for each observation, got {len(agent_ids)}",
-                fields={"agent_ids": "must match length of observations"},
+                reason="WRONG_LENGTH",
             )
         if not count:
             return pb.StepBatchResponse()
@@ -87,9 +89,7 @@ class InferenceService(rpc.InferenceServiceServicer):
             )
             _must_be_finite(results, ["a row without an agent"] * count)
             return _batch_response(results, [DEFAULT_AGENT] * count)
-        agents = [
-            await self._engine.agent_or_default(owner, each or DEFAULT_AGENT) for each in agent_ids
-        ]
+        agents = [await self._agent(each or DEFAULT_AGENT, owner, context) for each in agent_ids]
         # All of it is read before the first step is made.
         parts = [
             (wave, observations_of([rows[at].values for at in wave], agents[wave[0]].served))
@@ -102,6 +102,14 @@ class InferenceService(rpc.InferenceServiceServicer):
         if len(made) == 1:
             return _batch_response(made[0][1], agent_ids)
         return _joined(made, agent_ids)
+
+    async def _agent(self, agent_id: str, owner: Owner, context: Context) -> Agent:
+        """The caller's agent. The default one is always there: what it forgot is told aside."""
+        agent = self._engine.agent_at_hand(owner, agent_id)
+        if agent is None:
+            agent = await self._engine.agent_or_default(owner, agent_id)
+            call_of(context).trailing.append((BEGUN, agent_id))
+        return agent
 
     async def _step(
         self, request: pb.StepBatchRequest, agents: list[Agent], wave: list[int], rows: Floats

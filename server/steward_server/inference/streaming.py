@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steward.inference.v1 import inference_pb2 as pb
-from steward_server.errors import DeadlineExceeded, InvalidArgument, StewardError
+from steward_server.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    StewardError,
+)
 from steward_server.inference.arena import Lease
 from steward_server.inference.engine import Engine
 from steward_server.inference.manifest import ActionType
@@ -106,22 +111,26 @@ class Conversation:
                 }
             )
         brought = [await self._brought(each) for each in request.agents]
-        self._agents += brought
+        self._agents += [agent for agent, _ in brought]
         self._all = None
-        return pb.StreamOpened(first=first, policies=[str(a.served.reference) for a in brought])
+        return pb.StreamOpened(
+            first=first,
+            policies=[str(agent.served.reference) for agent, _ in brought],
+            begun=[begun for _, begun in brought],
+        )
 
-    async def _brought(self, wanted: pb.StreamAgent) -> Agent:
+    async def _brought(self, wanted: pb.StreamAgent) -> tuple[Agent, bool]:
+        """The agent, and whether its sequence begins now."""
         engine, owner = self._engine, self._owner
         seed = wanted.seed if wanted.HasField("seed") else None
         if not wanted.agent_id:
             agent = await engine.begin_nameless(owner, wanted.policy, seed)
             self._own.append(agent)
-            return agent
-        if wanted.reset or wanted.policy or seed is not None:
-            return await engine.reset(owner, wanted.agent_id, wanted.policy, seed)
-        with suppress(StewardError):
-            return await engine.agent_or_default(owner, wanted.agent_id)
-        return await engine.reset(owner, wanted.agent_id)
+            return agent, True
+        if not (wanted.reset or wanted.policy or seed is not None):
+            with suppress(FailedPrecondition):
+                return engine.agent(owner, wanted.agent_id), False
+        return await engine.reset(owner, wanted.agent_id, wanted.policy, seed), True
 
     def _close(self, request: pb.StreamClose) -> None:
         for agent in [self._agent(number) for number in request.agents]:

@@ -91,6 +91,38 @@ async def test_what_cannot_be_served_is_told_and_takes_nothing_from_anybody(site
     assert (await site.client.call("POST", "/step", STEP)).status == 200
 
 
+@pytest.mark.parametrize("load", ["start", "demand"])
+async def test_a_server_that_starts_with_a_broken_version_serves_the_one_before(
+    tmp_path: Path, load: str
+) -> None:
+    async with open_site(tmp_path) as site:
+        broken = adding(site.folder / "adding" / "2")
+        (broken / "policy.yaml").write_text("description: broken")
+    async with open_site(tmp_path, load=load) as site:
+        step = await site.client.call("POST", "/step", STEP)
+        assert (step.status, step.body) == (200, step.body | {"value": 1.0})
+        told = await policy(site)
+        assert told["latest"] == 1
+        assert "obs_dim is missing" in told["versions"][0]["fault"]
+
+
+async def test_a_version_that_was_broken_is_served_once_its_files_are_right(tmp_path: Path) -> None:
+    async with open_site(tmp_path, reload_interval_s=0.02) as site:
+        made = adding(tmp_path / "made")
+        place = site.folder / "adding" / "2"
+        place.mkdir()
+        whole = (made / "model.onnx").read_bytes()
+        (place / "model.onnx").write_bytes(whole[:100])
+        shutil.copy(made / "policy.yaml", place)
+        async with asyncio.timeout(5):
+            while not (await policy(site))["versions"][0]["fault"]:
+                await asyncio.sleep(0.01)
+            assert (await policy(site))["latest"] == 1
+            (place / "model.onnx").write_bytes(whole)
+            while (await policy(site))["latest"] != 2:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_policy_in_use_is_let_go_of_only_by_force(site: Site) -> None:
     await site.client.call("POST", "/reset", {"agent_id": "arm"})
     path = "/api/v1/policies/adding/unload"
@@ -121,7 +153,7 @@ async def test_a_server_without_its_default_policy_is_not_ready(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["../secret", "A", "adding@x", "adding@-1", "a b"])
 async def test_a_name_that_is_none_is_told(site: Site, name: str) -> None:
     reset = await site.client.call("POST", "/reset", {"agent_id": "arm", "policy": name})
-    assert (reset.status, "names no policy" in reset.body["detail"]) == (400, True)
+    assert (reset.status, "names no policy" in reset.body["detail"]) == (422, True)
 
 
 async def test_room_for_agents_ends_and_comes_back(tmp_path: Path) -> None:
