@@ -57,10 +57,12 @@ def observations_of(rows: Sequence[Any], served: Served) -> Floats:
         InvalidArgument: one has another length, or a number that is none.
     """
     wanted = served.manifest.obs_dim
+    numbers: list[float] = []
     for at, row in enumerate(rows):
         if len(row) != wanted:
             raise wrong_length(wanted, len(row), f"observations[{at}]")
-    read = np.array([row[:] for row in rows], np.float32)
+        numbers += row[:]
+    read: Floats = np.array(numbers, np.float32).reshape(len(rows), wanted)
     finite = np.isfinite(read).all(axis=1)
     if not finite.all():
         raise not_finite(f"observations[{int(finite.argmin())}]")

@@ -17,7 +17,6 @@ from steward_server.inference.engine import DEFAULT_AGENT, Engine
 from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
 from steward_server.inference.reading import (
-    action_of,
     failed,
     observation_of,
     observations_of,
@@ -88,8 +87,12 @@ class InferenceService(rpc.InferenceServiceServicer):
                 owner, served, observations, deterministic=request.deterministic
             )
             _must_be_finite(results, ["a row without an agent"] * count)
-            return _batch_response(results, [DEFAULT_AGENT] * count)
-        agents = [await self._agent(each or DEFAULT_AGENT, owner, context) for each in agent_ids]
+            return _batch_response([(list(range(count)), results)], [DEFAULT_AGENT] * count)
+        agents = [
+            self._engine.agent_at_hand(owner, each)
+            or await self._agent(each or DEFAULT_AGENT, owner, context)
+            for each in agent_ids
+        ]
         # All of it is read before the first step is made.
         parts = [
             (wave, observations_of([rows[at].values for at in wave], agents[wave[0]].served))
@@ -99,9 +102,7 @@ class InferenceService(rpc.InferenceServiceServicer):
             (wave, await self._step(request, agents, wave, observations))
             for wave, observations in parts
         ]
-        if len(made) == 1:
-            return _batch_response(made[0][1], agent_ids)
-        return _joined(made, agent_ids)
+        return _batch_response(made, agent_ids)
 
     async def _agent(self, agent_id: str, owner: Owner, context: Context) -> Agent:
         """The caller's agent. The default one is always there: what it forgot is told aside."""
@@ -155,6 +156,9 @@ class InferenceService(rpc.InferenceServiceServicer):
 
 def waves(agents: Sequence[Agent]) -> list[list[int]]:
     """Rows in the runs they can be made in: of one version each, and no agent twice in one."""
+    served = agents[0].served
+    if len(set(agents)) == len(agents) and all(each.served is served for each in agents):
+        return [list(range(len(agents)))]  # as nearly always
     turns: dict[int, int] = {}
     found: dict[tuple[int, int], list[int]] = {}
     for at, agent in enumerate(agents):
@@ -169,33 +173,27 @@ def _must_be_finite(results: Results, agent_ids: Sequence[str]) -> None:
         raise failed([agent_ids[at] for at in np.flatnonzero(results.failed).tolist()])
 
 
-def _batch_response(results: Results, agent_ids: Sequence[str]) -> pb.StepBatchResponse:
-    return pb.StepBatchResponse(
-        actions=map(action_of, results.actions.tolist()),
-        values=results.values.tolist(),
-        log_probs=results.log_probs.tolist(),
-        agent_ids=agent_ids,
-        pressures=results.pressures.tolist(),
-    )
-
-
-def _joined(
+def _batch_response(
     made: Sequence[tuple[list[int], Results]], agent_ids: Sequence[str]
 ) -> pb.StepBatchResponse:
-    """The results of several runs, in the order of the rows."""
-    order = np.argsort([at for wave, _ in made for at in wave])
+    """The results of one run or several, in the order of the rows."""
     actions = [action for _, results in made for action in results.actions.tolist()]
-
-    def in_order(name: str) -> list[float]:
-        together: list[float] = np.concatenate([getattr(each, name) for _, each in made])[
-            order
-        ].tolist()
-        return together
-
-    return pb.StepBatchResponse(
-        actions=[action_of(actions[at]) for at in order],
-        values=in_order("values"),
-        log_probs=in_order("log_probs"),
-        agent_ids=agent_ids,
-        pressures=in_order("pressures"),
+    numbers = [
+        np.concatenate([getattr(results, name) for _, results in made])
+        for name in ("values", "log_probs", "pressures")
+    ]
+    if len(made) > 1:
+        order = np.argsort([at for wave, _ in made for at in wave])
+        actions = [actions[at] for at in order.tolist()]
+        numbers = [each[order] for each in numbers]
+    values, log_probs, pressures = (each.tolist() for each in numbers)
+    response = pb.StepBatchResponse(
+        values=values, log_probs=log_probs, agent_ids=agent_ids, pressures=pressures
     )
+    add = response.actions.add
+    for action in actions:
+        if isinstance(action, int):
+            add(choice=action)
+        else:
+            add(numbers=pb.Vector(values=action))
+    return response
