@@ -26,7 +26,7 @@ from steward_server.errors import (
 from steward_server.inference.arena import Lease
 from steward_server.inference.config import InferenceConfig
 from steward_server.inference.metering import Meter, Owner
-from steward_server.inference.model import BadPolicy, Floats, Model, load
+from steward_server.inference.model import BadPolicy, Floats, Model, OutOfReach, load
 from steward_server.inference.repository import (
     BUILT_IN,
     BadReference,
@@ -92,6 +92,10 @@ class Engine:
         self._shelf = Shelf()
         self._served: dict[Reference, Served] = {}
         self._faults: dict[Reference, str] = {}
+        self._known_faults: dict[Reference, str] = {}
+        """What was told last of each: what is tried again is not told again."""
+        self._out_of_reach: set[Reference] = set()
+        """Faults of other servers: tried again with every look."""
         self._let_go: set[Reference] = set()
         """Unloaded by somebody: loaded again only if somebody asks for them."""
         self._loading: dict[Reference, asyncio.Task[Served]] = {}
@@ -123,6 +127,8 @@ class Engine:
         for task in self._loading.values():
             task.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
+        for served in self._served.values():
+            served.model.close()
 
     @property
     def is_ready(self) -> bool:
@@ -152,8 +158,9 @@ class Engine:
         self._faults = {
             reference: why
             for reference, why in self._faults.items()
-            if self._is_unchanged(reference, before)
+            if self._is_unchanged(reference, before) and reference not in self._out_of_reach
         }
+        self._out_of_reach.clear()
 
     async def look_again(self) -> None:
         """Read the folders, and load the newest version of what is to be served."""
@@ -190,7 +197,7 @@ class Engine:
             )
             is_old = served.is_retired or reference.version < newest[reference.name]
             if is_old and served.arena.used == 0 and served.runner.is_idle:
-                del self._served[reference]
+                self._served.pop(reference).model.close()
                 log.info("inference.unloaded", policy=str(reference))
                 await self._told("policy.unloaded", reference, agents_ended=0)
 
@@ -296,7 +303,7 @@ class Engine:
         ended = Counter(agent.served.reference for agent in users)
         self._let_go.update(wanted)
         for each in wanted:
-            del self._served[each]
+            self._served.pop(each).model.close()
             log.info("inference.unloaded", policy=str(each))
         for each in wanted:
             await self._told("policy.unloaded", each, agents_ended=ended[each])
@@ -330,14 +337,19 @@ class Engine:
             model: Model = await asyncio.to_thread(work)
         except BadPolicy as error:
             self._faults[reference] = str(error)
-            log.warning("inference.unusable", policy=str(reference), reason=str(error))
-            await self._told("policy.failed", reference, reason=str(error))
+            if isinstance(error, OutOfReach):
+                self._out_of_reach.add(reference)
+            if self._known_faults.get(reference) != str(error):
+                self._known_faults[reference] = str(error)
+                log.warning("inference.unusable", policy=str(reference), reason=str(error))
+                await self._told("policy.failed", reference, reason=str(error))
             raise FailedPrecondition(
                 f"policy {str(reference)!r} cannot be served: {error}",
                 reason="POLICY_UNUSABLE",
                 facts={"policy": str(reference)},
             ) from None
         self._faults.pop(reference, None)
+        self._known_faults.pop(reference, None)
         self._let_go.discard(reference)
         served = Served(
             reference,
