@@ -151,7 +151,7 @@ class Model:
         except StewardError:
             raise
         except Exception as error:  # noqa: BLE001 - of whatever kind the runtime's are
-            raise BadPolicy(f"the model does not run: {_first_line(error)}") from None
+            raise BadPolicy(f"the model does not run: {_in_one_line(error)}") from None
 
     def _check(self, outputs: Outputs, count: int) -> None:
         manifest = self.manifest
@@ -204,7 +204,7 @@ def load(folder: Path, *, max_batch: int) -> Model:
     try:
         session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001
-        raise BadPolicy(f"{MODEL_FILE} cannot be loaded: {_first_line(error)}") from None
+        raise BadPolicy(f"{MODEL_FILE} cannot be loaded: {_in_one_line(error)}") from None
     inputs, outputs = session.get_inputs(), session.get_outputs()
     _must_fit(manifest, {each.name for each in inputs}, {each.name for each in outputs})
     model = Model(manifest, session)
@@ -269,5 +269,5 @@ def _listed(names: set[str]) -> str:
     return ", ".join(sorted(names)) or "nothing"
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

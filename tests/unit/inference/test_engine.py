@@ -38,8 +38,10 @@ class Caller:
     async def end(self) -> None:
         await self.service.EndAgent(pb.EndAgentRequest(agent_id="arm"), self._context)
 
-    async def step(self, *, deterministic: bool = True) -> pb.StepResponse:
-        request = pb.StepRequest(agent_id="arm", observation=[1, 1, 1], deterministic=deterministic)
+    async def step(self, agent_id: str = "arm", *, deterministic: bool = True) -> pb.StepResponse:
+        request = pb.StepRequest(
+            agent_id=agent_id, observation=[1, 1, 1], deterministic=deterministic
+        )
         return await self.service.Step(request, self._context)
 
     def asks(self, *, deterministic: bool = True) -> asyncio.Task[pb.StepResponse]:
@@ -49,7 +51,7 @@ class Caller:
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     adding(tmp_path / "policies" / "adding" / "1")
-    config = InferenceConfig(default_policy="adding", max_agents=2)
+    config = InferenceConfig(default_policy="adding", load="demand", max_agents=2)
     with closing(Engine(config, tmp_path, lambda: 0)) as opened:
         await opened.start()
         yield opened
@@ -114,3 +116,11 @@ async def test_a_place_is_free_once_the_last_step_that_waited_is_made(
     assert places(engine) == 1
     assert [(await each).value for each in waiting] == [3.0, 4.5, 5.25]
     assert places(engine) == 0
+
+
+async def test_the_default_agent_begins_once_while_its_policy_is_being_loaded(
+    callers: tuple[Caller, Caller],
+) -> None:
+    me, _ = callers
+    steps = await asyncio.gather(me.step("default"), me.step("default"))
+    assert [each.value for each in steps] == [3.0, 4.5]
