@@ -31,6 +31,7 @@ from steward_client.cli import (
     keys,
     limits,
     policies,
+    policies_import,
     prices,
     projects,
     providers,
@@ -102,6 +103,8 @@ def steward() -> None:
     in. Each takes --json for output that programs can read.
     """
 
+
+policies.policies.add_command(policies_import.import_policy)
 
 for part in budget_requests.COMMANDS:
     budget.budget.add_command(part)
