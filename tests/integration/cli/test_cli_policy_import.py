@@ -150,7 +150,7 @@ def test_a_data_folder_that_is_not_there_is_not_made(wheel: Path, tmp_path: Path
 
 
 async def test_a_running_server_serves_what_was_imported(
-    shell: Shell, wheel: Path, server: Any
+    shell: Shell, server: ServerProcess, wheel: Path
 ) -> None:
     data_dir = str(server.data_dir)
     given = ("--name", "wheel", "--description", "Steers.", "--data-dir", data_dir)
