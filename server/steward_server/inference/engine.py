@@ -455,7 +455,7 @@ class Engine:
         if agent_id == DEFAULT_AGENT and (owner.name, agent_id) not in self._agents:
             await self.default()
             if (owner.name, agent_id) not in self._agents:  # nobody was faster meanwhile
-                return await self.reset(owner.name, agent_id)
+                return await self.reset(owner, agent_id)
         return self.agent(owner, agent_id)
 
     def end(self, agent: Agent) -> None:
