@@ -30,7 +30,7 @@ GRPC_OPTIONS = [
     ("grpc.server.max_pending_requests", 20_000),
     ("grpc.server.max_pending_requests_hard_limit", 40_000),
     # Clients ping quiet streams; the default allows that once in five minutes only.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Two servers on one port would share it without a word.
     ("grpc.so_reuseport", 0),

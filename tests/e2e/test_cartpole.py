@@ -141,7 +141,8 @@ async def test_the_pole_falls_where_the_memory_is_cut_off(scene: CyborgScene) ->
     assert max(lengths) < FALLEN
 
 
-async def test_poles_fall_where_two_share_a_memory(scene: CyborgScene) -> None:
+async def test_a_pole_falls_where_two_share_a_memory(scene: CyborgScene) -> None:
     async with acting(by_step, scene, "cartpole-memory") as act:
         playing = (balanced(act, "cartpole-memory", seed) for seed in (3, 4))
-        assert max(await asyncio.gather(*playing)) < LONGEST
+        # The other may find its balance again once it has the memory to itself.
+        assert min(await asyncio.gather(*playing)) < LONGEST

@@ -1,5 +1,7 @@
 """The Python client: `Runtime` runs agents on lent money, `Client` is the interface for people.
 
+`play` lets a policy of the server play in an environment of gymnasium.
+
 Start reading at async_runtime.py. Names are imported when first used: the server imports the pure
 modules (`prices`, `seal`) and needs nothing else.
 """
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from steward_client.client import AsyncClient, Client
     from steward_client.environment_run import EnvironmentSpec
     from steward_client.errors import StewardError
+    from steward_client.playing import Episode, play
     from steward_client.runs import Metrics, RunId
     from steward_client.runtime import Runtime
 
@@ -22,10 +25,12 @@ __all__ = [
     "AsyncRuntime",
     "Client",
     "EnvironmentSpec",
+    "Episode",
     "Metrics",
     "RunId",
     "Runtime",
     "StewardError",
+    "play",
 ]
 
 _HOME = {
@@ -34,6 +39,8 @@ _HOME = {
     "StewardError": "errors",
     "AsyncRuntime": "async_runtime",
     "EnvironmentSpec": "environment_run",
+    "Episode": "playing",
+    "play": "playing",
     "Metrics": "runs",
     "RunId": "runs",
     "Runtime": "runtime",

@@ -11,6 +11,7 @@ StewardError                  everything below; `reason`, `message`, `facts`, `f
 ├── RateLimited               too many calls; `retry_after_s` says when to try again
 ├── CircuitOpen               something behind the server keeps failing; `retry_after_s` likewise
 ├── Unavailable               the server cannot be reached, or not now
+│   └── StreamBroken          a stream of agents is cut, and their state may be lost
 ├── DeadlineExceeded          no answer in time; it may have been done all the same
 └── ServerFault               a fault of the server's; its message names what to look for in the log
 """
@@ -110,6 +111,12 @@ class Unavailable(StewardError):
     """The server cannot be reached, or does not serve now."""
 
     default_reason = "UNAVAILABLE"
+
+
+class StreamBroken(Unavailable):
+    """A stream of agents is cut: what the server kept of them may be lost."""
+
+    default_reason = "STREAM_BROKEN"
 
 
 class DeadlineExceeded(StewardError):

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from steward_server.inference.arena import Arena, Lease
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats, Model
 from steward_server.inference.repository import Reference
 from steward_server.inference.runner import Runner
@@ -45,7 +46,7 @@ class Served:
         """A slot for an agent; None if all are taken."""
         lease = self.arena.take()
         if lease is not None:
-            self.noise.seed(lease.listed[0], seed)
+            self.noise.seed(lease.slots[0], seed)
         return lease
 
     def end(self, lease: Lease) -> None:
@@ -63,7 +64,7 @@ class Agent:
         has_ended: whether it takes no more of them.
     """
 
-    owner: str
+    owner: Owner
     agent_id: str
     served: Served
     lease: Lease

@@ -20,6 +20,7 @@ from steward_server.errors import (
 from steward_server.inference.arena import Lease
 from steward_server.inference.engine import Engine
 from steward_server.inference.manifest import ActionType
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
 from steward_server.inference.reading import not_finite, observation_of, step_response, wrong_length
 from steward_server.inference.runner import Results
@@ -32,7 +33,7 @@ UNDER_WAY = 64
 class Conversation:
     """What one stream has begun, and its answers."""
 
-    def __init__(self, engine: Engine, owner: str, *, max_batch: int) -> None:
+    def __init__(self, engine: Engine, owner: Owner, *, max_batch: int) -> None:
         self._engine = engine
         self._owner = owner
         self._max_batch = max_batch
@@ -157,18 +158,18 @@ class Conversation:
 
     async def _step(self, request: pb.StreamStep) -> pb.StepResponse:
         agent = self._agent(request.agent)
-        results = await self._engine.step(
-            (agent,),
+        step = await self._engine.step_one(
+            agent,
             observation_of(request.observation, agent.served),
             deterministic=request.deterministic,
         )
-        return step_response(results, agent.served, agent.agent_id)
+        return step_response(step, agent.agent_id)
 
     async def _packed(self, request: pb.PackedSteps) -> pb.PackedResults:
         served, agents, lease = self._rows_of(request.agents)
         observations = _unpacked(request.observations, len(agents), served)
-        results = await self._engine.step_lease(
-            served, agents, lease, observations, deterministic=request.deterministic
+        results = await self._engine.step(
+            agents, lease, observations, deterministic=request.deterministic
         )
         return _packed(results, served)
 

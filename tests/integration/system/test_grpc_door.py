@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from steward.events.v1 import events_pb2
 from steward.tokens.v1 import tokens_pb2
+from steward_client import channels
+from steward_server.doors import GRPC_OPTIONS
 from tests.integration.conftest import refusal, refusal_of
 from tests.live import Live, create_agent
 
@@ -109,3 +113,10 @@ async def test_an_exchange_that_says_nothing_ends_well(live: Live) -> None:
     call = exchange(iter(()), metadata=admin_of(live))
     assert await call.read() is grpc.aio.EOF
     assert await call.code() is grpc.StatusCode.OK
+
+
+def test_every_option_is_one_that_grpc_knows() -> None:
+    """It ignores others without a word: only its library tells how an option is called."""
+    library = Path(cygrpc.__file__).read_bytes()
+    named = [*GRPC_OPTIONS, *channels._options()]
+    assert [name for name, _ in named if name.encode() not in library] == []

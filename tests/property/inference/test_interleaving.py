@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
 from steward.inference.v1 import inference_pb2 as pb
 from steward_server.calls import Call
 from steward_server.db import now_us
-from steward_server.inference import Engine, InferenceConfig, open_engine
+from steward_server.inference import Engine, InferenceConfig
 from steward_server.inference.repository import BUILT_IN
 from steward_server.inference.service import InferenceService
 from steward_server.principals import Kind, Principal
@@ -193,7 +192,7 @@ async def serving(folder: Path) -> AsyncIterator[Engine]:
     adding(folder / "policies" / "adding" / "1")
     # Runs are small, so that most of what waits has to wait for a later one.
     config = InferenceConfig(max_agents=20_000, max_rows=16)
-    async with open_engine(config, folder, CollectorRegistry(), now_us) as engine:
+    with closing(Engine(config, folder, now_us)) as engine:
         await engine.start()
         yield engine
 

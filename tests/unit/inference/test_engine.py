@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from steward.inference.v1 import inference_pb2 as pb
 from steward_server.calls import Call
-from steward_server.inference import Engine, InferenceConfig, open_engine
+from steward_server.inference import Engine, InferenceConfig
 from steward_server.inference.service import InferenceService
 from steward_server.principals import Kind, Principal
 from tests.unit.inference.models import adding
@@ -52,7 +52,7 @@ class Caller:
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     adding(tmp_path / "policies" / "adding" / "1")
     config = InferenceConfig(default_policy="adding", load="demand", max_agents=2)
-    async with open_engine(config, tmp_path, CollectorRegistry(), lambda: 0) as opened:
+    with closing(Engine(config, tmp_path, lambda: 0)) as opened:
         await opened.start()
         yield opened
 

@@ -53,7 +53,7 @@ class Holder:
     def perform(self, call: Any) -> Any:
         raise NotImplementedError
 
-    def tunnel(self, build: Any) -> Any:
+    def opened(self, build: Any, aside: Any) -> Any:
         raise NotImplementedError
 
 

@@ -30,6 +30,8 @@ from steward_client.cli import (
     health,
     keys,
     limits,
+    policies,
+    policies_import,
     prices,
     projects,
     providers,
@@ -59,6 +61,7 @@ COMMANDS = [
     run.run,
     environments.environments,
     environments_images.images,
+    policies.policies,
     events.events,
     prices.prices,
     limits.limits,
@@ -100,6 +103,8 @@ def steward() -> None:
     in. Each takes --json for output that programs can read.
     """
 
+
+policies.policies.add_command(policies_import.import_policy)
 
 for part in budget_requests.COMMANDS:
     budget.budget.add_command(part)

@@ -12,11 +12,11 @@ import grpc
 import grpc.aio
 
 from steward_client.channels import Address
+from steward_client.client.aside import L
 from steward_client.client.calls import Awaiting, Call
 from steward_client.client.conversation import Conversation, Read, Say, Send, Step, Wait
 from steward_client.client.credentials import Credentials, Memory, SignInStore
 from steward_client.client.server import Server, Stubs, address_of
-from steward_client.client.tunnels import AsyncTunnel
 from steward_client.errors import StewardError, Unavailable, error_of
 
 
@@ -60,15 +60,15 @@ class AsyncClient(Server[Awaiting]):
     async def perform(self, call: Call[Any]) -> Any:
         return await self.hold(self.manners.converse(call))
 
-    async def tunnel(self, build: Callable[[AsyncClient], AsyncTunnel]) -> AsyncTunnel:
-        """Open a tunnel, as `environments.forward` and `expose` describe it."""
-        tunnel = build(self)
+    async def opened(self, build: Callable[[AsyncClient], L], aside: Any) -> L:  # noqa: ARG002
+        """Open what lives on an event loop."""
+        made = build(self)
         try:
-            await tunnel.open()
+            await made.open()
         except BaseException:
-            await tunnel.close()
+            await made.close()
             raise
-        return tunnel
+        return made
 
     async def hold(self, conversation: Conversation[Any]) -> Any:
         """Carry a conversation to its end."""

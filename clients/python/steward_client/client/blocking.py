@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 from google.protobuf.message import Message
 
+from steward_client.client.aside import Aside, L
 from steward_client.client.calls import Blocking, Call
 from steward_client.client.conversation import Conversation, Read, Say, Send, Step, Wait
 from steward_client.client.credentials import Credentials, Memory, SignInStore
 from steward_client.client.server import Server, Stubs, address_of
 from steward_client.client.talk import Talk
-from steward_client.client.tunnels import AsyncTunnel, Tunnel
 from steward_client.errors import StewardError, Unavailable, error_of
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ class Client(Server[Blocking]):
     def perform(self, call: Call[Any]) -> Any:
         return self.hold(self.manners.converse(call))
 
-    def tunnel(self, build: Callable[[AsyncClient], AsyncTunnel]) -> Tunnel:
-        """Open a tunnel, as `environments.forward` and `expose` describe it."""
+    def opened(self, build: Callable[[AsyncClient], L], aside: Callable[..., Aside[L]]) -> Aside[L]:
+        """Open what lives on an event loop, on a thread."""
         from steward_client.client.awaiting import AsyncClient  # an event loop that few need
 
-        return Tunnel(
+        return aside(
             lambda: AsyncClient(
                 self._address,
                 timeout_s=self._timeout_s,

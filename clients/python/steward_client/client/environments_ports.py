@@ -265,8 +265,8 @@ class Ports(Holding[Manner]):
         Raises:
             OSError: the port here is taken.
         """
-        return self.holder.tunnel(
-            lambda client: Forward(client, environment_id, port, local_port, on_error)
+        return self.holder.opened(
+            lambda client: Forward(client, environment_id, port, local_port, on_error), Tunnel
         )
 
     @overload
@@ -307,6 +307,7 @@ class Ports(Holding[Manner]):
         Raises:
             Conflict: as `listen`.
         """
-        return self.holder.tunnel(
-            lambda client: Expose(client, environment_id, (local_host, local_port), port, on_error)
+        return self.holder.opened(
+            lambda client: Expose(client, environment_id, (local_host, local_port), port, on_error),
+            Tunnel,
         )

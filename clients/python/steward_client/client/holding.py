@@ -23,13 +23,13 @@ from typing import (
     overload,
 )
 
+from steward_client.client.aside import Aside, L
 from steward_client.client.calls import Awaiting, Blocking, Manner, Performer, Resource
 from steward_client.client.conversation import Conversation, Manners
 from steward_client.errors import RateLimited, StewardError, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from steward_client.client.awaiting import AsyncClient
-    from steward_client.client.tunnels import AsyncTunnel
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,8 +49,8 @@ class Holder(Performer, Protocol):
 
     def hold(self, conversation: Conversation[Any]) -> Any: ...
 
-    def tunnel(self, build: Callable[[AsyncClient], AsyncTunnel]) -> Any:
-        """Open a tunnel: a `Tunnel`, or a coroutine of an `AsyncTunnel`."""
+    def opened(self, build: Callable[[AsyncClient], L], aside: Callable[..., Aside[L]]) -> Any:
+        """Open what lives on an event loop: as `aside`, or a coroutine of itself."""
         ...
 
 

@@ -6,13 +6,12 @@ They are served by an `AsyncClient`; for code without an event loop on a thread 
 from __future__ import annotations
 
 import asyncio
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from steward_client.client.aside import Aside
 from steward_client.errors import StewardError, Unavailable
 
 if TYPE_CHECKING:
@@ -211,27 +210,13 @@ async def _relay(
         writer.transport.abort()  # who does not read what is left would keep it open
 
 
-class Tunnel:
+class Tunnel(Aside[AsyncTunnel]):
     """An `AsyncTunnel` for code without an event loop; a context manager."""
 
-    def __init__(
-        self,
-        open_client: Callable[[], AsyncClient],
-        build: Callable[[AsyncClient], AsyncTunnel],
-    ) -> None:
-        self.port = 0
+    @property
+    def port(self) -> int:
         """Where it begins."""
-        self._open_client = open_client
-        self._build = build
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._tunnel: AsyncTunnel | None = None
-        self._is_open, self._error = threading.Event(), list[BaseException]()
-        self._thread = threading.Thread(target=self._run, name="steward-tunnel", daemon=True)
-        self._thread.start()
-        self._is_open.wait()
-        if self._tunnel is None:
-            self._thread.join()
-            raise self._error.pop()
+        return self._lasting.port
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait until it is closed.
@@ -245,40 +230,3 @@ class Tunnel:
             raise TimeoutError("the tunnel is still open")
         if self._error:
             raise self._error[0]
-
-    def close(self) -> None:
-        """Close it, with every connection; may be called twice."""
-        loop, tunnel = self._loop, self._tunnel
-        if loop is not None and tunnel is not None and self._thread.is_alive():
-            with suppress(RuntimeError):  # it has ended meanwhile
-                asyncio.run_coroutine_threadsafe(tunnel.close(), loop)
-            self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - raised on the caller's thread
-            self._error.append(error)
-        finally:
-            self._is_open.set()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        async with self._open_client() as client:
-            tunnel = self._build(client)
-            await tunnel.open()
-            self._tunnel, self.port = tunnel, tunnel.port
-            self._is_open.set()
-            async with tunnel:
-                await tunnel.wait()

@@ -1,0 +1,428 @@
+"""One stream to the server for the steps of many agents, several messages under way.
+
+`AsyncAgentStream` lives on an event loop; `AgentStream` is the same for code that has none. A
+stream that breaks is never mended in silence: what the policies kept of its agents may be lost, and
+only the caller knows what that means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+import grpc.aio
+
+from steward.inference.v1 import inference_pb2 as pb
+from steward.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from steward_client.client.aside import Aside
+from steward_client.client.calls import Call, nothing
+from steward_client.client.policies import PolicyVersion
+from steward_client.client.steps import Step, Steps, packed, step_of, steps_of
+from steward_client.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    StewardError,
+    StreamBroken,
+    Unavailable,
+    error_of,
+    error_of_status,
+)
+
+if TYPE_CHECKING:
+    from steward_client.client.awaiting import AsyncClient
+
+LASTING_S = 3_000.0
+"""A stream is begun with a sign-in that is good for nearly the hour it can be."""
+HANG_UP_S = 1.0
+"""How long the server may take to let go of a stream's agents; it takes milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAgent:
+    """An agent that a stream brings."""
+
+    agent_id: str = ""
+    """Empty: an agent of the stream alone, which ends with it."""
+    policy: str = ""
+    seed: int | None = None
+    reset: bool = False
+    """Begin it anew. Without that, a policy or a seed, one that is there already goes on."""
+
+
+class AsyncAgentStream:
+    """Agents of one stream, by number, from 0 on; an asynchronous context manager.
+
+    Many tasks may share it. Steps are made in the order in which they are asked for. It ends with
+    the sign-in it was opened with, in an hour: what takes longer shows an API key or a token that
+    is good for longer.
+    """
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        agents: Sequence[StreamAgent],
+        *,
+        timeout_s: float | None,
+        in_flight: int,
+    ) -> None:
+        if in_flight < 1:
+            raise ValueError(f"in_flight is {in_flight}; at least 1 message must be under way")
+        self.in_flight = in_flight
+        self.policies: tuple[str, ...] = ()
+        """Of each agent, with its version."""
+        self._client = client
+        self._agents = list(agents)
+        self._timeout_s = timeout_s
+        self._room = asyncio.Semaphore(in_flight)
+        self._line: _Line | None = None
+        self._numbers: list[int] = []
+        """How the server calls each agent."""
+        self._is_in_order = True
+        """Whether these grow, so that "all" means the same to the server."""
+        self._versions: dict[str, PolicyVersion] = {}
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    async def step(
+        self,
+        observations: Any,
+        *,
+        agents: Sequence[int] | None = None,
+        deterministic: bool = False,
+        timeout_s: float | None = None,
+    ) -> Steps:
+        """Let agents of one policy make a step each: all of them, or those that are named, once.
+
+        Observations are rows of numbers, best an array of float32.
+
+        Raises:
+            InvalidRequest: the observations have another shape, or a number that is not finite.
+            DeadlineExceeded: it took too long; the step may have been made.
+            RateLimited: reason QUEUE_FULL, too many steps wait.
+            StreamBroken: the stream is cut; see `reset`.
+            Unavailable: reason AGENT_ENDED, somebody else ended or reset one of the agents.
+        """
+        message = pb.PackedSteps(
+            observations=packed(observations),
+            agents=self._numbers_of(agents),
+            deterministic=deterministic,
+        )
+        policy = self.policies[0 if agents is None else agents[0]]
+        answer = await self._ask(timeout_s, packed=message)
+        return steps_of(answer.packed, self._versions[policy])
+
+    async def step_one(
+        self,
+        agent: int,
+        observation: Iterable[float],
+        *,
+        deterministic: bool = False,
+        timeout_s: float | None = None,
+    ) -> Step:
+        """Let one agent make a step.
+
+        Raises:
+            Conflict: reason NOT_FINITE, the policy gave no finite numbers; the agent begins anew.
+            StewardError: as `step`.
+        """
+        [number] = self._numbers_of([agent])
+        message = pb.StreamStep(agent=number, observation=observation, deterministic=deterministic)
+        return step_of((await self._ask(timeout_s, step=message)).step)
+
+    async def reset(self, agents: Sequence[int] | None = None, *, seed: int | None = None) -> None:
+        """Begin the sequences of some agents anew, or of all.
+
+        All of them begin on a new stream, which is also the way on from one that broke: nothing is
+        left of what was before. Without a seed nobody can repeat the draws that come.
+
+        Raises:
+            RateLimited: reason AGENTS_FULL, there is no room.
+            StreamBroken: the stream is cut, and only some were named.
+        """
+        chosen = range(len(self)) if agents is None else agents
+        for count, number in enumerate(chosen):
+            self._agents[number] = replace(
+                self._agents[number], reset=True, seed=None if seed is None else seed + count
+            )
+        if agents is None:
+            await self._hang_up()
+            await self.open()
+            return
+        before = self._numbers_of(agents)
+        self._is_in_order = False
+        await self._ask(None, close=pb.StreamClose(agents=before))
+        fresh = pb.StreamOpen(agents=[_asked(self._agents[each]) for each in agents])
+        opened = (await self._ask(None, open=fresh)).opened
+        policies = list(self.policies)
+        for at, number in enumerate(agents):
+            self._numbers[number] = opened.first + at
+            policies[number] = opened.policies[at]
+        await self._learn(policies)
+
+    async def open(self) -> None:
+        """Open the stream, and bring the agents into it."""
+        if self._ended.done():
+            raise Unavailable("the stream is closed; open another")
+        first = pb.StreamRequest(
+            sequence=1, open=pb.StreamOpen(agents=[_asked(each) for each in self._agents])
+        )
+        call = Call(
+            InferenceServiceStub,
+            "Stream",
+            first,
+            read=nothing,
+            repeatable=True,
+            streams=True,
+            talks=True,
+            lasts_s=LASTING_S,
+        )
+        line = _Line(await self._client.hold(self._client.manners.ask(call)))
+        self._line = line
+        try:
+            opened = (await line.answer(first)).opened
+            await self._learn(list(opened.policies))
+        except BaseException:
+            await line.hang_up()
+            raise
+        self._numbers = list(range(len(self._agents)))
+        self._is_in_order = True
+
+    async def wait(self) -> None:
+        """Wait until it is closed."""
+        await asyncio.shield(self._ended)
+
+    async def close(self) -> None:
+        """Close it; agents without an id end. May be called twice."""
+        await self._hang_up()
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _ask(self, timeout_s: float | None, **message: Any) -> pb.StreamResponse:
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        timeout_ms = 0 if timeout_s is None else max(1, math.ceil(timeout_s * 1_000))
+        try:
+            async with asyncio.timeout(timeout_s), self._room:
+                if self._line is None:
+                    raise Unavailable("the stream is not open")
+                return await self._line.ask(timeout_ms=timeout_ms, **message)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"there was no answer in {timeout_s:g} s; the step may have been made"
+            ) from None
+
+    def _numbers_of(self, agents: Sequence[int] | None) -> Sequence[int]:
+        """How the server calls them; nothing means all."""
+        if agents is None:
+            return () if self._is_in_order else self._numbers
+        if not len(agents) or min(agents) < 0 or max(agents) >= len(self):
+            raise InvalidRequest(
+                f"agents are {list(agents)!r:.80}; the stream has {len(self)}, from 0 on"
+            )
+        return [self._numbers[each] for each in agents]
+
+    async def _learn(self, policies: list[str]) -> None:
+        """See how the results of these are to be read."""
+        if not self._versions.keys() >= set(policies):
+            self._versions = {
+                f"{policy.name}@{version.version}": version
+                for policy in await self._client.policies.list()
+                for version in policy.versions
+            }
+        self.policies = tuple(policies)
+
+    async def _hang_up(self) -> None:
+        if self._line is not None:
+            await self._line.hang_up()
+
+
+class _Line:
+    """A stream while it stands: messages, and their answers by sequence."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._sequence = 1
+        """Of the last message; the first was said with the call."""
+        self._waiting: dict[int, asyncio.Future[pb.StreamResponse]] = {}
+        self._outbox: asyncio.Queue[pb.StreamRequest] = asyncio.Queue()
+        self._cut: StewardError | None = None
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
+
+    async def ask(self, **message: Any) -> pb.StreamResponse:
+        """Send a message, and wait for its answer.
+
+        Raises:
+            StewardError: it was refused, or the stream is cut.
+        """
+        self._sequence += 1
+        request = pb.StreamRequest(sequence=self._sequence, **message)
+        self._outbox.put_nowait(request)
+        return await self.answer(request)
+
+    async def answer(self, request: pb.StreamRequest) -> pb.StreamResponse:
+        """Wait for the answer to a message."""
+        if self._cut is not None:
+            raise _broken(self._cut)
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[request.sequence] = answer
+        try:
+            response: pb.StreamResponse = await answer
+        finally:
+            self._waiting.pop(request.sequence, None)
+        if response.WhichOneof("message") == "refusal":
+            raise error_of_status(response.refusal)
+        return response
+
+    async def hang_up(self) -> None:
+        """End it, and return when the server has let go of what it had of it."""
+        reading, writing = self._tasks
+        writing.cancel()
+        with suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            async with asyncio.timeout(HANG_UP_S):
+                if self._cut is None:
+                    await self._call.done_writing()
+                    await reading
+        self._call.cancel()
+        reading.cancel()
+        await asyncio.gather(reading, writing, return_exceptions=True)
+
+    async def _read(self) -> None:
+        cut: StewardError = Unavailable("the server ended it")
+        try:
+            while (response := await self._call.read()) is not grpc.aio.EOF:
+                answer = self._waiting.get(response.sequence)
+                if answer is not None and not answer.done():
+                    answer.set_result(response)
+        except grpc.aio.AioRpcError as error:
+            cut = error_of(error)
+        except asyncio.CancelledError:
+            cut = Unavailable("it was closed")  # grpc says so of a call that was cancelled, too
+        finally:
+            self._cut = cut
+            for answer in self._waiting.values():
+                if not answer.done():
+                    answer.set_exception(_broken(cut))
+
+    async def _write(self) -> None:
+        # What one task sends is not lost because another is cancelled: grpc ends a call amid whose
+        # message somebody was.
+        with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            while True:
+                request = await self._outbox.get()
+                if request.sequence in self._waiting:  # else it came too late
+                    await self._call.write(request)
+
+
+class AgentStream(Aside[AsyncAgentStream]):
+    """`AsyncAgentStream` for code without an event loop; a context manager.
+
+    Many threads may share it.
+    """
+
+    def __init__(
+        self,
+        open_client: Callable[[], AsyncClient],
+        build: Callable[[AsyncClient], AsyncAgentStream],
+    ) -> None:
+        super().__init__(open_client, build)
+        self._room = threading.BoundedSemaphore(self._lasting.in_flight)
+
+    def __len__(self) -> int:
+        return len(self._lasting)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Of each agent, with its version."""
+        return self._lasting.policies
+
+    def step(
+        self,
+        observations: Any,
+        *,
+        agents: Sequence[int] | None = None,
+        deterministic: bool = False,
+        timeout_s: float | None = None,
+    ) -> Steps:
+        """Let agents make a step each, as `AsyncAgentStream.step`."""
+        return self.submit(
+            observations, agents=agents, deterministic=deterministic, timeout_s=timeout_s
+        ).result()
+
+    def submit(
+        self,
+        observations: Any,
+        *,
+        agents: Sequence[int] | None = None,
+        deterministic: bool = False,
+        timeout_s: float | None = None,
+    ) -> Future[Steps]:
+        """Ask for a step, and do something else until its result is needed.
+
+        Returns at once, or waits while as many as `in_flight` are under way.
+        """
+        self._room.acquire()
+        try:
+            coming = self._done(
+                self._lasting.step(
+                    observations, agents=agents, deterministic=deterministic, timeout_s=timeout_s
+                )
+            )
+        except BaseException:
+            self._room.release()
+            raise
+        coming.add_done_callback(lambda _: self._room.release())
+        return coming
+
+    def step_one(
+        self,
+        agent: int,
+        observation: Iterable[float],
+        *,
+        deterministic: bool = False,
+        timeout_s: float | None = None,
+    ) -> Step:
+        """Let one agent make a step, as `AsyncAgentStream.step_one`."""
+        step = self._lasting.step_one(
+            agent, observation, deterministic=deterministic, timeout_s=timeout_s
+        )
+        return self._done(step).result()
+
+    def reset(self, agents: Sequence[int] | None = None, *, seed: int | None = None) -> None:
+        """Begin sequences anew, as `AsyncAgentStream.reset`."""
+        self._done(self._lasting.reset(agents, seed=seed)).result()
+
+
+def _asked(agent: StreamAgent) -> pb.StreamAgent:
+    return pb.StreamAgent(
+        agent_id=agent.agent_id, policy=agent.policy, seed=agent.seed, reset=agent.reset
+    )
+
+
+def _broken(cut: StewardError) -> StreamBroken:
+    error = StreamBroken(
+        f"the stream is cut ({cut.message}): steps under way may have been made, and what the "
+        "policy kept of the agents may be lost; begin them anew with reset()",
+        facts=cut.facts,
+    )
+    error.__cause__ = cut
+    return error
