@@ -68,7 +68,9 @@ def test_the_calls_are_answered_as_is_printed(scene: CyborgScene) -> None:
         }
 
 
-@pytest.mark.parametrize(("text", "printed"), PROGRAMS, ids=["websocket", "python", "grpc", "triton"])
+@pytest.mark.parametrize(
+    ("text", "printed"), PROGRAMS, ids=["websocket", "python", "grpc", "triton"]
+)
 def test_the_programs_print_what_is_printed(scene: CyborgScene, text: str, printed: str) -> None:
     figures = re.compile(r"-?\d+(?:\.\d+)?")
     told = said(scene, sys.executable, "-c", text)
