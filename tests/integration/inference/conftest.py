@@ -45,10 +45,15 @@ class Site:
 Open = Callable[..., AbstractAsyncContextManager[Site]]
 
 
+def open_site(data_dir: Path, **config: Any) -> AbstractAsyncContextManager[Site]:
+    return open_site_by(now_us, data_dir, **config)
+
+
 @asynccontextmanager
-async def open_site(
-    data_dir: Path, clock: Callable[[], int] = now_us, **config: Any
+async def open_site_by(
+    clock: Callable[[], int], data_dir: Path, **config: Any
 ) -> AsyncIterator[Site]:
+    """The same with a clock that the test turns."""
     folder = data_dir / "policies"
     if not folder.exists():
         adding(folder / "adding" / "1")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.inference.conftest import Site, open_site
+from tests.integration.inference.conftest import Site, open_site, open_site_by
 from tests.live import TurnedClock
 from tests.unit.inference.models import adding
 
@@ -179,7 +179,7 @@ async def test_the_idlest_agent_makes_room_where_that_is_wanted(tmp_path: Path) 
 
 async def test_an_agent_that_was_idle_too_long_is_refused_by_name(tmp_path: Path) -> None:
     clock = TurnedClock()
-    async with open_site(tmp_path, clock, idle_s=60, reload_interval_s=0.02) as site:
+    async with open_site_by(clock, tmp_path, idle_s=60, reload_interval_s=0.02) as site:
         for name in ("idle", "busy"):
             await site.client.call("POST", "/reset", {"agent_id": name})
         clock.advance(40)
