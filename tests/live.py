@@ -19,6 +19,7 @@ from steward_server.app import Running, serving
 from steward_server.config import ServerConfig
 from steward_server.db import now_us
 from steward_server.environments.config import EnvironmentsConfig
+from steward_server.inference.config import InferenceConfig
 from steward_server.rates import RatesConfig
 from steward_server.settings import Settings
 from tests import forking
@@ -148,6 +149,9 @@ def live_settings(
     if chosen.environments == EnvironmentsConfig():
         # A driver tries out what it can do; most tests are not about that.
         chosen = replace(chosen, environments=EnvironmentsConfig(driver="off"))
+    if chosen.inference == InferenceConfig():
+        # Policies are loaded by those tests that step.
+        chosen = replace(chosen, inference=InferenceConfig(load="demand"))
     return replace(chosen, server=config, rates=rates)
 
 
@@ -205,6 +209,7 @@ class ServerProcess:
                 "STEWARD_ADMIN_PASSWORD": ADMIN_PASSWORD,
                 "STEWARD_LOG_LEVEL": "warning",
                 "STEWARD_ENVIRONMENTS_DRIVER": "off",
+                "STEWARD_INFERENCE_LOAD": "demand",
                 "STEWARD_ENVIRONMENTS_RUNSC": "",  # a trial of it takes as long as all the rest
             }
             | self._environ

@@ -33,7 +33,6 @@ class Refusal:
         reason: UPPER_SNAKE, stable, from `ErrorInfo`; "" if there is none.
         fields: what is wrong with which field.
         facts: what varies in the message, from `ErrorInfo`.
-        malformed: the request could not be read at all, as opposed to refused by a rule.
         retry_after_s: when to try again, if that is known.
         reason_status: what HTTP tells of the reason, where the contracts say more than its code.
         http: a failure of HTTP itself, which has no gRPC code of its own.
@@ -44,7 +43,6 @@ class Refusal:
     reason: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
-    malformed: bool = False
     retry_after_s: int | None = None
     reason_status: int | None = None
     http: int | None = None
@@ -95,11 +93,12 @@ STOPPING = Refusal(
 )
 
 _CIRCUIT_OPEN = "CIRCUIT_OPEN"
+_INVALID = "VALIDATION_ERROR"
+"""The reason of whatever does not fit the contract, whether the gateway or the core found it."""
 
 # Cyborg knows few statuses: an agent that is not there is a bad request, a bad credential 403.
 _CYBORG_STATUS = {**_STATUS, Code.UNAUTHENTICATED: 403, Code.NOT_FOUND: 400}
 _CYBORG_STATUS[Code.FAILED_PRECONDITION] = 400
-_UNREADABLE_CYBORG = 422
 _CYBORG_TEXTS = {
     "INVALID_TOKEN": "Invalid authentication token",
     "TOKEN_EXPIRED": "Token has expired",
@@ -191,9 +190,8 @@ def refusal_of_input(fault: BadJson | FieldErrors | BadPath) -> Refusal:
     return Refusal(
         Code.INVALID_ARGUMENT,
         str(fault),
-        reason="VALIDATION_ERROR",
+        reason=_INVALID,
         fields={path: text for path, text in fields.items() if path},
-        malformed=True,
     )
 
 
@@ -221,7 +219,7 @@ def http_status(refusal: Refusal, dialect: Dialect) -> int:
     if refusal.http is not None:
         return refusal.http
     if dialect == options_pb2.DIALECT_CYBORG:
-        return _UNREADABLE_CYBORG if refusal.malformed else _CYBORG_STATUS[refusal.code]
+        return 422 if refusal.reason == _INVALID else _CYBORG_STATUS[refusal.code]
     return refusal.reason_status or _STATUS[refusal.code]
 
 
@@ -293,6 +291,8 @@ def _cyborg(refusal: Refusal, status: int) -> dict[str, Any]:
     del status
     if refusal.code is Code.UNAUTHENTICATED and refusal.reason in _CYBORG_TEXTS:
         return {"detail": _CYBORG_TEXTS[refusal.reason]}
+    if refusal.reason == "RATE_LIMITED" and "limit" in refusal.facts:
+        return {"detail": f"Rate limit exceeded: {refusal.facts['limit']} per 1 minute"}
     return {"detail": _with_fields(refusal)}
 
 

@@ -45,6 +45,7 @@ from steward_server.auth.people import People
 from steward_server.auth.tasks import keep_sweeping
 from steward_server.budget import allocations
 from steward_server.budget.desk import Desk
+from steward_server.budget.house import House
 from steward_server.budget.price_service import PriceService
 from steward_server.budget.pricing import PriceBook
 from steward_server.budget.provider_keys import ProviderKeyService
@@ -340,7 +341,14 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             clock=clock,
         )
         engine = await stack.enter_async_context(
-            inference.open_engine(settings.inference, config.data_dir, observation.registry, clock)
+            inference.open_engine(
+                database,
+                House(budget, "steward"),
+                settings.inference,
+                config.data_dir,
+                observation.registry,
+                clock,
+            )
         )
         inference.register(
             methods,
@@ -367,6 +375,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             lambda: auditor.newest,
             clock,
             await _notices(settings, provider_room),
+            lambda: engine.trouble,
         )
         add_SystemServiceServicer_to_server(system, methods)
 

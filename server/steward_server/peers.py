@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from steward_gateway.forwarding import (
@@ -28,6 +29,7 @@ def trusted_proxies(setting: str) -> Proxies:
         raise BadSetting(f"STEWARD_TRUSTED_PROXIES: {error}") from None
 
 
+@lru_cache(maxsize=4096)
 def address_of(peer: str) -> Address | None:
     """The address in ``ipv4:1.2.3.4:5``, ``ipv6:[::1]:5`` or ``1.2.3.4``; None if there is none."""
     text = unquote(peer)

@@ -29,7 +29,7 @@ class RatesConfig:
         0, "Steps and resets of a caller; of a stream only its opening counts.", minimum=0
     )
     address_per_minute: int = setting(
-        200,
+        100,
         "Calls without a good credential from one address, or one /64 network of IPv6.",
         minimum=0,
     )

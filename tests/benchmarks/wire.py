@@ -1,4 +1,4 @@
-"""A bare HTTP client for loads: a general one would cost more than the server it measures."""
+"""Bare clients for loads: general ones would cost more than the server they measure."""
 
 from __future__ import annotations
 
@@ -68,5 +68,80 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
             self._transport.abort()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionResetError("the server hung up"))
+
+
+class Socket(asyncio.Protocol):
+    """One WebSocket; each message sent is answered by one, of less than 64 kB."""
+
+    def __init__(self) -> None:
+        self._received = b""
+        self._answer: asyncio.Future[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._is_open = False
+
+    @classmethod
+    async def open(cls, address: str, path: str) -> Self:
+        host, _, port = address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        _, socket = await loop.create_connection(cls, host, int(port))
+        key = "dGhlIHNhbXBsZSBub25jZQ=="
+        head = (
+            f"GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        answer = await socket._ask(head.encode())
+        assert answer.startswith(b"HTTP/1.1 101"), answer
+        socket._is_open = True
+        return socket
+
+    @staticmethod
+    def message(body: object) -> bytes:
+        """The frame of a JSON text, with a mask of zeros."""
+        text = orjson.dumps(body)
+        size = len(text)
+        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+        return b"\x81" + length + bytes(4) + text
+
+    async def send(self, message: bytes) -> bytes:
+        """Send a frame and give the text of the next."""
+        return await self._ask(message)
+
+    async def _ask(self, data: bytes) -> bytes:
+        assert self._transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(data)
+        return await self._answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if self._answer is None or self._answer.done():
+            return
+        if not self._is_open:
+            head, found, rest = self._received.partition(HEAD_END)
+            if found:
+                self._received = rest
+                self._answer.set_result(head)
+            return
+        received = self._received
+        if len(received) < 2:
+            return
+        size, at = received[1] & 0x7F, 2
+        if size == 126:
+            size, at = int.from_bytes(received[2:4], "big"), 4
+        if len(received) >= at + size:
+            self._received = received[at + size :]
+            self._answer.set_result(received[at : at + size])
+
+    def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionResetError("the server hung up"))

@@ -197,6 +197,17 @@ class Scene(Mapping[str, str]):
         self.post(f"/api/agents/{agent_id}/stop", {}, self._admin)
         return f"-H '{runtime}'"
 
+    def new_policy_agent(self) -> str:
+        """An agent of a client of inference that steps with the policy `cartpole`."""
+        agent_id = self.new_name()
+        self.post("/reset", {"agent_id": agent_id}, f"Authorization: Bearer {STATIC_TOKEN}")
+        return agent_id
+
+    def busy_policy(self) -> str:
+        """The policy that an agent has."""
+        self.new_policy_agent()
+        return "cartpole"
+
     def stopped_agent(self) -> str:
         agent_id = self._agent(10)
         self.post(f"/api/agents/{agent_id}/stop", {}, self._admin)

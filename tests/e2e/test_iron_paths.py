@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from steward.gateway.v1.options_pb2 import DIALECT_AGENTBOX, Dialect
+from steward.gateway.v1.options_pb2 import DIALECT_AGENTBOX, DIALECT_CYBORG, Dialect
 from tests.e2e.curl import TIME, UPGRADE, conflict, curl, differences, error, invalid
 from tests.e2e.iron import (
     agents,
@@ -25,6 +25,7 @@ from tests.e2e.iron import (
     credentials,
     doors,
     guards,
+    policies,
     prices,
     projects,
     providers,
@@ -53,6 +54,7 @@ TABLES = (
     analytics,
     audit,
     guards,
+    policies,
     system,
     versions,
     doors,
@@ -333,5 +335,5 @@ def test_too_many_attempts_to_sign_in_are_told_when_to_come_back(tmp_path: Path)
 
 
 def test_every_path_is_called_well_and_badly() -> None:
-    spoken = set(Dialect.values()) - {DIALECT_AGENTBOX}  # which has tables of its own
+    spoken = set(Dialect.values()) - {DIALECT_AGENTBOX, DIALECT_CYBORG}  # they have their own
     assert uncalled(rows(), spoken) == set()

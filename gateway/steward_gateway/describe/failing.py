@@ -77,8 +77,8 @@ def failings(route: Route, comment: str) -> dict[int, Failing]:
     """Every status a route may fail with: by its nature, by its rule, and by what its words say."""
     rule = method_rule(route.method)
     found: dict[int, Failing] = {}
-    malformed = Refusal(Code.INVALID_ARGUMENT, "colour unknown field", malformed=True)
-    refusals = [Refusal(Code.INVALID_ARGUMENT, "name: is missing"), malformed]
+    invalid = Refusal(Code.INVALID_ARGUMENT, "colour unknown field", reason="VALIDATION_ERROR")
+    refusals = [Refusal(Code.INVALID_ARGUMENT, "name: is missing"), invalid]
     if rule.access != options_pb2.ACCESS_PUBLIC:
         refusals += [
             Refusal(Code.UNAUTHENTICATED, "this call needs a credential"),

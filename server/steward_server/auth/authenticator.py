@@ -31,6 +31,11 @@ WELL_KNOWN_STATIC_TOKENS = frozenset(
     {
         "cyborgmind-secret",
         "cyborg-secret-v1",
+        "cyborg-secret-v2",
+        "your-secret-token-here",
+        "fallback-static-token",
+        "use-strong-random-token-here",
+        "your-production-token",
         "changeme-changeme",
         "your-secret-token",
         "your-static-token",

@@ -150,7 +150,7 @@ class BudgetRoom:
             # All in one transaction: reads of their own would each be handed to another thread.
             agent = await self.agents.record(transaction, agent_id)
             if agent.stop_wanted:
-                raise _stopped(agent_id)
+                raise stopped(agent_id)
             key = await self.providers.key_for(transaction, _provider_of(request, agent_id, agent))
             await self.agents.mark_seen(transaction, agent_id=agent_id, now_us=now_us)
             terms = Terms(
@@ -394,7 +394,8 @@ def _optional(request: pb.HandshakeRequest) -> int | None:
     return request.requested_budget_nanousd if given else None
 
 
-def _stopped(agent_id: str) -> FailedPrecondition:
+def stopped(agent_id: str) -> FailedPrecondition:
+    """The refusal of money to an agent that is to stop."""
     return FailedPrecondition(
         f"agent {agent_id!r} was told to stop; let it run again with "
         f"POST /api/agents/{agent_id}/start",

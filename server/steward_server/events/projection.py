@@ -24,6 +24,9 @@ KINDS: dict[str, tuple[str, ...]] = {
     "EnvironmentStopped": ("environment.stopped",),
     "EnvironmentFailed": ("environment.failed",),
     "EnvironmentExpired": ("environment.expired",),
+    "PolicyLoaded": ("policy.loaded",),
+    "PolicyUnloaded": ("policy.unloaded",),
+    "PolicyFailed": ("policy.failed",),
 }
 """Event types, by the name callers filter by, and the journal's kinds that are seen as them."""
 
@@ -115,6 +118,12 @@ def event_of(entry: Entry) -> pb.Event:
                     environment_id=entry.subject, name=body["name"], cause=body["cause"]
                 )
             )
+        case "policy.loaded":
+            event.policy_loaded.CopyFrom(pb.PolicyLoaded(policy=entry.subject, **body))
+        case "policy.unloaded":
+            event.policy_unloaded.CopyFrom(pb.PolicyUnloaded(policy=entry.subject, **body))
+        case "policy.failed":
+            event.policy_failed.CopyFrom(pb.PolicyFailed(policy=entry.subject, **body))
         case other:
             raise ValueError(f"{other} is not seen as an event")
     return event

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,20 @@ from steward.open_inference.open_inference_pb2_grpc import (
 )
 from steward_server.calls import Call, Context
 from steward_server.config import BadSetting
-from steward_server.db import Database
+from steward_server.db import Database, Transaction
 from steward_server.dispatch import rule_of
 from steward_server.errors import PermissionDenied
+from steward_server.events.store import NewEntry, append
 from steward_server.inference.client_token_service import ClientTokenService
 from steward_server.inference.client_tokens import ClientTokens
 from steward_server.inference.config import InferenceConfig
 from steward_server.inference.engine import Engine
+from steward_server.inference.metering import House, Meter
 from steward_server.inference.metrics import PolicyMetrics
 from steward_server.inference.open_inference_service import OpenInferenceService
 from steward_server.inference.policy_service import PolicyService
-from steward_server.inference.repository import BadReference
+from steward_server.inference.repository import BadReference, Reference
+from steward_server.inference.served import Observe
 from steward_server.inference.service import InferenceService
 from steward_server.interceptors.authorization import allows
 from steward_server.principals import Principal
@@ -41,23 +45,49 @@ _STEPPING = rule_of(_SERVICE.methods_by_name["Step"])
 
 @asynccontextmanager
 async def open_engine(
-    config: InferenceConfig, data_dir: Path, registry: CollectorRegistry, clock: Callable[[], int]
+    database: Database,
+    house: House,
+    config: InferenceConfig,
+    data_dir: Path,
+    registry: CollectorRegistry,
+    clock: Callable[[], int],
 ) -> AsyncIterator[Engine]:
     """The engine, until the end of the block.
 
     Raises:
         BadSetting: the default policy's name is none.
     """
+
+    async def tell(kind: str, reference: Reference, facts: Mapping[str, str | int]) -> None:
+        entry = NewEntry(kind, dict(facts), subject=str(reference))
+        now_us = clock()
+
+        async def work(transaction: Transaction) -> None:
+            await append(transaction, now_us, entry)
+
+        await database.run(work)
+
     try:
         metrics = PolicyMetrics(registry)
-        engine = Engine(config, data_dir, clock, lambda reference: metrics.of(reference).observe)
+
+        def observe(reference: Reference) -> Observe:
+            return metrics.of(reference).observe
+
+        price_nanousd = round(config.price_per_thousand_steps_usd * 10**9)
+        meter = Meter(house, price_nanousd=price_nanousd, clock=clock)
+        engine = Engine(config, data_dir, clock, observe, tell, meter)
         metrics.watch(engine)
     except BadReference as error:
         raise BadSetting(f"STEWARD_INFERENCE_DEFAULT_POLICY: {error}") from None
+    booking = asyncio.create_task(meter.keep_booking(config.book_interval_s))
     try:
         yield engine
     finally:
         engine.close()
+        booking.cancel()
+        with suppress(asyncio.CancelledError):
+            await booking
+        await meter.close()
 
 
 def register(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,29 +11,42 @@ from steward_server.inference.manifest import StateTensor
 
 Slots = NDArray[np.intp]
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Lease:
     """Slots in somebody's hands. What is late for a slot that was given back is dropped.
 
     Attributes:
+        slots: the numbers of the slots.
         generations: how often each slot was given back before.
-        listed: the slots, as numbers of Python's.
+        index: the slots, as numpy wants them.
     """
 
-    slots: Slots
-    generations: NDArray[np.int64]
-    listed: tuple[int, ...]
+    __slots__ = ("_stamps", "generations", "index", "slots")
+
+    def __init__(self, slots: tuple[int, ...], generations: tuple[int, ...]) -> None:
+        self.slots = slots
+        self.generations = generations
+        self.index: Slots = np.array(slots, np.intp)
+        self._stamps = np.array(generations, np.int64)
 
     @classmethod
     def of_all(cls, leases: Sequence[Lease]) -> Lease:
         """Several as one, in their order."""
         return cls(
-            np.concatenate([each.slots for each in leases]),
-            np.concatenate([each.generations for each in leases]),
-            tuple(slot for each in leases for slot in each.listed),
+            tuple([slot for each in leases for slot in each.slots]),
+            tuple([generation for each in leases for generation in each.generations]),
         )
+
+    def held(self, generations: NDArray[np.int64]) -> Mask:
+        """Which slots still are what they were, out of the present generations of all."""
+        held: Mask = generations[self.index] == self._stamps
+        return held
+
+
+_NEVER = -1
+"""No slot is ever in this generation."""
 
 
 class Arena:
@@ -46,8 +58,9 @@ class Arena:
 
     def __init__(self, tensors: Sequence[StateTensor], capacity: int) -> None:
         self.capacity = capacity
-        self._arrays = [np.zeros((capacity, *each.shape), np.float32) for each in tensors]
-        self._generations = np.zeros(capacity, np.int64)
+        # One more than there are: the last is nobody's, and stays as it is.
+        self._arrays = [np.zeros((capacity + 1, *each.shape), np.float32) for each in tensors]
+        self._generations = np.zeros(capacity + 1, np.int64)
         self._free = list(range(capacity - 1, -1, -1))
 
     @property
@@ -63,37 +76,30 @@ class Arena:
         if not self._free:
             return None
         slot = self._free.pop()
-        slots = np.array([slot], np.intp)
-        lease = Lease(slots, self._generations[slots], (slot,))
-        self.clear(lease)
-        return lease
+        for array in self._arrays:
+            array[slot] = 0.0
+        return Lease((slot,), (int(self._generations[slot]),))
+
+    def nobody(self, count: int) -> Lease:
+        """For steps from a fresh state; what is put there is dropped."""
+        return Lease((self.capacity,) * count, (_NEVER,) * count)
 
     def give_back(self, lease: Lease) -> None:
         """End a lease; a second time does nothing, so that no slot is ever held by two."""
-        held = lease.slots[self.held(lease)]
+        held = lease.index[lease.held(self._generations)]
         self._generations[held] += 1
         self._free.extend(held.tolist())
 
-    def held(self, lease: Lease) -> NDArray[np.bool_]:
-        """Which slots are still the lease's."""
-        held: NDArray[np.bool_] = self._generations[lease.slots] == lease.generations
-        return held
-
-    def clear(self, lease: Lease) -> None:
-        """Put slots back to the beginning of a sequence."""
-        for array in self._arrays:
-            array[lease.slots] = 0.0
-
     def gather(self, lease: Lease) -> list[Floats]:
         """Copies of the states, one array for each tensor, in the order of the slots."""
-        return [array[lease.slots] for array in self._arrays]
+        return [array[lease.index] for array in self._arrays]
 
     def scatter(self, lease: Lease, states: Sequence[Floats]) -> None:
         """Take new states, of the slots that are still the lease's; none may be there twice."""
-        held = self.held(lease)
-        if held.all():
-            for array, state in zip(self._arrays, states, strict=True):
-                array[lease.slots] = state
-        else:
-            for array, state in zip(self._arrays, states, strict=True):
-                array[lease.slots[held]] = state[held]
+        held = lease.held(self._generations)
+        index = lease.index
+        if not held.all():
+            index = index[held]
+            states = [state[held] for state in states]
+        for array, state in zip(self._arrays, states, strict=True):
+            array[index] = state

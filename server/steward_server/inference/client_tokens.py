@@ -24,6 +24,7 @@ from steward_server.inference.config import InferenceConfig
 from steward_server.principals import Kind, Principal
 
 LEAST_SECRET = 32
+WELL_KNOWN_SECRET = "your-production-secret-key-min-32-chars"  # noqa: S105 - of the document
 MAX_CHARACTERS = 8_192
 MAX_REMEMBERED = 4_096
 MINUTE_US = 60_000_000
@@ -159,6 +160,10 @@ def _secret(secret: str | None, *, development: bool) -> bytes:
         raise BadSetting(
             f"STEWARD_INFERENCE_JWT_SECRET has {len(secret)} characters; HS256 needs "
             f"{LEAST_SECRET} or more: openssl rand -hex 32"
+        )
+    if secret == WELL_KNOWN_SECRET and not development:
+        raise BadSetting(
+            "STEWARD_INFERENCE_JWT_SECRET is a well-known one: openssl rand -hex 32 makes another"
         )
     return secret.encode()
 

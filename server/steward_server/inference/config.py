@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from steward_server.config import setting
@@ -42,6 +43,14 @@ class InferenceConfig:
     )
     idle_s: float = setting(
         3_600.0, "How long an agent's state is kept that makes no step, in seconds.", minimum=1
+    )
+    price_per_thousand_steps_usd: Decimal = setting(
+        Decimal(0),
+        "What agents pay for a thousand steps, in dollars, out of their budgets; 0: nothing.",
+        minimum=0,
+    )
+    book_interval_s: float = setting(
+        1.0, "How often what agents have to pay is booked, in seconds.", minimum=0.01
     )
     max_rows: int = setting(
         256, "Steps that are computed together at the most.", minimum=1, maximum=4_096

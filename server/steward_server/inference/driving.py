@@ -10,7 +10,14 @@ from steward.inference.v1 import inference_pb2 as pb
 from steward_server.calls import Context
 from steward_server.errors import StewardError, Unauthenticated
 from steward_server.inference.engine import Engine
-from steward_server.inference.reading import observation_of, step_response
+from steward_server.inference.metering import Owner
+from steward_server.inference.reading import (
+    MISSING,
+    action_of,
+    failed,
+    observation_of,
+    owner_for,
+)
 from steward_server.inference.served import Agent
 from steward_server.principals import Principal
 
@@ -19,6 +26,11 @@ Authenticate: TypeAlias = Callable[[str, Context], Awaitable[Principal]]
 
 CHECK_AGAIN_S = 10.0
 """How long a token is believed that was looked at: it may be revoked."""
+_TEXTS = {
+    "INVALID_TOKEN": "Invalid authentication token",
+    "TOKEN_EXPIRED": "Token has expired",
+}
+"""What the document of these connections says, whatever kind of token it is."""
 MOST_FAILURES = 5
 """Bad tokens in a row, after which the connection is ended."""
 
@@ -32,7 +44,7 @@ class Drive:
         self._context = context
         self._agent: Agent | None = None
         self._token = ""
-        self._owner = ""
+        self._owner = Owner("")
         self._believed_until_s = 0.0
         self._failures = 0
 
@@ -53,7 +65,7 @@ class Drive:
         if not request.token:
             return pb.DriveResponse(error="Missing 'token' field in message")
         if not request.observation:
-            return pb.DriveResponse(error="Missing 'observation' field")
+            return pb.DriveResponse(error=MISSING)
         if request.token != self._token or time.monotonic() >= self._believed_until_s:
             await self._look_at(request.token)
         agent = self._agent
@@ -61,9 +73,12 @@ class Drive:
             agent = self._agent = await self._engine.begin_nameless(self._owner, request.policy)
         deterministic = request.deterministic if request.HasField("deterministic") else True
         observation = observation_of(request.observation, agent.served)
-        results = await self._engine.step((agent,), observation, deterministic=deterministic)
-        made = step_response(results, agent.served, "this connection's agent")
-        return pb.DriveResponse(action=made.action, value=made.value, pressure=made.pressure)
+        step = await self._engine.step_one(agent, observation, deterministic=deterministic)
+        if step.failed:
+            raise failed(["this connection's agent"])
+        return pb.DriveResponse(
+            action=action_of(step.action), value=step.value, pressure=step.pressure
+        )
 
     async def _look_at(self, token: str) -> None:
         """Find out who sends the token.
@@ -76,13 +91,13 @@ class Drive:
         except StewardError as error:
             self._failures += 1
             self._token = ""
-            raise Unauthenticated(
-                f"Authentication failed: {error.message}", reason=error.reason
-            ) from None
-        if self._agent is not None and who.subject != self._owner:
+            text = _TEXTS.get(error.reason, error.message)
+            raise Unauthenticated(f"Authentication failed: {text}", reason=error.reason) from None
+        owner = owner_for(who)
+        if self._agent is not None and owner.name != self._owner.name:
             self.end()  # what was kept of it is not the other's to go on with
         self._failures = 0
-        self._token, self._owner = token, who.subject
+        self._token, self._owner = token, owner
         self._believed_until_s = time.monotonic() + CHECK_AGAIN_S
         if who.expires_at_us is not None:
             left_s = who.expires_at_us / 1e6 - time.time()

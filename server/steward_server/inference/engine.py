@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import structlog
 
@@ -19,11 +20,13 @@ from steward_server.errors import (
     InvalidArgument,
     NotFound,
     ResourceExhausted,
+    StewardError,
     Unavailable,
 )
 from steward_server.inference.arena import Lease
 from steward_server.inference.config import InferenceConfig
-from steward_server.inference.model import BadPolicy, Floats, Model, load
+from steward_server.inference.metering import Meter, Owner
+from steward_server.inference.model import BadPolicy, Floats, Model, OutOfReach, load
 from steward_server.inference.repository import (
     BUILT_IN,
     BadReference,
@@ -31,10 +34,13 @@ from steward_server.inference.repository import (
     Shelf,
     look,
 )
-from steward_server.inference.runner import Results
+from steward_server.inference.runner import Results, Step
 from steward_server.inference.served import Agent, Observe, Served
 
 log = structlog.get_logger(__name__)
+
+Tell: TypeAlias = Callable[[str, Reference, Mapping[str, str | int]], Awaitable[None]]
+"""Writes down what became of a version: "policy.loaded", ".unloaded" or ".failed", and facts."""
 
 DEFAULT_AGENT = "default"
 """Everybody has one from the start; others need a reset first."""
@@ -67,8 +73,10 @@ class Engine:
         data_dir: Path,
         clock: Callable[[], int],
         observe: Callable[[Reference], Observe] | None = None,
+        tell: Tell | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        """Take settings.
+        """Take settings; `tell` is told what becomes of policies, `meter` what agents pay for.
 
         Raises:
             BadReference: the default policy is none.
@@ -78,12 +86,21 @@ class Engine:
         self._default = Reference.parse(config.default_policy)
         self._clock = clock
         self._observe = observe
+        self._tell = tell
+        self._meter = meter
         self._executor = ThreadPoolExecutor(config.threads, "policies")
         self._shelf = Shelf()
         self._served: dict[Reference, Served] = {}
         self._faults: dict[Reference, str] = {}
+        self._known_faults: dict[Reference, str] = {}
+        """What was told last of each: what is tried again is not told again."""
+        self._out_of_reach: set[Reference] = set()
+        """Faults of other servers: tried again with every look."""
+        self._let_go: set[Reference] = set()
+        """Unloaded by somebody: loaded again only if somebody asks for them."""
         self._loading: dict[Reference, asyncio.Task[Served]] = {}
         self._agents: dict[tuple[str, str], Agent] = {}
+        """By their owner's name and their own."""
         self._nameless: set[Agent] = set()
         self._owned: Counter[str] = Counter()
 
@@ -110,6 +127,8 @@ class Engine:
         for task in self._loading.values():
             task.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
+        for served in self._served.values():
+            served.model.close()
 
     @property
     def is_ready(self) -> bool:
@@ -118,10 +137,20 @@ class Engine:
             return self.find(self._default) in self._served
         return False
 
+    @property
+    def trouble(self) -> str:
+        """Why whoever names no policy gets no step; empty if nothing is known against it."""
+        try:
+            reference = self.find(self._default)
+        except NotFound as error:
+            return f"the default policy is missing: {error.message}"
+        why = self._faults.get(reference, "")
+        return f"the default policy {str(reference)!r} cannot be served: {why}" if why else ""
+
     # Policies.
 
-    async def look_again(self) -> None:
-        """Read the folders, and load the newest version of what is to be served."""
+    async def look(self) -> None:
+        """Read the folders."""
         before, self._shelf = self._shelf, await asyncio.to_thread(look, self._folders)
         for place, why in self._shelf.passed_over.items():
             if before.passed_over.get(place) != why:
@@ -129,19 +158,35 @@ class Engine:
         self._faults = {
             reference: why
             for reference, why in self._faults.items()
-            if reference.version in self._shelf.versions.get(reference.name, {})
+            if self._is_unchanged(reference, before) and reference not in self._out_of_reach
         }
-        for name in self._shelf.versions:
-            newest = Reference(name, self._shelf.newest(name))
-            is_wanted = self._config.load == "start" or any(
-                each.name == name for each in self._served
-            )
-            if is_wanted and newest not in self._served and newest not in self._faults:
-                with suppress(FailedPrecondition):
-                    await self.load(newest)
-        self._retire()
+        self._out_of_reach.clear()
 
-    def _retire(self) -> None:
+    async def look_again(self) -> None:
+        """Read the folders, and load the newest version of what is to be served."""
+        await self.look()
+        for name in self._shelf.versions:
+            if self._config.load == "start" or any(each.name == name for each in self._served):
+                await self._serve_newest(name)
+        await self._retire()
+
+    def _is_unchanged(self, reference: Reference, before: Shelf) -> bool:
+        """Whether a version lies there as it lay: what was amiss may just not have been all."""
+        place = self._shelf.versions.get(reference.name, {}).get(reference.version)
+        return place is not None and self._shelf.stamps[place] == before.stamps.get(place)
+
+    async def _serve_newest(self, name: str) -> None:
+        """Load the newest version of a policy that can be."""
+        for version in sorted(self._shelf.versions[name], reverse=True):
+            reference = Reference(name, version)
+            if reference in self._served:
+                return
+            if reference not in self._faults and reference not in self._let_go:
+                with suppress(FailedPrecondition):
+                    await self.load(reference)
+                    return
+
+    async def _retire(self) -> None:
         """Begin no sequences on what is gone, and let go of it and of older ones once unused."""
         newest: dict[str, int] = {}
         for reference in self._served:
@@ -152,8 +197,16 @@ class Engine:
             )
             is_old = served.is_retired or reference.version < newest[reference.name]
             if is_old and served.arena.used == 0 and served.runner.is_idle:
-                del self._served[reference]
+                self._served.pop(reference).model.close()
                 log.info("inference.unloaded", policy=str(reference))
+                await self._told("policy.unloaded", reference, agents_ended=0)
+
+    async def _told(self, kind: str, reference: Reference, **facts: str | int) -> None:
+        if self._tell is not None:
+            try:
+                await self._tell(kind, reference, facts)
+            except StewardError:
+                log.exception("inference.not_written_down", kind=kind, policy=str(reference))
 
     def find(self, reference: Reference) -> Reference:
         """The policy with the version that stands for "latest" now.
@@ -165,15 +218,8 @@ class Engine:
         if reference.version:
             if reference.version in versions:
                 return reference
-        else:
-            loaded = [
-                each.version
-                for each, served in self._served.items()
-                if each.name == reference.name and not served.is_retired
-            ]
-            # A newer one that cannot be loaded takes nothing from whoever asks for the latest.
-            if version := max(loaded, default=0) or max(versions, default=0):
-                return Reference(reference.name, version)
+        elif version := self._latest(reference.name) or max(versions, default=0):
+            return Reference(reference.name, version)
         known = ", ".join(sorted(self._shelf.versions)) or "none"
         if versions:
             known = ", ".join(f"{reference.name}@{each}" for each in sorted(versions))
@@ -183,17 +229,30 @@ class Engine:
             facts={"policy": str(reference)},
         )
 
+    def _latest(self, name: str) -> int:
+        """The version of whoever names none; 0 if nothing can be served.
+
+        A newer one that cannot be loaded takes nothing from them.
+        """
+        loaded = [
+            each.version
+            for each, served in self._served.items()
+            if each.name == name and not served.is_retired
+        ]
+        on_shelf = self._shelf.versions.get(name, {})
+        untried = [each for each in on_shelf if Reference(name, each) not in self._faults]
+        return max(loaded or untried, default=0)
+
     def known(self) -> list[Known]:
         """All policies, by name."""
         found = []
         for name in sorted({*self._shelf.versions, *(each.name for each in self._served)}):
             served = {each.version: it for each, it in self._served.items() if each.name == name}
             on_shelf = self._shelf.versions.get(name, {})
-            loaded = max((each for each in served if not served[each].is_retired), default=0)
             found.append(
                 Known(
                     name,
-                    loaded or max(on_shelf, default=0),
+                    self._latest(name),
                     name == self._default.name,
                     frozenset({*on_shelf, *served}),
                     {each.version: why for each, why in self._faults.items() if each.name == name},
@@ -211,10 +270,12 @@ class Engine:
         newest = self._shelf.newest(reference.name)
         if not reference.version and newest:
             reference = Reference(reference.name, newest)
-        return await self.load(reference)
+        served = await self.load(reference)
+        await self._retire()
+        return served
 
-    def unload(self, reference: Reference, *, force: bool) -> None:
-        """Let go of a version, or of all of a policy.
+    async def unload(self, reference: Reference, *, force: bool) -> None:
+        """Let go of a version, or of all of a policy, until somebody asks for it again.
 
         Raises:
             NotFound: there is none.
@@ -239,9 +300,13 @@ class Engine:
             )
         for agent in users:
             self.end(agent)
+        ended = Counter(agent.served.reference for agent in users)
+        self._let_go.update(wanted)
         for each in wanted:
-            del self._served[each]
+            self._served.pop(each).model.close()
             log.info("inference.unloaded", policy=str(each))
+        for each in wanted:
+            await self._told("policy.unloaded", each, agents_ended=ended[each])
 
     async def load(self, reference: Reference) -> Served:
         """A version, loaded if it is not.
@@ -258,7 +323,12 @@ class Engine:
             task = asyncio.create_task(self._load(found))
             self._loading[found] = task
             task.add_done_callback(lambda _: self._loading.pop(found, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except FailedPrecondition:
+            if reference.version or self.find(reference) == found:
+                raise
+        return await self.load(reference)  # the version before it
 
     async def _load(self, reference: Reference) -> Served:
         folder = self._shelf.versions[reference.name][reference.version]
@@ -267,13 +337,20 @@ class Engine:
             model: Model = await asyncio.to_thread(work)
         except BadPolicy as error:
             self._faults[reference] = str(error)
-            log.warning("inference.unusable", policy=str(reference), reason=str(error))
+            if isinstance(error, OutOfReach):
+                self._out_of_reach.add(reference)
+            if self._known_faults.get(reference) != str(error):
+                self._known_faults[reference] = str(error)
+                log.warning("inference.unusable", policy=str(reference), reason=str(error))
+                await self._told("policy.failed", reference, reason=str(error))
             raise FailedPrecondition(
                 f"policy {str(reference)!r} cannot be served: {error}",
                 reason="POLICY_UNUSABLE",
                 facts={"policy": str(reference)},
             ) from None
         self._faults.pop(reference, None)
+        self._known_faults.pop(reference, None)
+        self._let_go.discard(reference)
         served = Served(
             reference,
             model,
@@ -285,6 +362,12 @@ class Engine:
         )
         self._served[reference] = served
         log.info("inference.loaded", policy=str(reference), best_batch=model.best_batch)
+        await self._told(
+            "policy.loaded",
+            reference,
+            model_sha256=model.manifest.model_sha256,
+            best_batch=model.best_batch,
+        )
         return served
 
     async def default(self) -> Served:
@@ -298,7 +381,7 @@ class Engine:
     # Agents.
 
     async def reset(
-        self, owner: str, agent_id: str, policy: str = "", seed: int | None = None
+        self, owner: Owner, agent_id: str, policy: str = "", seed: int | None = None
     ) -> Agent:
         """Begin a sequence, in place of the one the agent has.
 
@@ -309,7 +392,7 @@ class Engine:
             NotFound, FailedPrecondition: as `load`.
             ResourceExhausted: there is no room, AGENTS_FULL, or the owner has too many.
         """
-        before = self._agents.get((owner, agent_id))
+        before = self._agents.get((owner.name, agent_id))
         try:
             wanted = (
                 Reference.parse(policy)
@@ -322,13 +405,15 @@ class Engine:
             raise InvalidArgument(str(error), fields={"policy": str(error)}) from None
         served = await self.load(wanted)
         # Looked up again: others ran meanwhile.
-        if (before := self._agents.get((owner, agent_id))) is not None:
+        if (before := self._agents.get((owner.name, agent_id))) is not None:
             self._end(before)
         agent = self._begin(owner, agent_id, served, seed)
-        self._agents[owner, agent_id] = agent
+        self._agents[owner.name, agent_id] = agent
         return agent
 
-    async def begin_nameless(self, owner: str, policy: str = "", seed: int | None = None) -> Agent:
+    async def begin_nameless(
+        self, owner: Owner, policy: str = "", seed: int | None = None
+    ) -> Agent:
         """A sequence that lasts as long as whoever began it says; end it with `end`.
 
         Raises:
@@ -342,13 +427,17 @@ class Engine:
         self._nameless.add(agent)
         return agent
 
-    def agent(self, owner: str, agent_id: str) -> Agent:
+    def agent_at_hand(self, owner: Owner, agent_id: str) -> Agent | None:
+        """The agent of an owner's, if it was begun."""
+        return self._agents.get((owner.name, agent_id))
+
+    def agent(self, owner: Owner, agent_id: str) -> Agent:
         """The agent of an owner's.
 
         Raises:
             FailedPrecondition: AGENT_NOT_INITIALIZED.
         """
-        found = self._agents.get((owner, agent_id))
+        found = self._agents.get((owner.name, agent_id))
         if found is None:
             raise FailedPrecondition(
                 f"Agent '{agent_id}' not initialized. Call /reset first.",
@@ -357,20 +446,22 @@ class Engine:
             )
         return found
 
-    async def agent_or_default(self, owner: str, agent_id: str) -> Agent:
+    async def agent_or_default(self, owner: Owner, agent_id: str) -> Agent:
         """As `agent`; the one called "default" is begun where it is not there.
 
         Raises:
             As `agent` and `reset`.
         """
-        if agent_id == DEFAULT_AGENT and (owner, agent_id) not in self._agents:
-            return await self.reset(owner, agent_id)
+        if agent_id == DEFAULT_AGENT and (owner.name, agent_id) not in self._agents:
+            await self.default()
+            if (owner.name, agent_id) not in self._agents:  # nobody was faster meanwhile
+                return await self.reset(owner, agent_id)
         return self.agent(owner, agent_id)
 
     def end(self, agent: Agent) -> None:
         """End a sequence; twice does no harm."""
-        if self._agents.get((agent.owner, agent.agent_id)) is agent:
-            del self._agents[agent.owner, agent.agent_id]
+        if self._agents.get((agent.owner.name, agent.agent_id)) is agent:
+            del self._agents[agent.owner.name, agent.agent_id]
             self._end(agent)
         elif agent in self._nameless:
             self._nameless.remove(agent)
@@ -383,9 +474,9 @@ class Engine:
             if agent.last_used_us < before_us and not agent.under_way:
                 self.end(agent)
 
-    def _begin(self, owner: str, agent_id: str, served: Served, seed: int | None) -> Agent:
+    def _begin(self, owner: Owner, agent_id: str, served: Served, seed: int | None) -> Agent:
         most = self._config.max_agents_per_owner
-        if most and self._owned[owner] >= most:
+        if most and self._owned[owner.name] >= most:
             raise ResourceExhausted(
                 f"you have {most} agents, and may have no more; end one, or wait until one was "
                 f"idle for {self._config.idle_s:g} s",
@@ -404,7 +495,7 @@ class Engine:
                 facts={"max_agents": str(served.arena.capacity)},
                 retry_after_s=1.0,
             )
-        self._owned[owner] += 1
+        self._owned[owner.name] += 1
         return Agent(owner, agent_id, served, lease, self._clock())
 
     def _evict(self, served: Served) -> bool:
@@ -418,49 +509,50 @@ class Engine:
         return True
 
     def _end(self, agent: Agent) -> None:
-        agent.served.end(agent.lease)
-        self._owned[agent.owner] -= 1
-        if not self._owned[agent.owner]:
-            del self._owned[agent.owner]
+        agent.end()
+        name = agent.owner.name
+        self._owned[name] -= 1
+        if not self._owned[name]:
+            del self._owned[name]
 
     # Steps.
 
+    async def step_one(
+        self, agent: Agent, observation: Sequence[float], *, deterministic: bool
+    ) -> Step:
+        """Let an agent make a step; `observation` is of finite numbers.
+
+        Raises:
+            ResourceExhausted: too many steps wait already, QUEUE_FULL; or an agent that pays has no
+                money left, BUDGET_EXCEEDED, or is at a limit.
+            FailedPrecondition: AGENT_STOPPED, an agent that pays is to stop.
+            Unavailable: the agent has come to its end meanwhile, AGENT_ENDED.
+        """
+        served, lease = agent.served, agent.lease
+        if self._meter is not None and self._meter.charges(agent.owner):
+            await self._meter.charge(agent.owner, served.reference, 1)
+        self._admit(served, (agent,), 1)
+        agent.last_used_us = self._clock()
+        agent.under_way += 1
+        try:
+            return await served.runner.submit_one(observation, lease, deterministic=deterministic)
+        finally:
+            agent.made_step()
+
     async def step(
-        self, agents: Sequence[Agent], observations: Floats, *, deterministic: bool
+        self, agents: Sequence[Agent], lease: Lease, observations: Floats, *, deterministic: bool
     ) -> Results:
         """Let agents of one version make a step each; no agent twice.
 
-        `observations` has a row of finite numbers for each.
+        `lease` is that of all of them; `observations` has a row of finite numbers for each.
 
         Raises:
-            ResourceExhausted: too many steps wait already, QUEUE_FULL.
-            Unavailable: an agent has come to its end meanwhile, AGENT_ENDED.
+            ResourceExhausted, Unavailable: as `step_one`.
         """
         served = agents[0].served
-        lease = agents[0].lease if len(agents) == 1 else Lease.of_all([a.lease for a in agents])
-        return await self.step_lease(
-            served, agents, lease, observations, deterministic=deterministic
-        )
-
-    async def step_lease(
-        self,
-        served: Served,
-        agents: Sequence[Agent],
-        lease: Lease | None,
-        observations: Floats,
-        *,
-        deterministic: bool,
-    ) -> Results:
-        """As `step`, with the lease of all of them at hand; None for steps from a fresh state."""
-        if served.runner.waiting_rows + len(observations) > self._config.max_waiting_rows:
-            raise ResourceExhausted(
-                f"{self._config.max_waiting_rows} steps wait for policy "
-                f"{str(served.reference)!r}; send no more before some are answered",
-                reason="QUEUE_FULL",
-                retry_after_s=0.1,
-            )
-        if lease is not None and not served.arena.held(lease).all():
-            raise Unavailable("an agent has come to its end; reset it", reason="AGENT_ENDED")
+        if self._meter is not None and self._meter.charges(agents[0].owner):
+            await self._meter.charge(agents[0].owner, served.reference, len(agents))
+        self._admit(served, agents, len(agents))
         now_us = self._clock()
         for agent in agents:
             agent.under_way += 1
@@ -469,4 +561,29 @@ class Engine:
             return await served.runner.submit(observations, lease, deterministic=deterministic)
         finally:
             for agent in agents:
-                agent.under_way -= 1
+                agent.made_step()
+
+    async def step_fresh(
+        self, owner: Owner, served: Served, observations: Floats, *, deterministic: bool
+    ) -> Results:
+        """Make steps from a fresh state, of which nothing is kept.
+
+        Raises:
+            ResourceExhausted: as `step_one`.
+        """
+        if self._meter is not None and self._meter.charges(owner):
+            await self._meter.charge(owner, served.reference, len(observations))
+        self._admit(served, (), len(observations))
+        lease = served.arena.nobody(len(observations))
+        return await served.runner.submit(observations, lease, deterministic=deterministic)
+
+    def _admit(self, served: Served, agents: Sequence[Agent], count: int) -> None:
+        if served.runner.waiting_rows + count > self._config.max_waiting_rows:
+            raise ResourceExhausted(
+                f"{self._config.max_waiting_rows} steps wait for policy "
+                f"{str(served.reference)!r}; send no more before some are answered",
+                reason="QUEUE_FULL",
+                retry_after_s=0.1,
+            )
+        if any(agent.has_ended for agent in agents):
+            raise Unavailable("an agent has come to its end; reset it", reason="AGENT_ENDED")

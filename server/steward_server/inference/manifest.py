@@ -26,6 +26,7 @@ MAX_STATE_FLOATS = 4 * 1024 * 1024
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,63}")
+_SERVER = re.compile(r"grpc(?P<tls>s?)://(?P<address>[A-Za-z0-9.\[\]:_-]+:[0-9]{1,5})/?")
 _TAKEN = frozenset({"obs", "logits", "mean", "log_std", "value", "pressure"})
 
 
@@ -82,12 +83,29 @@ class StateTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelServer:
+    """Another server that computes the model, by the Open Inference Protocol.
+
+    Attributes:
+        address: host and port.
+        model: its name there.
+        version: empty for that server's own choice.
+    """
+
+    address: str
+    model: str
+    version: str = ""
+    is_tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a policy takes, keeps and gives.
 
     Attributes:
         description: one sentence for people.
-        model_sha256: of `model.onnx`, in hex.
+        model_sha256: of `model.onnx`, in hex; empty if another server has the model.
+        server: that server.
         obs_dim: how many numbers an observation has.
         states: what is kept of an agent, without the memory.
         memory: the external memory: rows by columns; None without one.
@@ -103,6 +121,7 @@ class Manifest:
     memory: StateTensor | None = None
     pressure: str = ""
     temperature: float = 1.0
+    server: ModelServer | None = None
 
     @property
     def kept(self) -> tuple[StateTensor, ...]:
@@ -160,8 +179,12 @@ class _Reading:
             "memory",
             "pressure",
             "sampling",
+            "server",
         )
-        digest = self._text(told, "model_sha256", required=True)
+        server = told.get("server")
+        digest = self._text(told, "model_sha256", required=server is None)
+        if digest and server is not None:
+            self._faults.append("server: a model is there or in `model.onnx`, not both")
         if digest and _SHA256.fullmatch(digest) is None:
             self._fault("model_sha256", digest, "64 hexadecimal digits in lower case")
         memory = told.get("memory")
@@ -174,6 +197,7 @@ class _Reading:
             memory=None if memory is None else self._tensor("memory", memory),
             pressure=self._text(told, "pressure"),
             temperature=self._temperature(told.get("sampling", {})),
+            server=None if server is None else self._server(server),
         )
         if read.memory is not None and len(read.memory.shape) != 2:
             self._fault("memory.shape", list(read.memory.shape), "two sizes, rows and columns")
@@ -238,6 +262,23 @@ class _Reading:
             self._fault("sampling.temperature", wanted, "a number from 0.001 to 1000")
             return 1.0
         return float(wanted)
+
+    def _server(self, told: Any) -> ModelServer:
+        if not isinstance(told, Mapping):
+            self._fault("server", told, "a mapping such as {url: 'grpc://host:8001', model: name}")
+            return ModelServer("", "")
+        self._known("server.", told, "url", "model", "version")
+        url = told.get("url")
+        found = _SERVER.fullmatch(url) if isinstance(url, str) else None
+        if found is None:
+            self._fault("server.url", url, "such as 'grpc://host:8001', or 'grpcs://' with TLS")
+        model, version = told.get("model"), told.get("version", "")
+        if not isinstance(model, str) or not model.strip():
+            self._fault("server.model", model, "the model's name on that server")
+        if type(version) not in (str, int):
+            self._fault("server.version", version, "a version of it, or left out")
+        address, is_tls = (found["address"], found["tls"] == "s") if found else ("", False)
+        return ModelServer(address, str(model), str(version), is_tls)
 
     def _bounds(self, where: str, told: Any, size: int) -> tuple[float, ...]:
         if told is None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from steward_server.inference.manifest import ActionType, BadManifest, Manifest, read_manifest
+from steward_server.errors import StewardError
+from steward_server.inference.manifest import (
+    ActionType,
+    BadManifest,
+    Manifest,
+    ModelServer,
+    read_manifest,
+)
+from steward_server.inference.remote import RemoteNetwork
 
 Floats = NDArray[np.float32]
 
@@ -30,6 +38,10 @@ _BATCHES = (1, 8, 32, 64, 128, 256)
 
 class BadPolicy(ValueError):
     """A policy cannot be served; the message says why, and of what file."""
+
+
+class OutOfReach(BadPolicy):
+    """The server that has the model does not answer; it may later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +61,18 @@ class Outputs:
     pressures: Floats | None
 
 
+class Network(Protocol):
+    """Computes a model: ONNX Runtime's session does, and a connection to another server."""
+
+    def run(self, outputs: Sequence[str], given: Mapping[str, Floats], /) -> list[Any]: ...
+
+
 class Model:
     """A policy that runs. Make it with `load`."""
 
-    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, manifest: Manifest, network: Network) -> None:
         self.manifest = manifest
-        self._session = session
+        self._network = network
         self._inputs = ["obs", *(each.name for each in manifest.kept)]
         self._outputs = list(manifest.outputs)
         self._heads = 1 if manifest.action.type is ActionType.DISCRETE else 2
@@ -66,7 +84,7 @@ class Model:
     def run(self, observations: Floats, states: Sequence[Floats]) -> Outputs:
         """Compute some agents' next step; nothing is kept here."""
         given = dict(zip(self._inputs, (observations, *states), strict=True))
-        made: list[Any] = self._session.run(self._outputs, given)
+        made: list[Any] = self._network.run(self._outputs, given)
         heads, rest = tuple(made[: self._heads]), made[self._heads :]
         kept = len(self.manifest.kept)
         values = rest[0].reshape(-1)
@@ -91,8 +109,15 @@ class Model:
         )
 
     def expected_s(self, count: int) -> float:
-        """How long a run of so many rows takes about, in seconds."""
+        """How long a run of so many rows takes about, in seconds; no end, on another server."""
+        if self.manifest.server is not None:
+            return math.inf
         return self._call_s + count * self._row_s
+
+    def close(self) -> None:
+        """Let go of another server."""
+        if isinstance(self._network, RemoteNetwork):
+            self._network.close()
 
     def fresh(self, count: int) -> list[Floats]:
         """States of agents whose sequence begins."""
@@ -123,8 +148,10 @@ class Model:
     def _probed(self, observations: Floats) -> Outputs:
         try:
             return self.run(observations, self.fresh(len(observations)))
+        except StewardError:
+            raise
         except Exception as error:  # noqa: BLE001 - of whatever kind the runtime's are
-            raise BadPolicy(f"{MODEL_FILE} does not run: {_first_line(error)}") from None
+            raise BadPolicy(f"the model does not run: {_in_one_line(error)}") from None
 
     def _check(self, outputs: Outputs, count: int) -> None:
         manifest = self.manifest
@@ -142,12 +169,12 @@ class Model:
             array = found[name]
             if array.shape != shape or array.dtype != np.float32:
                 raise BadPolicy(
-                    f"{MODEL_FILE}: output {name!r} is {array.dtype} of {list(array.shape)} for "
+                    f"the model: output {name!r} is {array.dtype} of {list(array.shape)} for "
                     f"{count} agents; the manifest wants float32 of {list(shape)}"
                 )
             if not np.isfinite(array).all():
                 raise BadPolicy(
-                    f"{MODEL_FILE}: output {name!r} is not finite for an observation of zeros"
+                    f"the model: output {name!r} is not finite for an observation of zeros"
                 )
 
 
@@ -159,6 +186,8 @@ def load(folder: Path, *, max_batch: int) -> Model:
             or it is not what the manifest says.
     """
     manifest = manifest_of(folder)
+    if manifest.server is not None:
+        return _connected(manifest, manifest.server, max_batch)
     content = _read(folder / MODEL_FILE, MAX_MODEL_BYTES)
     digest = hashlib.sha256(content).hexdigest()
     if digest != manifest.model_sha256:
@@ -175,10 +204,26 @@ def load(folder: Path, *, max_batch: int) -> Model:
     try:
         session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001
-        raise BadPolicy(f"{MODEL_FILE} cannot be loaded: {_first_line(error)}") from None
-    _must_fit(manifest, session)
+        raise BadPolicy(f"{MODEL_FILE} cannot be loaded: {_in_one_line(error)}") from None
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    _must_fit(manifest, {each.name for each in inputs}, {each.name for each in outputs})
     model = Model(manifest, session)
     model.warm_up(max_batch)
+    return model
+
+
+def _connected(manifest: Manifest, server: ModelServer, max_batch: int) -> Model:
+    network = RemoteNetwork(server)
+    try:
+        _must_fit(manifest, *network.names())
+        model = Model(manifest, network)
+        model.warm_up(max_batch)
+    except StewardError as error:
+        network.close()
+        raise OutOfReach(error.message) from None
+    except BadPolicy:
+        network.close()
+        raise
     return model
 
 
@@ -197,17 +242,15 @@ def manifest_of(folder: Path) -> Manifest:
         raise BadPolicy(f"{MANIFEST_FILE}: {error}") from None
 
 
-def _must_fit(manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
-    inputs = {each.name for each in session.get_inputs()}
+def _must_fit(manifest: Manifest, inputs: set[str], outputs: set[str]) -> None:
     wanted = {"obs", *(each.name for each in manifest.kept)}
     if inputs != wanted:
         raise BadPolicy(
-            f"{MODEL_FILE} takes {_listed(inputs)}, and the manifest says {_listed(wanted)}"
+            f"the model takes {_listed(inputs)}, and the manifest says {_listed(wanted)}"
         )
-    outputs = {each.name for each in session.get_outputs()}
     if missing := set(manifest.outputs) - outputs:
         raise BadPolicy(
-            f"{MODEL_FILE} gives {_listed(outputs)}; the manifest wants {_listed(missing)} as well"
+            f"the model gives {_listed(outputs)}; the manifest wants {_listed(missing)} as well"
         )
 
 
@@ -226,5 +269,5 @@ def _listed(names: set[str]) -> str:
     return ", ".join(sorted(names)) or "nothing"
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

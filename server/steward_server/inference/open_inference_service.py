@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from steward.open_inference import open_inference_pb2 as pb
 from steward.open_inference import open_inference_pb2_grpc as rpc
-from steward_server.calls import Context, caller
+from steward_server.calls import Context
 from steward_server.errors import FailedPrecondition, InvalidArgument, NotFound, StewardError
 from steward_server.inference.engine import Engine
 from steward_server.inference.manifest import ActionType
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
-from steward_server.inference.reading import failed, not_finite, wrong_length
+from steward_server.inference.reading import failed, not_finite, owner_of, wrong_length
 from steward_server.inference.repository import BadReference, Reference
 from steward_server.inference.runner import Results
 from steward_server.inference.served import Agent, Served
@@ -96,13 +97,13 @@ class OpenInferenceService(rpc.GRPCInferenceServiceServicer):
     async def ModelInfer(
         self, request: pb.ModelInferRequest, context: Context
     ) -> pb.ModelInferResponse:
-        return await self._infer(request, caller(context).subject)
+        return await self._infer(request, owner_of(context))
 
     async def ModelStreamInfer(
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         await context.send_initial_metadata(())
-        owner = caller(context).subject
+        owner = owner_of(context)
         async for request in request_iterator:
             try:
                 response = await self._infer(request, owner)
@@ -113,15 +114,15 @@ class OpenInferenceService(rpc.GRPCInferenceServiceServicer):
             else:
                 yield pb.ModelStreamInferResponse(infer_response=response)
 
-    async def _infer(self, request: pb.ModelInferRequest, owner: str) -> pb.ModelInferResponse:
+    async def _infer(self, request: pb.ModelInferRequest, owner: Owner) -> pb.ModelInferResponse:
         told = _told(request.parameters)
         deterministic = bool(told.get("deterministic", False))
         sequence = told.get("sequence_id", 0)
         if sequence in (0, ""):
             served = await self._served(request.model_name, request.model_version)
             observations = self._observations(request, served)
-            results = await self._engine.step_lease(
-                served, (), None, observations, deterministic=deterministic
+            results = await self._engine.step_fresh(
+                owner, served, observations, deterministic=deterministic
             )
             names = ["a row without a sequence"] * len(observations)
         else:
@@ -132,7 +133,9 @@ class OpenInferenceService(rpc.GRPCInferenceServiceServicer):
                 raise InvalidArgument.of(
                     {"inputs": f"has {len(observations)} rows; a step of a sequence has one"}
                 )
-            results = await self._engine.step((agent,), observations, deterministic=deterministic)
+            results = await self._engine.step(
+                (agent,), agent.lease, observations, deterministic=deterministic
+            )
             names = [str(sequence)]
             if told.get("sequence_end"):
                 self._engine.end(agent)
@@ -141,7 +144,7 @@ class OpenInferenceService(rpc.GRPCInferenceServiceServicer):
         return _response(request, results, served)
 
     async def _agent(
-        self, request: pb.ModelInferRequest, owner: str, agent_id: str, told: Mapping[str, Any]
+        self, request: pb.ModelInferRequest, owner: Owner, agent_id: str, told: Mapping[str, Any]
     ) -> Agent:
         if told.get("sequence_start"):
             reference = _reference(request.model_name, request.model_version)

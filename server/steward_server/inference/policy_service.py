@@ -50,7 +50,7 @@ class PolicyService(rpc.PolicyServiceServicer):
         wanted = _reference(request.policy)
 
         async def work() -> None:
-            await self._engine.look_again()
+            await self._engine.look()
             served = await self._engine.load_newest(wanted)
             await self._write_down(context, "policy.loaded", str(served.reference))
 
@@ -61,8 +61,12 @@ class PolicyService(rpc.PolicyServiceServicer):
         self, request: pb.UnloadPolicyRequest, context: Context
     ) -> pb.UnloadPolicyResponse:
         wanted = _reference(request.policy)
-        self._engine.unload(wanted, force=request.force)
-        await complete(self._write_down(context, "policy.unloaded", str(wanted)))
+
+        async def work() -> None:
+            await self._engine.unload(wanted, force=request.force)
+            await self._write_down(context, "policy.unloaded", str(wanted))
+
+        await complete(work())
         return pb.UnloadPolicyResponse(policy=self._shown(wanted.name))
 
     def _shown(self, name: str) -> pb.Policy:

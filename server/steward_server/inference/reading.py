@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from steward.inference.v1 import inference_pb2 as pb
+from steward_server.calls import Context, call_of
 from steward_server.errors import Aborted, InvalidArgument
-from steward_server.inference.manifest import ActionType
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
-from steward_server.inference.runner import Results
+from steward_server.inference.runner import Step
 from steward_server.inference.served import Served
+from steward_server.principals import Kind, Principal
+
+MISSING = "Missing 'observation' field"
 
 
-def observation_of(values: Any, served: Served) -> Floats:
-    """One observation as a row.
+def owner_of(context: Context) -> Owner:
+    """Whose agents a caller steps with; an agent of a budget pays for its steps."""
+    return owner_for(call_of(context).principal)
+
+
+def owner_for(who: Principal) -> Owner:
+    """As `owner_of`."""
+    if who.kind is Kind.AGENT:
+        return Owner(f"agent:{who.subject}", who.subject, who.credential)
+    # A person's keys are the person.
+    return Owner(f"{'person' if who.is_person else who.kind.value}:{who.subject}")
+
+
+def observation_of(values: Any, served: Served) -> Sequence[float]:
+    """One observation.
 
     Raises:
-        InvalidArgument: it has another length, or a number that is none.
+        InvalidArgument: it is missing, has another length, or a number that is none.
     """
     wanted = served.manifest.obs_dim
+    if not values:
+        raise InvalidArgument(MISSING, fields={"observation": MISSING})
     if len(values) != wanted:
         raise wrong_length(wanted, len(values))
-    row = np.array([values[:]], np.float32)
-    if not np.isfinite(row).all():
+    row: list[float] = values[:]
+    if not all(map(math.isfinite, row)):
         raise not_finite("observation")
     return row
 
@@ -37,10 +57,12 @@ def observations_of(rows: Sequence[Any], served: Served) -> Floats:
         InvalidArgument: one has another length, or a number that is none.
     """
     wanted = served.manifest.obs_dim
+    numbers: list[float] = []
     for at, row in enumerate(rows):
         if len(row) != wanted:
             raise wrong_length(wanted, len(row), f"observations[{at}]")
-    read = np.array([row[:] for row in rows], np.float32)
+        numbers += row[:]
+    read: Floats = np.array(numbers, np.float32).reshape(len(rows), wanted)
     finite = np.isfinite(read).all(axis=1)
     if not finite.all():
         raise not_finite(f"observations[{int(finite.argmin())}]")
@@ -49,35 +71,35 @@ def observations_of(rows: Sequence[Any], served: Served) -> Floats:
 
 def wrong_length(wanted: int, found: int, field: str = "observation") -> InvalidArgument:
     text = f"Expected observation of length {wanted}, got {found}"
-    return InvalidArgument(text, fields={field: text})
+    return InvalidArgument(text, reason="WRONG_LENGTH", fields={field: text})
 
 
 def not_finite(field: str) -> InvalidArgument:
     return InvalidArgument.of({field: "has a number that is not finite"})
 
 
-def step_response(results: Results, served: Served, agent_id: str) -> pb.StepResponse:
+def step_response(step: Step, agent_id: str) -> pb.StepResponse:
     """The step of one agent.
 
     Raises:
         Aborted: NOT_FINITE.
     """
-    if results.failed[0]:
+    if step.failed:
         raise failed([agent_id])
     return pb.StepResponse(
-        action=actions_of(results, served)[0],
-        value=results.values[0],
-        log_prob=results.log_probs[0],
+        action=action_of(step.action),
+        value=step.value,
+        log_prob=step.log_prob,
         agent_id=agent_id,
-        pressure=results.pressures[0],
+        pressure=step.pressure,
     )
 
 
-def actions_of(results: Results, served: Served) -> list[pb.Action]:
-    made = results.actions.tolist()
-    if served.manifest.action.type is ActionType.DISCRETE:
-        return [pb.Action(choice=each) for each in made]
-    return [pb.Action(numbers=pb.Vector(values=each)) for each in made]
+def action_of(made: int | list[float]) -> pb.Action:
+    """A choice, or numbers."""
+    if isinstance(made, int):
+        return pb.Action(choice=made)
+    return pb.Action(numbers=pb.Vector(values=made))
 
 
 def failed(agent_ids: Sequence[str]) -> Aborted:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steward_server.inference.model import MANIFEST_FILE
+from steward_server.inference.model import MANIFEST_FILE, MODEL_FILE
 
 BUILT_IN = Path(__file__).parent / "policies"
 
@@ -56,10 +57,12 @@ class Shelf:
     Attributes:
         versions: of each policy, by number, with the folder.
         passed_over: folders that are no policies, with the reason.
+        stamps: of each version's folder, what differs once somebody has written to its files.
     """
 
     versions: Mapping[str, Mapping[int, Path]] = field(default_factory=dict)
     passed_over: Mapping[Path, str] = field(default_factory=dict)
+    stamps: Mapping[Path, object] = field(default_factory=dict)
 
     def newest(self, name: str) -> int:
         """The number of the newest version; 0 if there is no such policy."""
@@ -90,7 +93,17 @@ def look(folders: Sequence[Path]) -> Shelf:
                     found[int(each.name)] = each
             if found:
                 versions[place.name] = found
-    return Shelf(versions, passed_over)
+    found_at = (place for each in versions.values() for place in each.values())
+    return Shelf(versions, passed_over, {place: _stamp(place) for place in found_at})
+
+
+def _stamp(folder: Path) -> object:
+    states = []
+    for name in (MODEL_FILE, MANIFEST_FILE):
+        with suppress(FileNotFoundError):
+            state = (folder / name).stat()
+            states.append((name, state.st_mtime_ns, state.st_size, state.st_ino))
+    return states
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -8,11 +8,13 @@ run. An agent's steps keep their order: a second one goes into a later run.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,34 +46,75 @@ class Results:
     pressures: Floats
     failed: Mask
 
+    def part(self, first: int, end: int) -> Results:
+        """Some of the rows."""
+        return Results(
+            self.actions[first:end],
+            self.log_probs[first:end],
+            self.values[first:end],
+            self.pressures[first:end],
+            self.failed[first:end],
+        )
+
+
+class Step(NamedTuple):
+    """What one agent is to do; see `Results`."""
+
+    action: int | list[float]
+    log_prob: float
+    value: float
+    pressure: float
+    failed: bool
+
 
 @dataclass(slots=True)
-class Rows:
-    """Steps that wait: one of each of some agents.
-
-    Attributes:
-        observations: rows of finite numbers.
-        lease: whose they are, row by row; None for steps from a fresh state, of which nothing is
-            kept.
-        deterministic: for all of them.
-    """
+class _Rows:
+    """Steps that wait, one of each of some agents: rows of finite numbers, and whose they are."""
 
     observations: Floats
-    lease: Lease | None
+    lease: Lease
     deterministic: bool
     done: asyncio.Future[Results]
     since_s: float
 
+    @property
+    def count(self) -> int:
+        return len(self.observations)
+
+
+@dataclass(slots=True)
+class _One:
+    """The step of one agent that waits. Many of them are put together without an array for each."""
+
+    observation: Sequence[float]
+    lease: Lease
+    deterministic: bool
+    done: asyncio.Future[Step]
+    since_s: float
+    count: ClassVar[int] = 1
+
 
 @dataclass(slots=True)
 class _Run:
-    """What is computed together."""
+    """What is computed together: first the rows of those that come alone, then all others."""
 
-    works: list[Rows]
+    ones: list[_One]
+    many: list[_Rows]
+    works: list[_One | _Rows]
+    """All of them, in the order of the rows."""
     observations: Floats
+    lease: Lease
     states: list[Floats]
     noise: Doubles
     deterministic: Mask
+
+
+class _Made(NamedTuple):
+    """What a run gives, and which of its rows have a number that is not finite, if any."""
+
+    outputs: Outputs
+    decisions: Decisions
+    failed: Mask | None
 
 
 @dataclass(slots=True)
@@ -108,7 +151,7 @@ class Runner:
         self._max_rows = max_rows
         self._observe = observe
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Rows] = deque()
+        self._waiting: deque[_One | _Rows] = deque()
         self._is_called = False
         self._is_running = False
 
@@ -117,47 +160,56 @@ class Runner:
         return not self._waiting and not self._is_running
 
     def submit(
-        self, observations: Floats, lease: Lease | None, *, deterministic: bool
+        self, observations: Floats, lease: Lease, *, deterministic: bool
     ) -> asyncio.Future[Results]:
         """Let agents make a step; no agent twice, and at most `max_rows` rows."""
         done: asyncio.Future[Results] = self._loop.create_future()
-        self.waiting_rows += len(observations)
-        self._waiting.append(Rows(observations, lease, deterministic, done, time.perf_counter()))
+        self._wait(_Rows(observations, lease, deterministic, done, time.perf_counter()))
+        return done
+
+    def submit_one(
+        self, observation: Sequence[float], lease: Lease, *, deterministic: bool
+    ) -> asyncio.Future[Step]:
+        """Let one agent make a step."""
+        done: asyncio.Future[Step] = self._loop.create_future()
+        self._wait(_One(observation, lease, deterministic, done, time.perf_counter()))
+        return done
+
+    def _wait(self, work: _One | _Rows) -> None:
+        self.waiting_rows += work.count
+        self._waiting.append(work)
         if not self._is_called and not self._is_running:
             self._is_called = True
             self._loop.call_soon(self._go)
-        return done
 
     def _go(self) -> None:
         self._is_called = False
-        works = self._pick()
-        if not works:
+        ones, many = self._pick()
+        if not ones and not many:
             return
-        run = self._gathered(works)
+        run = self._gathered(ones, many)
         begun_s = time.perf_counter()
         if self._model.expected_s(len(run.observations)) <= INLINE_S:
             try:
-                outputs, decisions = self._computed(run)
+                made = self._computed(run)
             except Exception as error:  # noqa: BLE001 - of whatever kind the runtime's are
                 self._fail(run, error)
             else:
-                self._finish(run, outputs, decisions, begun_s)
+                self._finish(run, made, begun_s)
             self._go_on()
         else:
             self._is_running = True
             computing = self._loop.run_in_executor(self._executor, self._computed, run)
             computing.add_done_callback(lambda done: self._came(run, done, begun_s))
 
-    def _came(
-        self, run: _Run, done: asyncio.Future[tuple[Outputs, Decisions]], begun_s: float
-    ) -> None:
+    def _came(self, run: _Run, done: asyncio.Future[_Made], begun_s: float) -> None:
         self._is_running = False
         if done.cancelled():
             self._fail(run, asyncio.CancelledError())
         elif (error := done.exception()) is not None:
             self._fail(run, error)
         else:
-            self._finish(run, *done.result(), begun_s)
+            self._finish(run, done.result(), begun_s)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -165,78 +217,77 @@ class Runner:
             self._is_called = True
             self._loop.call_soon(self._go)
 
-    def _pick(self) -> list[Rows]:
+    def _pick(self) -> tuple[list[_One], list[_Rows]]:
         """The next run: the first that wait, as many as may be together."""
-        picked: list[Rows] = []
-        left: list[Rows] = []
+        ones: list[_One] = []
+        many: list[_Rows] = []
+        left: list[_One | _Rows] = []
         taken: set[int] = set()
         count = 0
         waiting = self._waiting
         while waiting:
             work = waiting.popleft()
-            self.waiting_rows -= len(work.observations)
             if work.done.done():  # nobody waits for it any more
+                self.waiting_rows -= work.count
                 continue
-            size = len(work.observations)
-            if picked and count + size > self._max_rows:
+            if count and count + work.count > self._max_rows:
                 left.append(work)
                 break
-            slots = work.lease.listed if work.lease is not None else ()
-            if taken.isdisjoint(slots):
-                picked.append(work)
-                count += size
-            else:
+            slots = work.lease.slots
+            if not taken.isdisjoint(slots):
                 left.append(work)
+            else:
+                count += work.count
+                if isinstance(work, _One):
+                    ones.append(work)
+                else:
+                    many.append(work)
             taken.update(slots)
-        self.waiting_rows += sum(len(each.observations) for each in left)
+            taken.discard(self._arena.capacity)  # nobody's, as often as one likes
         waiting.extendleft(reversed(left))
-        return picked
+        self.waiting_rows -= count
+        return ones, many
 
-    def _gathered(self, works: list[Rows]) -> _Run:
-        alone = works[0] if len(works) == 1 else None
-        observations = (
-            alone.observations if alone else np.concatenate([each.observations for each in works])
+    def _gathered(self, ones: list[_One], many: list[_Rows]) -> _Run:
+        works: list[_One | _Rows] = [*ones, *many]
+        rows = [each.observations for each in many]
+        if ones:
+            rows.insert(0, np.array([each.observation for each in ones], np.float32))
+        if len(works) > 1:
+            lease = Lease.of_all([each.lease for each in works])
+            choices = [each.deterministic for each in works]
+            deterministic = np.repeat(choices, [each.count for each in works])
+        else:
+            lease = works[0].lease
+            deterministic = np.full(len(lease.slots), works[0].deterministic)
+        return _Run(
+            ones,
+            many,
+            works,
+            rows[0] if len(rows) == 1 else np.concatenate(rows),
+            lease,
+            self._arena.gather(lease),
+            self._noise.draw(lease.index, deterministic),
+            deterministic,
         )
-        sizes = [len(each.observations) for each in works]
-        deterministic = np.repeat([each.deterministic for each in works], sizes)
-        states = self._states(works)
-        noise = self._noise.nothing(len(observations))
-        at = 0
-        for work, size in zip(works, sizes, strict=True):
-            if not work.deterministic:
-                noise[at : at + size] = (
-                    self._noise.draw_unkept(size)
-                    if work.lease is None
-                    else self._noise.draw(work.lease.slots)
-                )
-            at += size
-        return _Run(works, observations, states, noise, deterministic)
 
-    def _states(self, works: list[Rows]) -> list[Floats]:
-        parts = [
-            self._model.fresh(len(each.observations))
-            if each.lease is None
-            else self._arena.gather(each.lease)
-            for each in works
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return [np.concatenate(tensors) for tensors in zip(*parts, strict=True)]
-
-    def _computed(self, run: _Run) -> tuple[Outputs, Decisions]:
+    def _computed(self, run: _Run) -> _Made:
         outputs = self._model.run_in_parts(run.observations, run.states)
         manifest = self._model.manifest
         with np.errstate(all="ignore"):  # rows without finite numbers are told apart afterwards
             decisions = decide(
                 manifest.action, outputs.action, run.noise, run.deterministic, manifest.temperature
             )
-        return outputs, decisions
+            failed = _failed(outputs)
+        return _Made(outputs, decisions, failed)
 
-    def _finish(self, run: _Run, outputs: Outputs, decisions: Decisions, begun_s: float) -> None:
+    def _finish(self, run: _Run, made: _Made, begun_s: float) -> None:
         ended_s = time.perf_counter()
-        failed = ~_finite(outputs)
-        any_failed = bool(failed.any())
-        if any_failed:
+        outputs, decisions, failed = made
+        any_failed = failed is not None
+        if failed is None:
+            failed = np.zeros(len(run.observations), np.bool_)
+        else:
             for state in outputs.states:
                 state[failed] = 0.0
         pressures = outputs.pressures
@@ -244,21 +295,15 @@ class Runner:
             pressures = np.zeros(len(failed), np.float32)
         elif any_failed:
             pressures[failed] = 0.0
-        at = 0
-        for work in run.works:
-            to = at + len(work.observations)
-            if work.lease is not None and outputs.states:
-                self._arena.scatter(work.lease, [state[at:to] for state in outputs.states])
+        if outputs.states:
+            self._arena.scatter(run.lease, outputs.states)
+        results = Results(decisions.actions, decisions.log_probs, outputs.values, pressures, failed)
+        _tell_ones(run.ones, results)
+        at = len(run.ones)
+        for work in run.many:
+            to = at + work.count
             if not work.done.done():
-                work.done.set_result(
-                    Results(
-                        decisions.actions[at:to],
-                        decisions.log_probs[at:to],
-                        outputs.values[at:to],
-                        pressures[at:to],
-                        failed[at:to],
-                    )
-                )
+                work.done.set_result(results.part(at, to))
             at = to
         counts = self.counts
         counts.rows += at
@@ -279,9 +324,32 @@ class Runner:
                 work.done.exception()  # seen: whoever asked may have gone
 
 
-def _finite(outputs: Outputs) -> Mask:
-    """Which rows have finite numbers only. A sum is finite as far as all of its numbers are."""
-    total = outputs.values.astype(np.float64)
-    for array in (*outputs.action, *outputs.states):
-        total += array.reshape(len(total), -1).sum(axis=1, dtype=np.float64)
-    return np.isfinite(total)
+def _tell_ones(ones: Sequence[_One], results: Results) -> None:
+    if not ones:
+        return
+    part = results.part(0, len(ones))
+    for work, *told in zip(
+        ones,
+        part.actions.tolist(),
+        part.log_probs.tolist(),
+        part.values.tolist(),
+        part.pressures.tolist(),
+        part.failed.tolist(),
+        strict=True,
+    ):
+        if not work.done.done():
+            work.done.set_result(Step(*told))
+
+
+def _failed(outputs: Outputs) -> Mask | None:
+    """Rows with a number that is not finite; None if there are none.
+
+    A sum is finite only if all of its numbers are; where it is not, they are looked at.
+    """
+    arrays = (outputs.values, *outputs.action, *outputs.states)
+    if math.isfinite(sum([float(np.add.reduce(each, axis=None)) for each in arrays])):
+        return None
+    finite = np.ones(len(outputs.values), np.bool_)
+    for array in arrays:
+        finite &= np.isfinite(array).reshape(len(finite), -1).all(axis=1)
+    return None if finite.all() else ~finite

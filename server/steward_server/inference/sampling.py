@@ -56,20 +56,19 @@ def decide(
 def _discrete(
     logits: Floats, uniform: Doubles, deterministic: NDArray[np.bool_], temperature: float
 ) -> Decisions:
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    weights = np.exp(scaled)
-    totals = weights.sum(axis=1, keepdims=True)
-    if deterministic.all():
-        chosen = scaled.argmax(axis=1)
-    else:
-        # How many choices end below the point drawn; rounding may put that beyond the last one.
-        ends = weights.cumsum(axis=1)
-        drawn = (ends <= uniform[:, None] * totals).sum(axis=1)
-        last = logits.shape[1] - 1
-        chosen = np.where(deterministic, scaled.argmax(axis=1), np.minimum(drawn, last))
-    rows = np.arange(len(chosen))
-    return Decisions(chosen, scaled[rows, chosen] - np.log(totals[:, 0]))
+    rows = np.arange(len(logits))
+    scaled = logits.astype(np.float64)
+    if temperature != 1.0:
+        scaled /= temperature
+    best = scaled.argmax(axis=1)
+    scaled -= scaled[rows, best][:, None]
+    ends = np.exp(scaled).cumsum(axis=1)
+    totals = ends[:, -1]
+    # How many choices end below the point drawn; rounding may put that beyond the last one.
+    drawn = np.add.reduce(ends <= (uniform * totals)[:, None], axis=1, dtype=np.int64)
+    np.minimum(drawn, logits.shape[1] - 1, out=drawn)
+    chosen = np.where(deterministic, best, drawn)
+    return Decisions(chosen, scaled[rows, chosen] - np.log(totals))
 
 
 def _continuous(
@@ -100,8 +99,10 @@ class Noise:
     """Steps."""
 
     def __init__(self, capacity: int, action: Action) -> None:
+        """For slots 0 to `capacity` - 1, and for nobody's, which is `capacity`."""
         self._is_uniform = action.type is ActionType.DISCRETE
         self._width = 1 if self._is_uniform else action.size
+        self._nobody = capacity
         self._ahead = np.zeros((capacity, self.AHEAD, self._width), np.float64)
         self._next = np.full(capacity, self.AHEAD, np.int64)
         self._anyone = np.random.Generator(np.random.PCG64())
@@ -112,25 +113,31 @@ class Noise:
         self._streams[slot] = np.random.Generator(np.random.PCG64(seed))
         self._next[slot] = self.AHEAD
 
-    def draw_unkept(self, count: int) -> Doubles:
-        """For rows of nobody's, from a stream that nobody can repeat."""
-        shape = (count, self._width)
-        made = self._anyone.random(shape) if self._is_uniform else self._anyone.normal(size=shape)
-        return np.asarray(made)
+    def draw(self, slots: NDArray[np.intp], deterministic: NDArray[np.bool_]) -> Doubles:
+        """The next of each slot that draws, rows by what an action needs; zeros for the others.
 
-    def nothing(self, count: int) -> Doubles:
-        """For rows none of which draws."""
-        return np.zeros((count, self._width), np.float64)
+        No slot is there twice, but for nobody's: that draws from a stream that nobody can repeat.
+        """
+        if not np.logical_or.reduce(deterministic | (slots == self._nobody)):
+            return self._drawn(slots)
+        noise = np.zeros((len(slots), self._width), np.float64)
+        draws = ~deterministic
+        owned = draws & (slots != self._nobody)
+        noise[owned] = self._drawn(slots[owned])
+        free = draws & ~owned
+        noise[free] = self._made(self._anyone, int(free.sum()))
+        return noise
 
-    def draw(self, slots: NDArray[np.intp]) -> Doubles:
-        """The next of each slot, rows by what an action needs; no slot twice."""
+    def _drawn(self, slots: NDArray[np.intp]) -> Doubles:
         at = self._next[slots]
-        for slot in slots[at == self.AHEAD]:
-            stream = self._streams[slot]
-            shape = (self.AHEAD, self._width)
-            self._ahead[slot] = (
-                stream.random(shape) if self._is_uniform else stream.standard_normal(shape)
-            )
-        at[at == self.AHEAD] = 0
+        used_up = at == self.AHEAD
+        if used_up.any():
+            for slot in slots[used_up].tolist():
+                self._ahead[slot] = self._made(self._streams[slot], self.AHEAD)
+            at[used_up] = 0
         self._next[slots] = at + 1
         return self._ahead[slots, at]
+
+    def _made(self, stream: np.random.Generator, count: int) -> Doubles:
+        shape = (count, self._width)
+        return stream.random(shape) if self._is_uniform else stream.standard_normal(shape)

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from steward_server.inference.arena import Arena, Lease
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats, Model
 from steward_server.inference.repository import Reference
 from steward_server.inference.runner import Runner
@@ -45,7 +46,7 @@ class Served:
         """A slot for an agent; None if all are taken."""
         lease = self.arena.take()
         if lease is not None:
-            self.noise.seed(lease.listed[0], seed)
+            self.noise.seed(lease.slots[0], seed)
         return lease
 
     def end(self, lease: Lease) -> None:
@@ -60,11 +61,25 @@ class Agent:
     Attributes:
         owner: whose it is; the same id of somebody else is another agent.
         under_way: steps that were asked for and are not done.
+        has_ended: whether it takes no more of them.
     """
 
-    owner: str
+    owner: Owner
     agent_id: str
     served: Served
     lease: Lease
     last_used_us: int
     under_way: int = 0
+    has_ended: bool = False
+
+    def end(self) -> None:
+        """Take no more steps. Its place is free once those under way are made, which need it."""
+        self.has_ended = True
+        if not self.under_way:
+            self.served.end(self.lease)
+
+    def made_step(self) -> None:
+        """One step less is under way."""
+        self.under_way -= 1
+        if self.has_ended and not self.under_way:
+            self.served.end(self.lease)

@@ -8,24 +8,27 @@ import numpy as np
 
 from steward.inference.v1 import inference_pb2 as pb
 from steward.inference.v1 import inference_pb2_grpc as rpc
-from steward_server.calls import Context, caller
+from steward_server.calls import Context, call_of
 from steward_server.checks import Checks
 from steward_server.errors import FailedPrecondition, InvalidArgument, NotFound
+from steward_server.inference.arena import Lease
 from steward_server.inference.driving import Authenticate, Drive
 from steward_server.inference.engine import DEFAULT_AGENT, Engine
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
 from steward_server.inference.reading import (
-    actions_of,
     failed,
     observation_of,
     observations_of,
+    owner_of,
     step_response,
 )
 from steward_server.inference.runner import Results
-from steward_server.inference.served import Agent, Served
+from steward_server.inference.served import Agent
 from steward_server.inference.streaming import Conversation
 
 MAX_AGENT_ID = 200
+BEGUN = "x-agent-begun"
 
 
 class InferenceService(rpc.InferenceServiceServicer):
@@ -41,7 +44,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         with Checks() as checks:
             checks.text("agent_id", agent_id, 1, MAX_AGENT_ID)
         agent = await self._engine.reset(
-            caller(context).subject,
+            owner_of(context),
             agent_id,
             request.policy,
             request.seed if request.HasField("seed") else None,
@@ -55,12 +58,10 @@ class InferenceService(rpc.InferenceServiceServicer):
 
     async def Step(self, request: pb.StepRequest, context: Context) -> pb.StepResponse:
         agent_id = request.agent_id or DEFAULT_AGENT
-        agent = await self._engine.agent_or_default(caller(context).subject, agent_id)
+        agent = await self._agent(agent_id, owner_of(context), context)
         observation = observation_of(request.observation, agent.served)
-        results = await self._engine.step(
-            (agent,), observation, deterministic=request.deterministic
-        )
-        return step_response(results, agent.served, agent_id)
+        step = await self._engine.step_one(agent, observation, deterministic=request.deterministic)
+        return step_response(step, agent_id)
 
     async def StepBatch(
         self, request: pb.StepBatchRequest, context: Context
@@ -74,21 +75,23 @@ class InferenceService(rpc.InferenceServiceServicer):
         if agent_ids and len(agent_ids) != count:
             raise InvalidArgument(
                 f"Expected {count} agent_ids, one for each observation, got {len(agent_ids)}",
-                fields={"agent_ids": "must match length of observations"},
+                reason="WRONG_LENGTH",
             )
         if not count:
             return pb.StepBatchResponse()
-        owner = caller(context).subject
+        owner = owner_of(context)
         if not agent_ids:
             served = await self._engine.default()
             observations = observations_of([each.values for each in rows], served)
-            results = await self._engine.step_lease(
-                served, (), None, observations, deterministic=request.deterministic
+            results = await self._engine.step_fresh(
+                owner, served, observations, deterministic=request.deterministic
             )
             _must_be_finite(results, ["a row without an agent"] * count)
-            return _batch_response(results, served, [DEFAULT_AGENT] * count)
+            return _batch_response([(list(range(count)), results)], [DEFAULT_AGENT] * count)
         agents = [
-            await self._engine.agent_or_default(owner, each or DEFAULT_AGENT) for each in agent_ids
+            self._engine.agent_at_hand(owner, each)
+            or await self._agent(each or DEFAULT_AGENT, owner, context)
+            for each in agent_ids
         ]
         # All of it is read before the first step is made.
         parts = [
@@ -99,15 +102,23 @@ class InferenceService(rpc.InferenceServiceServicer):
             (wave, await self._step(request, agents, wave, observations))
             for wave, observations in parts
         ]
-        if len(made) == 1:
-            return _batch_response(made[0][1], agents[0].served, agent_ids)
-        return _joined(made, agents, agent_ids)
+        return _batch_response(made, agent_ids)
+
+    async def _agent(self, agent_id: str, owner: Owner, context: Context) -> Agent:
+        """The caller's agent. The default one is always there: what it forgot is told aside."""
+        agent = self._engine.agent_at_hand(owner, agent_id)
+        if agent is None:
+            agent = await self._engine.agent_or_default(owner, agent_id)
+            call_of(context).trailing.append((BEGUN, agent_id))
+        return agent
 
     async def _step(
         self, request: pb.StepBatchRequest, agents: list[Agent], wave: list[int], rows: Floats
     ) -> Results:
+        together = [agents[at] for at in wave]
+        lease = Lease.of_all([each.lease for each in together])
         results = await self._engine.step(
-            [agents[at] for at in wave], rows, deterministic=request.deterministic
+            together, lease, rows, deterministic=request.deterministic
         )
         _must_be_finite(results, [request.agent_ids[at] for at in wave])
         return results
@@ -127,7 +138,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamRequest], context: Context
     ) -> AsyncIterator[pb.StreamResponse]:
         await context.send_initial_metadata(())
-        owner = caller(context).subject
+        owner = owner_of(context)
         conversation = Conversation(self._engine, owner, max_batch=self._max_batch)
         async for response in conversation.answers(request_iterator):
             yield response
@@ -136,7 +147,7 @@ class InferenceService(rpc.InferenceServiceServicer):
         with Checks() as checks:
             checks.text("agent_id", request.agent_id, 1, MAX_AGENT_ID)
         try:
-            agent = self._engine.agent(caller(context).subject, request.agent_id)
+            agent = self._engine.agent(owner_of(context), request.agent_id)
         except FailedPrecondition:
             raise NotFound.of("agent", request.agent_id) from None
         self._engine.end(agent)
@@ -145,6 +156,9 @@ class InferenceService(rpc.InferenceServiceServicer):
 
 def waves(agents: Sequence[Agent]) -> list[list[int]]:
     """Rows in the runs they can be made in: of one version each, and no agent twice in one."""
+    served = agents[0].served
+    if len(set(agents)) == len(agents) and all(each.served is served for each in agents):
+        return [list(range(len(agents)))]  # as nearly always
     turns: dict[int, int] = {}
     found: dict[tuple[int, int], list[int]] = {}
     for at, agent in enumerate(agents):
@@ -160,36 +174,26 @@ def _must_be_finite(results: Results, agent_ids: Sequence[str]) -> None:
 
 
 def _batch_response(
-    results: Results, served: Served, agent_ids: Sequence[str]
+    made: Sequence[tuple[list[int], Results]], agent_ids: Sequence[str]
 ) -> pb.StepBatchResponse:
-    return pb.StepBatchResponse(
-        actions=actions_of(results, served),
-        values=results.values.tolist(),
-        log_probs=results.log_probs.tolist(),
-        agent_ids=agent_ids,
-        pressures=results.pressures.tolist(),
-    )
-
-
-def _joined(
-    made: Sequence[tuple[list[int], Results]], agents: Sequence[Agent], agent_ids: Sequence[str]
-) -> pb.StepBatchResponse:
-    """The results of several runs, in the order of the rows."""
-    order = np.argsort([at for wave, _ in made for at in wave])
-    actions = [
-        action for wave, results in made for action in actions_of(results, agents[wave[0]].served)
+    """The results of one run or several, in the order of the rows."""
+    actions = [action for _, results in made for action in results.actions.tolist()]
+    numbers = [
+        np.concatenate([getattr(results, name) for _, results in made])
+        for name in ("values", "log_probs", "pressures")
     ]
-
-    def in_order(name: str) -> list[float]:
-        together: list[float] = np.concatenate([getattr(each, name) for _, each in made])[
-            order
-        ].tolist()
-        return together
-
-    return pb.StepBatchResponse(
-        actions=[actions[at] for at in order],
-        values=in_order("values"),
-        log_probs=in_order("log_probs"),
-        agent_ids=agent_ids,
-        pressures=in_order("pressures"),
+    if len(made) > 1:
+        order = np.argsort([at for wave, _ in made for at in wave])
+        actions = [actions[at] for at in order.tolist()]
+        numbers = [each[order] for each in numbers]
+    values, log_probs, pressures = (each.tolist() for each in numbers)
+    response = pb.StepBatchResponse(
+        values=values, log_probs=log_probs, agent_ids=agent_ids, pressures=pressures
     )
+    add = response.actions.add
+    for action in actions:
+        if isinstance(action, int):
+            add(choice=action)
+        else:
+            add(numbers=pb.Vector(values=action))
+    return response

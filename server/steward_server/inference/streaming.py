@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steward.inference.v1 import inference_pb2 as pb
-from steward_server.errors import DeadlineExceeded, InvalidArgument, StewardError
+from steward_server.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    StewardError,
+)
 from steward_server.inference.arena import Lease
 from steward_server.inference.engine import Engine
 from steward_server.inference.manifest import ActionType
+from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
 from steward_server.inference.reading import not_finite, observation_of, step_response, wrong_length
 from steward_server.inference.runner import Results
@@ -27,7 +33,7 @@ UNDER_WAY = 64
 class Conversation:
     """What one stream has begun, and its answers."""
 
-    def __init__(self, engine: Engine, owner: str, *, max_batch: int) -> None:
+    def __init__(self, engine: Engine, owner: Owner, *, max_batch: int) -> None:
         self._engine = engine
         self._owner = owner
         self._max_batch = max_batch
@@ -105,22 +111,26 @@ class Conversation:
                 }
             )
         brought = [await self._brought(each) for each in request.agents]
-        self._agents += brought
+        self._agents += [agent for agent, _ in brought]
         self._all = None
-        return pb.StreamOpened(first=first, policies=[str(a.served.reference) for a in brought])
+        return pb.StreamOpened(
+            first=first,
+            policies=[str(agent.served.reference) for agent, _ in brought],
+            begun=[begun for _, begun in brought],
+        )
 
-    async def _brought(self, wanted: pb.StreamAgent) -> Agent:
+    async def _brought(self, wanted: pb.StreamAgent) -> tuple[Agent, bool]:
+        """The agent, and whether its sequence begins now."""
         engine, owner = self._engine, self._owner
         seed = wanted.seed if wanted.HasField("seed") else None
         if not wanted.agent_id:
             agent = await engine.begin_nameless(owner, wanted.policy, seed)
             self._own.append(agent)
-            return agent
-        if wanted.reset or wanted.policy or seed is not None:
-            return await engine.reset(owner, wanted.agent_id, wanted.policy, seed)
-        with suppress(StewardError):
-            return await engine.agent_or_default(owner, wanted.agent_id)
-        return await engine.reset(owner, wanted.agent_id)
+            return agent, True
+        if not (wanted.reset or wanted.policy or seed is not None):
+            with suppress(FailedPrecondition):
+                return engine.agent(owner, wanted.agent_id), False
+        return await engine.reset(owner, wanted.agent_id, wanted.policy, seed), True
 
     def _close(self, request: pb.StreamClose) -> None:
         for agent in [self._agent(number) for number in request.agents]:
@@ -141,18 +151,18 @@ class Conversation:
 
     async def _step(self, request: pb.StreamStep) -> pb.StepResponse:
         agent = self._agent(request.agent)
-        results = await self._engine.step(
-            (agent,),
+        step = await self._engine.step_one(
+            agent,
             observation_of(request.observation, agent.served),
             deterministic=request.deterministic,
         )
-        return step_response(results, agent.served, agent.agent_id)
+        return step_response(step, agent.agent_id)
 
     async def _packed(self, request: pb.PackedSteps) -> pb.PackedResults:
         served, agents, lease = self._rows_of(request.agents)
         observations = _unpacked(request.observations, len(agents), served)
-        results = await self._engine.step_lease(
-            served, agents, lease, observations, deterministic=request.deterministic
+        results = await self._engine.step(
+            agents, lease, observations, deterministic=request.deterministic
         )
         return _packed(results, served)
 

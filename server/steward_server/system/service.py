@@ -48,6 +48,8 @@ class SystemService(SystemServiceServicer):
     clock: Callable[[], int]
     notices: list[str] = field(default_factory=list)
     """What is off, and how to turn it on."""
+    trouble: Callable[[], str] = str
+    """What keeps a part from serving now; empty if nothing does."""
 
     async def GetHealth(
         self, request: pb.GetHealthRequest, context: Context
@@ -58,12 +60,13 @@ class SystemService(SystemServiceServicer):
         except Exception as error:
             raise Unavailable("the database does not answer") from error
         audit = self.newest_audit()
-        healthy = audit is None or audit.balanced
+        trouble = self.trouble()
+        healthy = (audit is None or audit.balanced) and not trouble
         response = pb.GetHealthResponse(
             status="healthy" if healthy else "degraded",
             version=VERSION,
             timestamp=timestamp(self.clock()),
-            notices=self.notices,
+            notices=[*self.notices, trouble] if trouble else self.notices,
         )
         if audit is not None:
             response.ledger.CopyFrom(

@@ -8,6 +8,8 @@ from tests.integration.cli.conftest import Shell
 
 
 async def test_policies_are_listed(shell: Shell) -> None:
+    for name in ("cartpole-memory", "pendulum"):
+        await shell("policy", "load", name)
     listed = await shell("policy", "list", "--json")
     table = await shell("policy", "list")
 
@@ -22,6 +24,7 @@ async def test_policies_are_listed(shell: Shell) -> None:
 
 
 async def test_one_policy_is_shown_with_its_versions(shell: Shell) -> None:
+    await shell("policy", "load", "cartpole-memory")
     shown = await shell("policy", "get", "cartpole-memory")
     told = await shell("policy", "get", "cartpole-memory", "--json")
     unknown = await shell("policy", "get", "none")
@@ -34,6 +37,7 @@ async def test_one_policy_is_shown_with_its_versions(shell: Shell) -> None:
 
 
 async def test_a_policy_is_unloaded_and_loaded(shell: Shell) -> None:
+    await shell("policy", "load", "pendulum")
     unloaded = await shell("policy", "unload", "pendulum", "--json")
     shown = await shell("policy", "get", "pendulum")
     listed = await shell("policy", "list")

@@ -142,6 +142,7 @@ async def test_a_pair_of_keys_signs_and_verifies(tmp_path: Path) -> None:
     [
         ({"jwt_secret": None}, "JWT_SECRET is unset"),
         ({"jwt_secret": "short"}, "has 5 characters"),
+        ({"jwt_secret": "your-production-secret-key-min-32-chars"}, "is a well-known one"),
         ({"jwt_algorithm": "RS256", "jwt_secret": "/nowhere.pem"}, "No such file"),
         ({"jwt_algorithm": "RS256", "jwt_secret": None}, "RS256 needs"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,38 @@ async def test_what_cannot_be_served_is_told_and_takes_nothing_from_anybody(site
     assert (await site.client.call("POST", "/step", STEP)).status == 200
 
 
+@pytest.mark.parametrize("load", ["start", "demand"])
+async def test_a_server_that_starts_with_a_broken_version_serves_the_one_before(
+    tmp_path: Path, load: str
+) -> None:
+    async with open_site(tmp_path) as site:
+        broken = adding(site.folder / "adding" / "2")
+        (broken / "policy.yaml").write_text("description: broken")
+    async with open_site(tmp_path, load=load) as site:
+        step = await site.client.call("POST", "/step", STEP)
+        assert (step.status, step.body) == (200, step.body | {"value": 1.0})
+        told = await policy(site)
+        assert told["latest"] == 1
+        assert "obs_dim is missing" in told["versions"][0]["fault"]
+
+
+async def test_a_version_that_was_broken_is_served_once_its_files_are_right(tmp_path: Path) -> None:
+    async with open_site(tmp_path, reload_interval_s=0.02) as site:
+        made = adding(tmp_path / "made")
+        place = site.folder / "adding" / "2"
+        place.mkdir()
+        whole = (made / "model.onnx").read_bytes()
+        (place / "model.onnx").write_bytes(whole[:100])
+        shutil.copy(made / "policy.yaml", place)
+        async with asyncio.timeout(5):
+            while not (await policy(site))["versions"][0]["fault"]:
+                await asyncio.sleep(0.01)
+            assert (await policy(site))["latest"] == 1
+            (place / "model.onnx").write_bytes(whole)
+            while (await policy(site))["latest"] != 2:
+                await asyncio.sleep(0.01)
+
+
 async def test_a_policy_in_use_is_let_go_of_only_by_force(site: Site) -> None:
     await site.client.call("POST", "/reset", {"agent_id": "arm"})
     path = "/api/v1/policies/adding/unload"
@@ -120,7 +153,7 @@ async def test_a_server_without_its_default_policy_is_not_ready(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["../secret", "A", "adding@x", "adding@-1", "a b"])
 async def test_a_name_that_is_none_is_told(site: Site, name: str) -> None:
     reset = await site.client.call("POST", "/reset", {"agent_id": "arm", "policy": name})
-    assert (reset.status, "names no policy" in reset.body["detail"]) == (400, True)
+    assert (reset.status, "names no policy" in reset.body["detail"]) == (422, True)
 
 
 async def test_room_for_agents_ends_and_comes_back(tmp_path: Path) -> None:
@@ -152,3 +185,60 @@ async def test_the_agents_of_others_are_others(site: Site) -> None:
     theirs = await site.live.admin.call("POST", "/step", STEP | {"agent_id": "arm"})
     mine = await site.client.call("POST", "/step", STEP | {"agent_id": "arm"})
     assert (theirs.body["value"], mine.body["value"]) == (1.0, 1.5)
+
+
+async def test_administrators_are_told_what_becomes_of_policies(site: Site) -> None:
+    admin = site.live.admin
+    types = "&".join(f"type=Policy{each}" for each in ("Loaded", "Unloaded", "Failed"))
+    url = f"{admin.base_url}/ws?{types}"
+    async with admin.session.ws_connect(url, headers=admin.headers) as socket:
+        await site.client.call("POST", "/reset", {"agent_id": "wheel", "policy": "steering"})
+        await admin.call("POST", "/api/v1/policies/steering/unload", {"force": True})
+        folder = adding(site.folder / "adding" / "2")
+        await admin.call("POST", "/api/v1/policies/adding/load")
+        (folder.parent / "3").mkdir()
+        shutil.copy(folder / "policy.yaml", folder.parent / "3")
+        await admin.call("POST", "/api/v1/policies/adding/load")
+        told = [await socket.receive_json(timeout=10) for _ in range(4)]
+        with pytest.raises(TimeoutError):
+            await socket.receive_json(timeout=0.1)
+    seen = [(each["type"], each["data"]["policy"], each["agent_id"]) for each in told]
+    assert seen == [
+        ("PolicyUnloaded", "steering@1", ""),
+        ("PolicyLoaded", "adding@2", ""),
+        ("PolicyUnloaded", "adding@1", ""),
+        ("PolicyFailed", "adding@3", ""),
+    ]
+    assert told[0]["data"]["agents_ended"] == 1
+    assert len(told[1]["data"]["model_sha256"]) == 64
+    assert "model.onnx cannot be read" in told[3]["data"]["reason"]
+
+
+async def test_what_was_unloaded_is_not_loaded_again_before_somebody_asks_for_it(
+    tmp_path: Path,
+) -> None:
+    async def is_loaded() -> bool:
+        return bool((await policy(site, "steering"))["versions"][0].get("is_loaded"))
+
+    async with open_site(tmp_path, reload_interval_s=0.02) as site:
+        assert await is_loaded()
+        await site.live.admin.call("POST", "/api/v1/policies/steering/unload")
+        await asyncio.sleep(0.1)
+        assert not await is_loaded()
+        await site.client.call("POST", "/reset", {"policy": "steering"})
+        assert await is_loaded()
+
+
+async def test_a_default_policy_that_cannot_be_served_shows_in_the_servers_health(
+    tmp_path: Path,
+) -> None:
+    folder = adding(tmp_path / "policies" / "adding" / "1")
+    (folder / "model.onnx").write_bytes(b"nothing")
+    async with open_site(tmp_path) as site:
+        health = await site.live.api.call("GET", "/health")
+        assert health.body["status"] == "degraded"
+        (notice,) = health.body["notices"]
+        assert notice.startswith("the default policy 'adding@1' cannot be served: model.onnx has")
+        adding(folder)
+        await site.live.admin.call("POST", "/api/v1/policies/adding/load")
+        assert (await site.live.api.call("GET", "/health")).body["status"] == "healthy"

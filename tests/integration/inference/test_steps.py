@@ -47,6 +47,17 @@ async def test_the_default_agent_is_there_from_the_start(site: Site) -> None:
         assert (reset.status, reset.body["agent_id"]) == (200, "default")
 
 
+async def test_the_default_agent_tells_where_it_begins(site: Site) -> None:
+    step = {"observation": [1, 2, 3]}
+    batch = {"observations": [[1, 2, 3]], "agent_ids": ["default"]}
+    first = await site.client.call("POST", "/step", step)
+    assert first.headers["x-agent-begun"] == "default"
+    assert "x-agent-begun" not in (await site.client.call("POST", "/step", step)).headers
+    await site.client.call("DELETE", "/api/v1/inference/agents/default")
+    again = await site.client.call("POST", "/step_batch", batch)
+    assert again.headers["x-agent-begun"] == "default"
+
+
 async def test_another_agent_needs_a_reset(site: Site) -> None:
     body = {"observation": [1, 2, 3], "agent_id": "unknown_agent"}
     step = await site.client.call("POST", "/step", body)

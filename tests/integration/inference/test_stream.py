@@ -88,6 +88,35 @@ async def test_messages_under_way_are_answered_in_their_order(site: Site) -> Non
     talk.call.cancel()
 
 
+async def test_whether_an_agent_goes_on_is_told(site: Site) -> None:
+    named = pb.StreamAgent(agent_id="arm")
+    anew = pb.StreamAgent(agent_id="arm", reset=True)
+    nameless = pb.StreamAgent()
+    default = pb.StreamAgent(agent_id="default")
+    for agents, begun in (
+        ([named, nameless, default], [True, True, True]),
+        ([named, nameless, default], [False, True, False]),
+        ([anew], [True]),
+    ):
+        talk = Talk(site)
+        opened = await talk.ask(open=pb.StreamOpen(agents=agents))
+        assert list(opened.opened.begun) == begun
+        await talk.call.done_writing()
+        await talk.hear()
+
+
+async def test_an_agent_that_was_ended_meanwhile_is_refused(site: Site) -> None:
+    talk = Talk(site)
+    await talk.ask(open=pb.StreamOpen(agents=[pb.StreamAgent(agent_id="arm")]))
+    await site.client.call("DELETE", "/api/v1/inference/agents/arm")
+    for message in (
+        {"packed": packed([[1, 0, 0]])},
+        {"step": pb.StreamStep(observation=[1, 0, 0])},
+    ):
+        assert reason(await talk.ask(**message)) == "AGENT_ENDED"
+    talk.call.cancel()
+
+
 async def test_an_agent_with_a_name_outlives_its_stream(site: Site) -> None:
     named = pb.StreamOpen(agents=[pb.StreamAgent(agent_id="arm")])
     for expected in (1.0, 1.5):

@@ -32,15 +32,17 @@ def tensor(name: str, *shape: Any) -> Any:
     return helper.make_tensor_value_info(name, FLOAT, ["n", *shape])
 
 
-def adding(folder: Path, *, gain: float = 1.0, description: str = "Adds up.") -> Path:
+def adding(
+    folder: Path, *, gain: float = 1.0, keeps: float = 0.5, description: str = "Adds up."
+) -> Path:
     """A policy that adds up what it sees: what it gives tells the whole sequence so far.
 
-    total_out = 0.5 * total + obs; memory_out = 0.9 * memory + sum(obs);
+    total_out = keeps * total + obs; memory_out = 0.9 * memory + sum(obs);
     logits = gain * total_out; value = sum(total_out); pressure = mean(memory_out).
     """
     nodes = [
-        helper.make_node("Mul", ["total", "half"], ["halved"]),
-        helper.make_node("Add", ["halved", "obs"], ["total_out"]),
+        helper.make_node("Mul", ["total", "keeps"], ["kept"]),
+        helper.make_node("Add", ["kept", "obs"], ["total_out"]),
         helper.make_node("Mul", ["total_out", "gain"], ["logits"]),
         helper.make_node("ReduceSum", ["total_out", "one"], ["value"], keepdims=0),
         helper.make_node("ReduceSum", ["obs", "one"], ["seen"], keepdims=1),
@@ -50,7 +52,7 @@ def adding(folder: Path, *, gain: float = 1.0, description: str = "Adds up.") ->
         helper.make_node("ReduceMean", ["memory_out"], ["pressure"], axes=[1, 2], keepdims=0),
     ]
     constants = [
-        _constant("half", 0.5),
+        _constant("keeps", keeps),
         _constant("most", 0.9),
         _constant("gain", gain),
         numpy_helper.from_array(np.array([1], np.int64), "one"),

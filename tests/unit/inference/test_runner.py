@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from steward_server.inference.arena import Lease
 from steward_server.inference.model import Model, load
 from steward_server.inference.repository import Reference
-from steward_server.inference.runner import Results
+from steward_server.inference.runner import Results, Step
 from steward_server.inference.served import Served
 from tests.unit.inference.models import adding, steering
 
@@ -63,18 +63,22 @@ async def test_agents_that_step_at_random_are_served_as_if_alone(
     chance = random.Random(7)
     leases = [begun(policy, seed) for seed in range(40)]
     seen: list[list[NDArray[np.float32]]] = [[] for _ in leases]
-    given: list[list[asyncio.Future[Results]]] = [[] for _ in leases]
+    given: list[list[asyncio.Future[Results] | asyncio.Future[Step]]] = [[] for _ in leases]
     for _ in range(600):
         number = chance.randrange(len(leases))
-        observation = np.array([[chance.uniform(-1, 1) for _ in range(3)]], np.float32)
-        seen[number].append(observation[0])
+        observation = np.array([chance.uniform(-1, 1) for _ in range(3)], np.float32)
+        seen[number].append(observation)
+        lease, deterministic = leases[number], chance.random() < 0.5
         given[number].append(
-            policy.runner.submit(observation, leases[number], deterministic=chance.random() < 0.5)
+            policy.runner.submit(observation[None], lease, deterministic=deterministic)
+            if chance.random() < 0.5
+            else policy.runner.submit_one(observation.tolist(), lease, deterministic=deterministic)
         )
         if chance.random() < 0.1:
             await asyncio.sleep(0)
     for sequence, futures in zip(seen, given, strict=True):
-        values = [float((await each).values[0]) for each in futures]
+        results = [await each for each in futures]
+        values = [each.value if isinstance(each, Step) else each.values[0] for each in results]
         assert values == pytest.approx(alone(sequence), abs=1e-5)
     assert policy.runner.counts.rows == 600
     assert policy.runner.counts.runs < 300
@@ -194,10 +198,10 @@ async def test_steps_from_a_fresh_state_keep_nothing(
     lease = begun(policy)
     ones = np.ones((2, 3), np.float32)
     for _ in range(2):
-        result = await policy.runner.submit(ones, None, deterministic=False)
+        result = await policy.runner.submit(ones, policy.arena.nobody(2), deterministic=False)
         assert result.values.tolist() == [3.0, 3.0]
     mixed = [
-        policy.runner.submit(ones, None, deterministic=True),
+        policy.runner.submit(ones, policy.arena.nobody(2), deterministic=True),
         policy.runner.submit(ones[:1], lease, deterministic=True),
     ]
     assert [(await each).values.tolist() for each in mixed] == [[3.0, 3.0], [3.0]]

@@ -29,6 +29,9 @@ from steward_client.client.events import (
     EventType,
     Gap,
     PiiAlert,
+    PolicyFailed,
+    PolicyLoaded,
+    PolicyUnloaded,
 )
 
 
@@ -137,6 +140,12 @@ def _told(data: EventData) -> str:
             return f"{data.name}: {without_controls(data.reason)}{code}"
         case EnvironmentExpired():
             return f"{data.name}: its time is over ({data.cause})"
+        case PolicyLoaded():
+            return f"{data.policy} can be stepped with"
+        case PolicyUnloaded():
+            return f"{data.policy} is unloaded, {data.agents_ended} agents ended with it"
+        case PolicyFailed():
+            return f"{data.policy} cannot be served: {without_controls(data.reason)}"
         case Gap():
             return f"events {data.from_sequence} to {data.to_sequence} were not sent"
 

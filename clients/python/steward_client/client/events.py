@@ -30,6 +30,9 @@ EventType = Literal[
     "EnvironmentStopped",
     "EnvironmentFailed",
     "EnvironmentExpired",
+    "PolicyLoaded",
+    "PolicyUnloaded",
+    "PolicyFailed",
 ]
 
 
@@ -193,6 +196,34 @@ class EnvironmentExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyLoaded:
+    """Agents can step with a version of a policy from now on. Events of policies have no agent."""
+
+    policy: str
+    """With its version: "cartpole@3"."""
+    model_sha256: str
+    best_batch: int
+    """The number of rows that cost least for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyUnloaded:
+    """Nobody steps with it any more."""
+
+    policy: str
+    agents_ended: int
+    """Agents that were ended with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFailed:
+    """It cannot be served."""
+
+    policy: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """The reader was too slow: the events between are not sent. Both ends included."""
 
@@ -214,6 +245,9 @@ EventData = (
     | EnvironmentStopped
     | EnvironmentFailed
     | EnvironmentExpired
+    | PolicyLoaded
+    | PolicyUnloaded
+    | PolicyFailed
     | Gap
 )
 
@@ -231,6 +265,9 @@ _KINDS: dict[str, type[Any]] = {
     "environment_stopped": EnvironmentStopped,
     "environment_failed": EnvironmentFailed,
     "environment_expired": EnvironmentExpired,
+    "policy_loaded": PolicyLoaded,
+    "policy_unloaded": PolicyUnloaded,
+    "policy_failed": PolicyFailed,
     "gap": Gap,
 }
 
