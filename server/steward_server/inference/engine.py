@@ -486,7 +486,8 @@ class Engine:
                 reason="AGENTS_FULL",
                 facts={"max_agents_per_owner": str(most)},
             )
-        seed = secrets.randbits(64) if seed is None else seed
+        # Of a negative one the bits are taken: a generator begins with none below 0.
+        seed = secrets.randbits(64) if seed is None else seed % 2**64
         lease = served.begin(seed)
         if lease is None and self._config.when_full == "evict" and self._evict(served):
             lease = served.begin(seed)
