@@ -1,6 +1,6 @@
 """Gathers the steps that wait for a policy into runs of many agents, and hands the results out.
 
-What one turn of the event loop brings is computed together, and nobody waits for more. A run that
+What comes together is computed together, and nobody waits for more. A run that
 is short is made in the loop itself; a longer one in a thread, and what comes meanwhile is the next
 run. An agent's steps keep their order: a second one goes into a later run.
 """
@@ -178,9 +178,17 @@ class Runner:
     def _wait(self, work: _One | _Rows) -> None:
         self.waiting_rows += work.count
         self._waiting.append(work)
-        if not self._is_called and not self._is_running:
+        if not self._is_running:
+            self._call()
+
+    def _call(self) -> None:
+        """Make a run once all has been handed in that came together.
+
+        A turn later than that: a message wakes a task, and often that task another.
+        """
+        if not self._is_called:
             self._is_called = True
-            self._loop.call_soon(self._go)
+            self._loop.call_soon(self._loop.call_soon, self._go)
 
     def _go(self) -> None:
         self._is_called = False
@@ -213,9 +221,8 @@ class Runner:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._waiting and not self._is_called:
-            self._is_called = True
-            self._loop.call_soon(self._go)
+        if self._waiting:
+            self._call()
 
     def _pick(self) -> tuple[list[_One], list[_Rows]]:
         """The next run: the first that wait, as many as may be together."""

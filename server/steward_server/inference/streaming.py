@@ -54,11 +54,11 @@ class Conversation:
             await reader
         finally:
             reader.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await reader
-            while not queue.empty():
+            while not queue.empty():  # which makes room: the reader may wait to put something in
                 if (task := queue.get_nowait()) is not None:
                     task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await reader
             for agent in self._own:
                 self._engine.end(agent)
 
@@ -110,7 +110,14 @@ class Conversation:
                     f"{self._max_batch}"
                 }
             )
-        brought = [await self._brought(each) for each in request.agents]
+        kept = len(self._own)
+        try:
+            brought = [await self._brought(each) for each in request.agents]
+        except BaseException:
+            for agent in self._own[kept:]:
+                self._engine.end(agent)
+            del self._own[kept:]
+            raise
         self._agents += [agent for agent, _ in brought]
         self._all = None
         return pb.StreamOpened(

@@ -112,6 +112,8 @@ ROWS: list[Row] = [
     ),
     ("step with a token", step(GOOD, "$as_named_client"), 200, ACTION),
     ("step as a person", step(GOOD, "$as_admin"), 200, ACTION),
+    ("step with an API key", step(GOOD, "$as_key"), 200, ACTION),
+    ("step as an agent", step(GOOD, "$as_runtime"), 200, ACTION),
     (
         "step with two numbers",
         step('{"observation":[0.1,0.2]}'),
@@ -181,6 +183,7 @@ ROWS: list[Row] = [
     ("step with an unsigned token", step(GOOD, "$as_unsigned_client"), 403, INVALID),
     ("step with a token without an end", step(GOOD, "$as_client_for_ever"), 403, INVALID),
     ("step as a viewer", step(GOOD, "$as_viewer"), 403, having("role")),
+    ("step as an agent for others", step(GOOD, "$as_narrow_runtime"), 403, having("inference")),
     ("step by GET", "$url/step $as_client", 405, having("POST")),
     (
         "step a batch",

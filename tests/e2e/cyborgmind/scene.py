@@ -74,6 +74,11 @@ class CyborgScene(Scene):
     def as_client_for_ever(self) -> str:
         return bearing(signed(exp=None))
 
+    def as_narrow_runtime(self) -> str:
+        """An agent whose token is for budgets alone."""
+        body = {"agent_id": self.new_agent(), "scopes": ["budget"]}
+        return f"-H 'X-IC-Key: {self.post('/api/tokens', body, self._admin)['token']}'"
+
     def new_id(self) -> str:
         """Of the client's agent, which was reset and made no step."""
         return self._reset("cartpole")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from steward.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from steward_server.db import now_us
 from steward_server.inference.config import InferenceConfig
 from steward_server.settings import Settings
 from tests.live import Api, Live, live_server, live_settings
@@ -45,13 +46,16 @@ Open = Callable[..., AbstractAsyncContextManager[Site]]
 
 
 @asynccontextmanager
-async def open_site(data_dir: Path, **config: Any) -> AsyncIterator[Site]:
+async def open_site(
+    data_dir: Path, clock: Callable[[], int] = now_us, **config: Any
+) -> AsyncIterator[Site]:
     folder = data_dir / "policies"
     if not folder.exists():
         adding(folder / "adding" / "1")
         steering(folder / "steering" / "1")
     settings = Settings(inference=InferenceConfig(**{"default_policy": "adding", **config}))
-    async with live_server(live_settings(data_dir, settings, static_token=STATIC_TOKEN)) as live:
+    chosen = live_settings(data_dir, settings, static_token=STATIC_TOKEN)
+    async with live_server(chosen, clock) as live:
         yield Site(live, folder)
 
 

@@ -10,12 +10,15 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from grpc import StatusCode
 
+from steward.inference.v1 import inference_pb2 as pb
 from steward_server.config import BadSetting
+from tests.integration.conftest import refusal
 from tests.integration.inference.conftest import Site, open_site
 
 SECRET = "a-secret-of-tests-with-more-than-32-characters"
-HS256 = {
+HS256: dict[str, Any] = {
     "jwt_enabled": True,
     "jwt_secret": SECRET,
     "jwt_issuer": "cyborg-api",
@@ -75,6 +78,18 @@ async def test_a_token_that_is_not_good_is_told_why(tmp_path: Path, token: str, 
         assert await step(site, token) == (403, {"detail": text})
 
 
+async def test_a_stream_ends_with_its_token_and_so_do_its_agents(tmp_path: Path) -> None:
+    async with open_site(tmp_path, **HS256) as site:
+        token = signed(exp=time.time() + 0.4)
+        call = site.stub.Stream(metadata=(("authorization", f"Bearer {token}"),))
+        await call.write(pb.StreamRequest(open=pb.StreamOpen(agents=[pb.StreamAgent()])))
+        assert list((await call.read()).opened.policies) == ["adding@1"]
+        ended = await refusal(call.read())
+        assert (ended.code, ended.reason) == (StatusCode.UNAUTHENTICATED, "CREDENTIAL_ENDED")
+        listed = await site.client.call("GET", "/api/v1/policies/adding")
+        assert listed.body["versions"][0]["agent_count"] == 0
+
+
 async def test_tokens_that_are_switched_off_are_neither_made_nor_believed(site: Site) -> None:
     answer = await site.live.api.call("POST", "/auth/token", {"subject": "user123"})
     assert (answer.status, answer.body) == (
@@ -122,7 +137,7 @@ async def test_a_pair_of_keys_signs_and_verifies(tmp_path: Path) -> None:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
     )
-    config = {
+    config: dict[str, Any] = {
         "jwt_enabled": True,
         "jwt_algorithm": "RS256",
         "jwt_secret": str(private),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.inference.conftest import Site, open_site
+from tests.live import TurnedClock
 from tests.unit.inference.models import adding
 
 STEP = {"observation": [1, 0, 0], "deterministic": True}
@@ -174,6 +175,23 @@ async def test_the_idlest_agent_makes_room_where_that_is_wanted(tmp_path: Path) 
         gone = await site.client.call("POST", "/step", STEP | {"agent_id": "one"})
         kept = await site.client.call("POST", "/step", STEP | {"agent_id": "two"})
         assert (gone.status, kept.status) == (400, 200)
+
+
+async def test_an_agent_that_was_idle_too_long_is_refused_by_name(tmp_path: Path) -> None:
+    clock = TurnedClock()
+    async with open_site(tmp_path, clock, idle_s=60, reload_interval_s=0.02) as site:
+        for name in ("idle", "busy"):
+            await site.client.call("POST", "/reset", {"agent_id": name})
+        clock.advance(40)
+        await site.client.call("POST", "/step", STEP | {"agent_id": "busy"})
+        clock.advance(40)
+        async with asyncio.timeout(5):
+            while (await policy(site))["versions"][0]["agent_count"] > 1:
+                await asyncio.sleep(0.01)
+        idle = await site.client.call("POST", "/step", STEP | {"agent_id": "idle"})
+        busy = await site.client.call("POST", "/step", STEP | {"agent_id": "busy"})
+        assert "Agent 'idle' not initialized" in idle.body["detail"]
+        assert (busy.status, busy.body["value"]) == (200, 1.5)
 
 
 async def test_the_agents_of_others_are_others(site: Site) -> None:

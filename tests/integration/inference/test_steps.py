@@ -58,6 +58,20 @@ async def test_the_default_agent_tells_where_it_begins(site: Site) -> None:
     assert again.headers["x-agent-begun"] == "default"
 
 
+@pytest.mark.parametrize("seed", [-(2**63), -1, 0, 2**63 - 1])
+async def test_any_seed_makes_draws_repeatable(site: Site, seed: int) -> None:
+    drawn = []
+    for _ in range(2):
+        reset = await site.client.call("POST", "/reset", AGENT | {"seed": seed})
+        assert reset.status == 200
+        steps = [
+            await site.client.call("POST", "/step", AGENT | {"observation": [0, 0, 0]})
+            for _ in range(12)
+        ]
+        drawn.append([each.body["action"] for each in steps])
+    assert drawn[0] == drawn[1]
+
+
 async def test_another_agent_needs_a_reset(site: Site) -> None:
     body = {"observation": [1, 2, 3], "agent_id": "unknown_agent"}
     step = await site.client.call("POST", "/step", body)
