@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from steward_server.db.sqlite import Sqlite
 from steward_server.rates import RatesConfig
 from tests.integration.environments.conftest import CREATION, Site, Sites, until
 from tests.integration.environments.test_attach import attach, last_frame
@@ -179,6 +180,40 @@ async def test_what_is_taken_away_ends_open_streams(site: Site) -> None:
     from tests.child_driver import _marked
 
     await until(lambda: not _marked(environment_id), "the shell that waited for them has ended")
+
+
+@pytest.mark.parametrize("how", ["DELETE", "PUT"])
+async def test_open_streams_end_though_who_takes_the_right_away_has_left(
+    site: Site, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    owner, friend = await site.person("owner"), await site.person("friend")
+    environment_id = await site.running(owner)
+    share = f"/api/v1/environments/{environment_id}/shares/friend"
+    await owner.call("PUT", share, {"permission": "write"})
+    run, begun, gate = Sqlite.run, asyncio.Event(), asyncio.Event()
+
+    async def slow(database: Sqlite, work: Any) -> Any:
+        done = await run(database, work)
+        begun.set()
+        await gate.wait()
+        return done
+
+    async with attach(friend, environment_id) as socket:
+        await socket.send_json({"type": "ping"})
+        await last_frame(socket)
+        monkeypatch.setattr(Sqlite, "run", slow)
+        body = {"permission": "read"} if how == "PUT" else None
+        asking = asyncio.create_task(owner.call(how, share, body))
+        async with asyncio.timeout(10):
+            await begun.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        gate.set()
+        async with asyncio.timeout(10):
+            while (await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+        assert socket.close_code == 4007
 
 
 async def test_sharing_is_refused_where_it_makes_no_sense(site: Site) -> None:
