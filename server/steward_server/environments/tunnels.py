@@ -23,12 +23,19 @@ T = TypeVar("T")
 
 MAX_CONNECTIONS = 256
 """Of an environment at a time, both ways together. Each holds a descriptor of this process."""
-MAX_OF_CALLER = 256
-"""That one caller has into environments, so that nobody's links to ports take all that pass."""
+MAX_OF_CALLER = 128
+"""That one caller has into environments: two links' full, and a quarter of what the gateway passes
+on by links, so that nobody keeps everybody else's from opening."""
+MAX_TAKEN_OVER = 512
+"""That one caller has taken over from inside: no gateway passes these on, and a runtime has some
+for each of its agents."""
 MAX_LISTENERS = 16
 """Of an environment."""
 MAX_WAITING = 32
 """Connections of a listener that wait to be taken over; further ones wait inside."""
+MAX_WAITING_OF_CALLER = 512
+"""The same of all listeners of a caller, which is one environment's full. Further ones are closed
+at once, as nobody takes over so many in time."""
 ACCEPT_S = 10.0
 """How long one waits; its caller learns of it at once."""
 WRITTEN_EVERY_US = 60_000_000
@@ -79,6 +86,7 @@ class Tunnels:
         self._clock = clock
         self._connections: Counter[str] = Counter()
         self._callers: Counter[str] = Counter()
+        self._taken_over: Counter[str] = Counter()
         self._listeners: Counter[str] = Counter()
         self._waiting: dict[str, _Waiting] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -98,7 +106,11 @@ class Tunnels:
         """
         await self._room.running(caller, environment_id)
         self._room.keeper.ability.must_have(Feature.INGRESS)
-        with self._counted(environment_id), self._counted_of(caller):
+        told = f"you have {MAX_OF_CALLER} connections open into environments"
+        with (
+            self._counted(environment_id),
+            _one_more(self._callers, caller.subject, MAX_OF_CALLER, told),
+        ):
             connection = await self._asked(
                 caller, environment_id, self._room.keeper.driver.connect(environment_id, port)
             )
@@ -121,31 +133,30 @@ class Tunnels:
         """
         await self._room.running(caller, environment_id)
         self._room.keeper.ability.must_have(Feature.TUNNEL)
-        if self._listeners[environment_id] >= MAX_LISTENERS:
-            raise ResourceExhausted(
-                f"{MAX_LISTENERS} ports of environment {environment_id!r} are listened on; no more "
-                "are allowed at a time",
-                reason="TOO_MANY_LISTENERS",
-                facts={"environment_id": environment_id},
-            )
-        self._listeners[environment_id] += 1
-        listening = Listening(caller, environment_id, asyncio.get_running_loop().create_future())
-        listener: Listener | None = None
-        try:
-            listener = await self._asked(
-                caller, environment_id, self._room.keeper.driver.listen(environment_id, port)
-            )
-            await self._write_down(
-                caller, environment_id, "environment.port_listened", listener.port
-            )
-            yield listener.port
-            async for connection in listener:
-                yield self._offer(listening, connection)
-                while len(listening.waiting) >= MAX_WAITING:
-                    listening.room.clear()
-                    await listening.room.wait()
-        finally:
-            await complete(self._end(listening, listener))
+        told = f"{MAX_LISTENERS} ports of environment {environment_id!r} are listened on"
+        reason, facts = "TOO_MANY_LISTENERS", {"environment_id": environment_id}
+        with _one_more(self._listeners, environment_id, MAX_LISTENERS, told, reason, facts):
+            over = asyncio.get_running_loop().create_future()
+            listening = Listening(caller, environment_id, over)
+            listener: Listener | None = None
+            try:
+                listener = await self._asked(
+                    caller, environment_id, self._room.keeper.driver.listen(environment_id, port)
+                )
+                await self._write_down(
+                    caller, environment_id, "environment.port_listened", listener.port
+                )
+                yield listener.port
+                async for connection in listener:
+                    if self._waiting_of(caller) >= MAX_WAITING_OF_CALLER:
+                        await complete(_let_go(connection))
+                        continue
+                    yield self._offer(listening, connection)
+                    while len(listening.waiting) >= MAX_WAITING:
+                        listening.room.clear()
+                        await listening.room.wait()
+            finally:
+                await complete(self._end(listening, listener))
         raise await self._room.gone(caller, environment_id)
 
     @asynccontextmanager
@@ -163,13 +174,21 @@ class Tunnels:
             raise NotFound.of("connection", connection_id)
         environment_id = found.listening.environment_id
         await self._room.running(caller, environment_id)
-        with self._counted(environment_id):
+        told = f"you have taken over {MAX_TAKEN_OVER} connections from environments"
+        with (
+            self._counted(environment_id),
+            _one_more(self._taken_over, caller.subject, MAX_TAKEN_OVER, told),
+        ):
             if self._take(connection_id) is None:  # its time is over, or somebody was faster
                 raise NotFound.of("connection", connection_id)
             try:
                 yield found.connection, found.listening
             finally:
                 await complete(_let_go(found.connection))
+
+    def _waiting_of(self, caller: Principal) -> int:
+        """How many connections wait for the same caller, by whichever listener."""
+        return sum(each.listening.is_of(caller) for each in self._waiting.values())
 
     def _offer(self, listening: Listening, connection: Connection) -> str:
         """Let a connection wait to be taken over; by what id."""
@@ -197,10 +216,6 @@ class Tunnels:
             task.add_done_callback(self._closing.discard)
 
     async def _end(self, listening: Listening, listener: Listener | None) -> None:
-        environment_id = listening.environment_id
-        self._listeners[environment_id] -= 1
-        if not self._listeners[environment_id]:
-            del self._listeners[environment_id]
         listening.over.set_result(None)
         if listener is not None:
             await listener.aclose()
@@ -212,38 +227,13 @@ class Tunnels:
     @contextmanager
     def _counted(self, environment_id: str) -> Iterator[None]:
         """Say for the block that an environment is used by one more connection."""
-        if self._connections[environment_id] >= MAX_CONNECTIONS:
-            raise ResourceExhausted(
-                f"environment {environment_id!r} has {MAX_CONNECTIONS} connections open; no more "
-                "are allowed at a time",
-                reason="TOO_MANY_CONNECTIONS",
-                facts={"environment_id": environment_id},
-            )
-        self._connections[environment_id] += 1
-        try:
-            with self._room.uses.of(environment_id):
-                yield
-        finally:
-            self._connections[environment_id] -= 1
-            if not self._connections[environment_id]:
-                del self._connections[environment_id]
-
-    @contextmanager
-    def _counted_of(self, caller: Principal) -> Iterator[None]:
-        """Say for the block that somebody has one more connection into environments."""
-        if self._callers[caller.subject] >= MAX_OF_CALLER:
-            raise ResourceExhausted(
-                f"you have {MAX_OF_CALLER} connections into environments open, by links and by "
-                "forwarded ports; no more are allowed at a time",
-                reason="TOO_MANY_CONNECTIONS",
-            )
-        self._callers[caller.subject] += 1
-        try:
+        told = f"environment {environment_id!r} has {MAX_CONNECTIONS} connections open"
+        facts = {"environment_id": environment_id}
+        with (
+            _one_more(self._connections, environment_id, MAX_CONNECTIONS, told, facts=facts),
+            self._room.uses.of(environment_id),
+        ):
             yield
-        finally:
-            self._callers[caller.subject] -= 1
-            if not self._callers[caller.subject]:
-                del self._callers[caller.subject]
 
     async def _asked(self, caller: Principal, environment_id: str, work: Awaitable[T]) -> T:
         """What the driver gives, what it refuses as callers are told of it."""
@@ -276,6 +266,33 @@ class Tunnels:
             await record(transaction, now_us, caller, change)
 
         await complete(self._database.run(work))
+
+
+@contextmanager
+def _one_more(
+    counts: Counter[str],
+    whose: str,
+    most: int,
+    told: str,
+    reason: str = "TOO_MANY_CONNECTIONS",
+    facts: dict[str, str] | None = None,
+) -> Iterator[None]:
+    """Count one more for the block.
+
+    Raises:
+        ResourceExhausted: there are as many as there may be, as `told`.
+    """
+    if counts[whose] >= most:
+        raise ResourceExhausted(
+            f"{told}; no more are allowed at a time", reason=reason, facts=facts
+        )
+    counts[whose] += 1
+    try:
+        yield
+    finally:
+        counts[whose] -= 1
+        if not counts[whose]:
+            del counts[whose]
 
 
 async def relayed(

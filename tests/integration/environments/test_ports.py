@@ -261,6 +261,40 @@ async def test_one_caller_has_so_many_connections_into_all_environments(
     await until(is_let_in, "the place of the first is free")
 
 
+async def test_what_one_caller_takes_over_is_bounded_in_all_environments(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnels, "MAX_TAKEN_OVER", 1)
+    monkeypatch.setattr(tunnels, "MAX_WAITING_OF_CALLER", 2)
+    owner = await site.person("owner")
+    environments = [await site.running(owner) for _ in range(2)]
+    async with (
+        listening(site, environments[0], api=owner) as (port, stream),
+        listening(site, environments[1], api=owner) as (other_port, other_stream),
+        listening(site, environments[1]) as (others_port, others_stream),
+    ):
+        callers = [await inside(port) for _ in range(2)]
+        ids = [await incoming(stream) for _ in callers]
+        surplus, writer = await inside(other_port)
+        assert await is_closed(surplus)
+        callers.append((surplus, writer))
+        callers.append(await inside(others_port))
+        assert await incoming(others_stream)
+
+        line = await accept(site, ids[0], owner)
+        await line.stream.initial_metadata()
+        second = await accept(site, ids[1], owner)
+        assert await refused(second.read()) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "TOO_MANY_CONNECTIONS",
+        )
+        callers.append(await inside(other_port))
+        assert await incoming(other_stream)
+        line.stream.cancel()
+        for _, writer in callers:
+            writer.close()
+
+
 async def test_what_is_open_at_a_time_is_bounded(
     site: Site, echo: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
