@@ -63,12 +63,13 @@ class PortService(rpc.PortServiceServicer):
             checks.text("environment_id", environment_id, 1, 100)
             checks.between("port", port, 1, HIGHEST_PORT)
             checks.between("ttl_seconds", ttl_s, 1, MAX_TTL_S)
-        environment = await self._room.running(caller(context), environment_id)
+        who = caller(context)
+        environment = await self._room.running(who, environment_id)
         allowed = environment.spec.network.allowed_ingress_ports
         if port not in allowed:
             raise refusal(port_closed(environment_id, port, allowed), environment_id)
         token, expires_at_us = self._previews.give(
-            call_of(context).metadata, environment_id, port, ttl_s
+            who.subject, call_of(context).metadata, environment_id, port, ttl_s
         )
         return pb.CreatePreviewResponse(
             token=token, path=f"/preview/{token}/", expires_at=timestamp(expires_at_us)
