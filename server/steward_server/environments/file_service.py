@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
@@ -107,10 +107,14 @@ class FileService(rpc.FileServiceServicer):
                 reason="FILE_TOO_LARGE",
             )
         await context.send_initial_metadata(())
-        pieces = self._translated(
-            who, environment_id, files.read(environment_id, path, offset=request.offset)
+        # It may grow while it is read, and what is inside may give more than it says.
+        content = _bounded(
+            self._translated(
+                who, environment_id, files.read(environment_id, path, offset=request.offset)
+            )
         )
-        async with aclosing(cast("Any", pieces)):
+        guarded = self._room.guarded(content, who, environment_id, Permission.WRITE)
+        async with aclosing(guarded) as pieces:
             async for piece in pieces:
                 for at in range(0, len(piece), READ_PIECE_BYTES):
                     data = piece[at : at + READ_PIECE_BYTES]
@@ -120,8 +124,11 @@ class FileService(rpc.FileServiceServicer):
         self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: Context
     ) -> pb.WriteFileResponse:
         start = (await first_of(request_iterator, "start")).start
-        content = _bounded(pieces_of(request_iterator))
-        written = await self._write(context, start.environment_id, start.path, start.mode, content)
+        environment_id, sent = start.environment_id, _bounded(pieces_of(request_iterator))
+        # It may come slowly: without the right to write nothing of it is kept.
+        guarded = self._room.guarded(sent, caller(context), environment_id, Permission.WRITE)
+        async with aclosing(guarded) as content:
+            written = await self._write(context, environment_id, start.path, start.mode, content)
         return pb.WriteFileResponse(file=_file(written))
 
     async def PutFile(self, request: pb.PutFileRequest, context: Context) -> pb.PutFileResponse:
@@ -211,7 +218,7 @@ class FileService(rpc.FileServiceServicer):
 
     async def _translated(
         self, who: Principal, environment_id: str, items: AsyncIterator[T]
-    ) -> AsyncIterator[T]:
+    ) -> AsyncGenerator[T, None]:
         try:
             with self._room.uses.of(environment_id):
                 async with aclosing(cast("Any", items)):
@@ -280,15 +287,16 @@ class FileService(rpc.FileServiceServicer):
         await self._database.run(work)
 
 
-async def _bounded(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _bounded(content: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     size = 0
-    async for data in content:
-        size += len(data)
-        if size > MAX_FILE_BYTES:
-            raise ResourceExhausted(
-                f"the file has more than {MAX_FILE_BYTES} bytes", reason="FILE_TOO_LARGE"
-            )
-        yield data
+    async with aclosing(content):
+        async for data in content:
+            size += len(data)
+            if size > MAX_FILE_BYTES:
+                raise ResourceExhausted(
+                    f"the file has more than {MAX_FILE_BYTES} bytes", reason="FILE_TOO_LARGE"
+                )
+            yield data
 
 
 def _check(environment_id: str, **paths: str) -> None:

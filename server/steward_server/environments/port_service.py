@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, cast
+from typing import Any
 
 from steward.environments.v1 import environments_pb2
 from steward.environments.v1 import ports_pb2 as pb
@@ -106,8 +106,7 @@ class PortService(rpc.PortServiceServicer):
         self, items: Any, who: Principal, environment_id: str
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """Pass a stream on until the caller may no longer write to the environment."""
-        guarded = self._room.guarded(items, who, environment_id, Permission.WRITE)
-        return aclosing(cast("Any", guarded))
+        return aclosing(self._room.guarded(items, who, environment_id, Permission.WRITE))
 
 
 def _check(environment_id: str, port: int, *, lowest: int) -> None:

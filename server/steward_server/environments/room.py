@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -184,7 +184,7 @@ class EnvironmentRoom:
 
     def guarded(
         self, items: Any, caller: Principal, environment_id: str, needed: Permission
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Pass a stream on until what the caller may do is changed, or their agent is to stop."""
 
         async def check() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from steward.environments.v1 import environments_pb2 as pb
 from steward.environments.v1 import environments_pb2_grpc as rpc
@@ -169,7 +169,7 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
 
         # It may take long, and ends as a stream of it would: with the right to run it.
         guarded = self._room.guarded(run(), who, environment_id, Permission.WRITE)
-        async with aclosing(cast("Any", guarded)) as results:
+        async with aclosing(guarded) as results:
             result: Result = await anext(results)
         return pb.ExecResponse(
             stdout=result.stdout,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -80,7 +80,7 @@ class LiveStreams:
 
     async def guard(
         self, responses: Any, principal: Principal, check: Callable[[], Awaitable[object]]
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Pass `responses` on until they, or the caller's credential, end.
 
         `check` raises if the credential has ended already: it may have while the stream was being
