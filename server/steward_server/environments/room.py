@@ -19,6 +19,7 @@ from steward_server.environments import share_store, snapshot_store, store
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.environments.driver import Gone, Stats
 from steward_server.environments.environment import Environment, NetworkPolicy, State, is_ending
+from steward_server.environments.insisting import insist
 from steward_server.environments.journal import Cause, Missed, audited, write_down
 from steward_server.environments.keeper import Keeper
 from steward_server.environments.needs import Agents
@@ -175,11 +176,15 @@ class EnvironmentRoom:
 
     async def _end_of_agent(self, agent_id: str) -> None:
         await asyncio.sleep(self._config.agent_stop_grace_s)
-        try:
-            if not (await self._agents.record(self._database, agent_id)).stop_wanted:
+        with suppress(NotFound):  # it was deleted meanwhile
+            agent = await insist(
+                lambda: self._agents.record(self._database, agent_id),
+                "environments.agent_not_looked_up",
+                passing=(NotFound,),
+                agent_id=agent_id,
+            )
+            if not agent.stop_wanted:
                 return
-        except NotFound:
-            pass  # it was deleted meanwhile
         self.uses.end_of_agent(agent_id)
 
     def guarded(

@@ -254,7 +254,11 @@ class Tunnels:
         if len(self._written) >= MAX_REMEMBERED:
             self._written.clear()
         self._written[key] = now_us
-        await self._write_down(caller, environment_id, "environment.port_connected", port)
+        try:
+            await self._write_down(caller, environment_id, "environment.port_connected", port)
+        except Exception:
+            self._written.pop(key, None)  # the next one is written down instead
+            raise
 
     async def _write_down(
         self, caller: Principal, environment_id: str, action: str, port: int

@@ -15,6 +15,7 @@ from steward.environments.v1 import environments_pb2
 from steward.environments.v1 import ports_pb2 as pb
 from steward.environments.v1.ports_pb2_grpc import PortServiceStub
 from steward_server.environments import tunnels
+from steward_server.errors import Unavailable
 from tests.integration.conftest import Metadata, refusal_of
 from tests.integration.environments.conftest import Site, until
 from tests.live import Api
@@ -154,6 +155,25 @@ async def test_who_goes_on_connecting_is_written_down_once_a_minute(site: Site, 
     assert await connections(5) == 1
     site.clock.advance(61)
     assert await connections(5) == 2
+
+
+async def test_who_connects_is_written_down_the_next_time_where_that_failed(
+    site: Site, echo: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment_id = await site.running(**allowing(echo))
+
+    async def failing(*_: Any) -> None:
+        raise Unavailable("the database does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tunnels, "record", failing)
+        line = await connect(site, environment_id, echo)
+        assert (await refused(line.read()))[0] is grpc.StatusCode.UNAVAILABLE
+    line = await connect(site, environment_id, echo)
+    await line.say(eof=EOF)
+    assert await line.rest() == b""
+    written = [each["action"] for each in site.audit(environment_id)]
+    assert written.count("environment.port_connected") == 1
 
 
 async def test_what_connects_inside_is_told_and_taken_over(site: Site) -> None:
