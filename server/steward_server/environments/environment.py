@@ -146,7 +146,6 @@ class Environment:
     """Why it ended or failed, in words for people."""
     exit_code: int | None = None
     """Of the main command, once that has ended."""
-    version: int = 1
     agent_id: str = ""
     """Of the agent that created it; empty: somebody else did."""
     log_start: int = 0
