@@ -12,7 +12,7 @@ import structlog
 
 from steward_server.audit import Change, record
 from steward_server.completion import complete
-from steward_server.db import Database, Transaction
+from steward_server.db import Database
 from steward_server.environments.ability import refusal
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.environments.driver import (
@@ -259,13 +259,9 @@ class Commands:
         except Unusable as error:
             raise refusal(error, environment_id) from None
         now_us = self._clock()
-
-        async def work(transaction: Transaction) -> None:
-            after = {"pid": pid, "signal": signal_name(number)}
-            change = Change("environment.process_signalled", environment_id, after=after)
-            await record(transaction, now_us, caller, change)
-
-        await self._database.run(work)
+        after = {"pid": pid, "signal": signal_name(number)}
+        change = Change("environment.process_signalled", environment_id, after=after)
+        await self._database.run(lambda transaction: record(transaction, now_us, caller, change))
 
     async def write_down(
         self, caller: Principal, environment_id: str, command: Command, action: str
@@ -273,12 +269,8 @@ class Commands:
         """Record who ran a program. Its arguments may hold secrets: they are not written."""
         now_us = self._clock()
         after = {"program": command.argv[0] if command.argv else "", "user": command.user}
-
-        async def work(transaction: Transaction) -> None:
-            change = Change(action, environment_id, after=after)
-            await record(transaction, now_us, caller, change)
-
-        await self._database.run(work)
+        change = Change(action, environment_id, after=after)
+        await self._database.run(lambda transaction: record(transaction, now_us, caller, change))
 
 
 def not_started(error: Unusable, environment_id: str) -> StewardError:

@@ -171,14 +171,22 @@ class Environment:
             reason=reason or self.reason,
         )
 
+    def must_live(self) -> None:
+        """Refuse what only a running environment can do, be it paused or not.
+
+        Raises:
+            FailedPrecondition: it is in another state.
+        """
+        if self.state is not State.RUNNING:
+            raise self.wrong_state("does not run")
+
     def must_run(self) -> None:
         """Refuse what only a running environment can do.
 
         Raises:
             FailedPrecondition: it is in another state, or paused.
         """
-        if self.state is not State.RUNNING:
-            raise self.wrong_state("does not run")
+        self.must_live()
         if self.paused:
             raise FailedPrecondition(
                 f"environment {self.environment_id!r} is paused; resume it first",

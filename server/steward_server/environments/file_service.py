@@ -16,7 +16,7 @@ from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
 from steward_server.completion import complete
-from steward_server.db import Database, Transaction
+from steward_server.db import Database
 from steward_server.environments.ability import refusal
 from steward_server.environments.driver import (
     MOST_LISTED,
@@ -280,11 +280,8 @@ class FileService(rpc.FileServiceServicer):
         self, context: Context, environment_id: str, action: str, **after: str | int
     ) -> None:
         now_us, who = self._clock(), caller(context)
-
-        async def work(transaction: Transaction) -> None:
-            await record(transaction, now_us, who, Change(action, environment_id, after=after))
-
-        await self._database.run(work)
+        change = Change(action, environment_id, after=after)
+        await self._database.run(lambda transaction: record(transaction, now_us, who, change))
 
 
 async def _bounded(content: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -10,7 +10,6 @@ from steward_server.db import Database, Transaction
 from steward_server.environments import store
 from steward_server.environments.ability import refusal
 from steward_server.environments.driver import Feature, Gone, Unusable
-from steward_server.environments.environment import Environment, State
 from steward_server.environments.journal import write_down
 from steward_server.environments.room import EnvironmentRoom, Seen
 from steward_server.errors import Unavailable
@@ -45,7 +44,7 @@ class Pausing:
         await self._room.must_not_be_stopped(caller)
         self._room.keeper.ability.must_be_usable()
         self._room.keeper.ability.must_have(Feature.PAUSE)
-        _must_be_living(found.environment)  # not to wait until it is made
+        found.environment.must_live()  # not to wait until it is made
 
         async def work() -> None:
             async with self._room.keeper.locks.of(environment_id):
@@ -75,7 +74,7 @@ class Pausing:
 
     async def _resume(self, caller: Principal, environment_id: str) -> None:
         found = await self._room.find(caller, environment_id, Permission.WRITE)
-        _must_be_living(found.environment)
+        found.environment.must_live()
         await self._room.keeper.driver.resume(environment_id)
         try:
             await self._write_paused(caller, environment_id, paused=False)
@@ -90,7 +89,7 @@ class Pausing:
         async def work(transaction: Transaction) -> bool:
             found = await self._room.find(caller, environment_id, Permission.WRITE, transaction)
             before = found.environment
-            _must_be_living(before)
+            before.must_live()
             if before.paused is paused:
                 return False
             # Time that it stood still was not idle.
@@ -102,8 +101,3 @@ class Pausing:
             return True
 
         return await self._database.run(work)
-
-
-def _must_be_living(environment: Environment) -> None:
-    if environment.state is not State.RUNNING:
-        raise environment.wrong_state("does not run")

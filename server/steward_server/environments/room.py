@@ -216,7 +216,7 @@ class EnvironmentRoom:
     async def gone(self, caller: Principal, environment_id: str) -> Exception:
         """What to raise where the driver says that there is no such machine."""
         try:
-            (await self.find(caller, environment_id, Permission.READ)).environment.must_run()
+            (await self.find(caller, environment_id, Permission.READ)).environment.must_live()
         except (NotFound, FailedPrecondition) as error:
             return error
         return is_ending(environment_id)

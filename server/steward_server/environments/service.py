@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from steward.environments.v1 import environments_pb2 as pb
@@ -189,10 +190,7 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
             command, timeout_s = read_exec(checks, first.start, self._config)
             if first.start.HasField("terminal"):
                 size = first.start.terminal
-                tty = read_size(checks, size.columns, size.rows)
-                command = type(command)(
-                    command.argv, command.env, command.working_dir, command.user, tty
-                )
+                command = replace(command, tty=read_size(checks, size.columns, size.rows))
         environment_id = first.start.environment_id
 
         async def feed(running: Running) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from steward_server.audit import Change, record
 from steward_server.completion import complete
-from steward_server.db import Database, Transaction
+from steward_server.db import Database
 from steward_server.environments.ability import refusal
 from steward_server.environments.driver import Connection, Feature, Gone, Listener, Sink, Unusable
 from steward_server.environments.room import EnvironmentRoom
@@ -263,13 +263,10 @@ class Tunnels:
     async def _write_down(
         self, caller: Principal, environment_id: str, action: str, port: int
     ) -> None:
-        now_us = self._clock()
-
-        async def work(transaction: Transaction) -> None:
-            change = Change(action, environment_id, after={"port": port})
-            await record(transaction, now_us, caller, change)
-
-        await complete(self._database.run(work))
+        now_us, change = self._clock(), Change(action, environment_id, after={"port": port})
+        await complete(
+            self._database.run(lambda transaction: record(transaction, now_us, caller, change))
+        )
 
 
 @contextmanager

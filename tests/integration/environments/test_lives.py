@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from steward_server.environments import keeper
-from steward_server.environments.driver import Away, Exit, Unusable
+from steward_server.environments.driver import Away, Exit, Gone, Unusable
 from tests.child_driver import ChildDriver, Machine
 from tests.integration.environments.conftest import CREATION, Site, Sites, until
 
@@ -96,8 +96,6 @@ async def test_pausing_stands_in_the_row_the_machine_and_the_journal(site: Site)
 async def test_a_machine_that_is_lost_is_told(site: Site) -> None:
     environment_id = await site.running()
     machine = site.driver.host.machines.pop(environment_id)
-    from steward_server.environments.driver import Gone
-
     machine.exit.set_exception(Gone(environment_id))
     shown = await site.becomes(environment_id, "failed")
     assert shown["reason"] == "its machine is gone"
@@ -284,6 +282,18 @@ async def test_what_does_not_stand_still_now_is_409_with_what_to_do(site: Site) 
     assert answer.status == 409
     assert "try again in a moment" in answer.body["message"]
     assert not (await site.get(environment_id)).body.get("paused")
+
+
+async def test_whoever_resumes_what_has_just_ended_is_not_told_to_resume_it(site: Site) -> None:
+    environment_id = await site.running()
+    path = f"{ENVIRONMENTS}/{environment_id}"
+    assert (await site.admin.call("POST", f"{path}/pause", {})).status == 200
+    site.driver.faults["resume"].append(Gone(environment_id))
+    answer = await site.admin.call("POST", f"{path}/resume", {})
+    assert (answer.status, answer.body["message"]) == (
+        409,
+        f"environment {environment_id!r} is ending",
+    )
 
 
 async def test_what_a_driver_warns_of_is_told_by_health(site: Site) -> None:
