@@ -168,7 +168,7 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
                 stdin=request.stdin.encode(),
             )
 
-        # It may take long, and ends as a stream of it would: with the right to run it.
+        # It may take long, and ends as a stream of it would: with the right to the environment.
         guarded = self._room.guarded(run(), who, environment_id, Permission.WRITE)
         async with aclosing(guarded) as results:
             result: Result = await anext(results)
