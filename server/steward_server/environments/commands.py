@@ -148,8 +148,8 @@ class Commands:
         Raises:
             NotFound, PermissionDenied, FailedPrecondition: as `run`.
         """
-        begun_s = time.monotonic()
-        ends_at_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        begun_s, now_s = time.monotonic(), asyncio.get_running_loop().time
+        ends_at_s = None if timeout_s is None else now_s() + timeout_s
         timed_out = False
         # What goes through a terminal is for eyes, not for a log.
         limit = self._config.logged_output_bytes if command.tty is None else 0
@@ -163,9 +163,12 @@ class Commands:
                         async with asyncio.timeout_at(ends_at_s):
                             item = await running.read()
                     except TimeoutError:
+                        if timed_out:
+                            break
                         timed_out = True
                         await running.aclose()
-                        break
+                        ends_at_s = now_s() + DRAIN_S  # for what was written before
+                        continue
                     if item is None:
                         break
                     if logged is not None:

@@ -48,6 +48,8 @@ class Pausing:
 
         async def work() -> None:
             async with self._room.keeper.locks.of(environment_id):
+                found = await self._room.find(caller, environment_id, Permission.WRITE)
+                found.environment.must_live()
                 try:
                     if paused:
                         await self._pause(caller, environment_id)
@@ -61,7 +63,8 @@ class Pausing:
         await complete(work())
         return await self._room.get(caller, environment_id)
 
-    # The row goes first into a pause and last out of it: a start pauses again what stands so.
+    # The row goes first into a pause and last out of it: a start pauses again what stands so. Once
+    # begun, either goes on with no look at the caller's right: the two would differ without it.
 
     async def _pause(self, caller: Principal, environment_id: str) -> None:
         is_changed = await self._write_paused(caller, environment_id, paused=True)
@@ -73,8 +76,6 @@ class Pausing:
             raise
 
     async def _resume(self, caller: Principal, environment_id: str) -> None:
-        found = await self._room.find(caller, environment_id, Permission.WRITE)
-        found.environment.must_live()
         await self._room.keeper.driver.resume(environment_id)
         try:
             await self._write_paused(caller, environment_id, paused=False)
@@ -87,8 +88,7 @@ class Pausing:
         now_us = self._clock()
 
         async def work(transaction: Transaction) -> bool:
-            found = await self._room.find(caller, environment_id, Permission.WRITE, transaction)
-            before = found.environment
+            before = (await store.get(transaction, environment_id)).environment
             before.must_live()
             if before.paused is paused:
                 return False

@@ -13,7 +13,8 @@ import pytest
 
 from steward.environments.v1 import environments_pb2 as pb
 from steward_gateway.config import GatewayConfig
-from tests.child_driver import _marked
+from steward_server.environments.driver import Stream
+from tests.child_driver import Child, _marked
 from tests.integration.conftest import refusal_of
 from tests.integration.environments.conftest import Site, Sites, until
 
@@ -248,13 +249,22 @@ async def test_a_streamed_command_has_a_terminal_if_it_is_asked_for(site: Site) 
     assert ended.exit_code == 0
 
 
-async def test_a_streamed_command_times_out(site: Site) -> None:
-    environment_id = await site.running()
+async def test_a_streamed_command_times_out_and_what_it_wrote_before_is_passed_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment_id, close = await site.running(), Child.aclose
+
+    async def with_last_words(child: Child) -> None:
+        if child._items.empty():
+            child._items.put_nowait((Stream.STDOUT, b"last words"))
+        await close(child)
+
+    monkeypatch.setattr(Child, "aclose", with_last_words)
     held = asyncio.Event()
     requests = await sent(start(environment_id, "sleep", "600", timeout_s=1), held=held)
-    _, _, ended = await streamed(site, requests)
+    out, _, ended = await streamed(site, requests)
     held.set()
-    assert (ended.timed_out, ended.exit_code) == (True, 137)
+    assert (out, ended.timed_out, ended.exit_code) == (b"last words", True, 137)
 
 
 @pytest.mark.parametrize(
