@@ -18,6 +18,7 @@ from steward_server.clock import timestamp
 from steward_server.completion import complete
 from steward_server.db import Database
 from steward_server.environments.ability import refusal
+from steward_server.environments.counting import Counts
 from steward_server.environments.driver import (
     MOST_LISTED,
     Feature,
@@ -43,6 +44,9 @@ from steward_server.permissions import Permission
 from steward_server.principals import Principal
 
 MAX_FILE_BYTES = 100 * 1024 * 1024
+MAX_OPEN = 100
+"""Files that one caller reads and folders they watch at a time; each holds a process inside, and
+files of this one, for as long as they like."""
 READ_PIECE_BYTES = 262_144
 
 OCTETS = "application/octet-stream"
@@ -62,6 +66,7 @@ class FileService(rpc.FileServiceServicer):
         self._database = database
         self._room = room
         self._clock = clock
+        self._open = Counts("TOO_MANY_FILES")
 
     async def StatFile(self, request: pb.StatFileRequest, context: Context) -> pb.StatFileResponse:
         _check(request.environment_id, path=request.path)
@@ -219,8 +224,12 @@ class FileService(rpc.FileServiceServicer):
     async def _translated(
         self, who: Principal, environment_id: str, items: AsyncIterator[T]
     ) -> AsyncGenerator[T, None]:
+        told = f"you read or watch {MAX_OPEN} files"
         try:
-            with self._room.uses.of(environment_id):
+            with (
+                self._open.one_more(who.subject, MAX_OPEN, told),
+                self._room.uses.of(environment_id),
+            ):
                 async with aclosing(cast("Any", items)):
                     async for item in items:
                         yield item

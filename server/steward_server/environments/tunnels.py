@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,9 +13,10 @@ from steward_server.audit import Change, record
 from steward_server.completion import complete
 from steward_server.db import Database
 from steward_server.environments.ability import refusal
+from steward_server.environments.counting import Counts
 from steward_server.environments.driver import Connection, Feature, Gone, Listener, Sink, Unusable
 from steward_server.environments.room import EnvironmentRoom
-from steward_server.errors import NotFound, ResourceExhausted, Unavailable
+from steward_server.errors import NotFound, Unavailable
 from steward_server.principals import Principal
 
 T = TypeVar("T")
@@ -84,10 +84,10 @@ class Tunnels:
         self._database = database
         self._room = room
         self._clock = clock
-        self._connections: Counter[str] = Counter()
-        self._callers: Counter[str] = Counter()
-        self._taken_over: Counter[str] = Counter()
-        self._listeners: Counter[str] = Counter()
+        self._connections = Counts("TOO_MANY_CONNECTIONS")
+        self._callers = Counts("TOO_MANY_CONNECTIONS")
+        self._taken_over = Counts("TOO_MANY_CONNECTIONS")
+        self._listeners = Counts("TOO_MANY_LISTENERS")
         self._waiting: dict[str, _Waiting] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._written: dict[tuple[str, str, int], int] = {}
@@ -109,7 +109,7 @@ class Tunnels:
         told = f"you have {MAX_OF_CALLER} connections open into environments"
         with (
             self._counted(environment_id),
-            _one_more(self._callers, caller.subject, MAX_OF_CALLER, told),
+            self._callers.one_more(caller.subject, MAX_OF_CALLER, told),
         ):
             connection = await self._asked(
                 caller, environment_id, self._room.keeper.driver.connect(environment_id, port)
@@ -134,8 +134,9 @@ class Tunnels:
         await self._room.running(caller, environment_id)
         self._room.keeper.ability.must_have(Feature.TUNNEL)
         told = f"{MAX_LISTENERS} ports of environment {environment_id!r} are listened on"
-        reason, facts = "TOO_MANY_LISTENERS", {"environment_id": environment_id}
-        with _one_more(self._listeners, environment_id, MAX_LISTENERS, told, reason, facts):
+        with self._listeners.one_more(
+            environment_id, MAX_LISTENERS, told, environment_id=environment_id
+        ):
             over = asyncio.get_running_loop().create_future()
             listening = Listening(caller, environment_id, over)
             listener: Listener | None = None
@@ -177,7 +178,7 @@ class Tunnels:
         told = f"you have taken over {MAX_TAKEN_OVER} connections from environments"
         with (
             self._counted(environment_id),
-            _one_more(self._taken_over, caller.subject, MAX_TAKEN_OVER, told),
+            self._taken_over.one_more(caller.subject, MAX_TAKEN_OVER, told),
         ):
             if self._take(connection_id) is None:  # its time is over, or somebody was faster
                 raise NotFound.of("connection", connection_id)
@@ -228,9 +229,10 @@ class Tunnels:
     def _counted(self, environment_id: str) -> Iterator[None]:
         """Say for the block that an environment is used by one more connection."""
         told = f"environment {environment_id!r} has {MAX_CONNECTIONS} connections open"
-        facts = {"environment_id": environment_id}
         with (
-            _one_more(self._connections, environment_id, MAX_CONNECTIONS, told, facts=facts),
+            self._connections.one_more(
+                environment_id, MAX_CONNECTIONS, told, environment_id=environment_id
+            ),
             self._room.uses.of(environment_id),
         ):
             yield
@@ -267,33 +269,6 @@ class Tunnels:
         await complete(
             self._database.run(lambda transaction: record(transaction, now_us, caller, change))
         )
-
-
-@contextmanager
-def _one_more(
-    counts: Counter[str],
-    whose: str,
-    most: int,
-    told: str,
-    reason: str = "TOO_MANY_CONNECTIONS",
-    facts: dict[str, str] | None = None,
-) -> Iterator[None]:
-    """Count one more for the block.
-
-    Raises:
-        ResourceExhausted: there are as many as there may be, as `told`.
-    """
-    if counts[whose] >= most:
-        raise ResourceExhausted(
-            f"{told}; no more are allowed at a time", reason=reason, facts=facts
-        )
-    counts[whose] += 1
-    try:
-        yield
-    finally:
-        counts[whose] -= 1
-        if not counts[whose]:
-            del counts[whose]
 
 
 async def relayed(

@@ -149,6 +149,31 @@ async def test_a_caller_who_leaves_ends_the_command(site: Site) -> None:
     await until(lambda: not _marked(environment_id), "it ends")
 
 
+async def test_a_caller_has_so_many_commands_under_way_in_all_environments(sites: Sites) -> None:
+    async with sites.open(max_commands_per_caller=2) as site:
+        owner = await site.person("owner")
+        program = await site.key(owner)
+        names = [await site.running(owner) for _ in range(2)]
+        waiting = [
+            asyncio.create_task(site.run(name, "sleep", "600", api=api))
+            for name, api in zip(names, (owner, program), strict=True)
+        ]
+        await until(lambda: all(map(_marked, names)), "they run")
+        refused = await owner.call("POST", EXEC.format(names[0]), {"command": ["true"]})
+        assert (refused.status, "2 commands under way" in refused.body["message"]) == (429, True)
+        assert (await site.run(names[0], "true"))["exit_code"] == 0
+
+        waiting[0].cancel()
+
+        async def is_let() -> bool:
+            answer = await owner.call("POST", EXEC.format(names[1]), {"command": ["true"]})
+            return bool(answer.status == 200)
+
+        await until(is_let, "one has ended")
+        waiting[1].cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_who_ran_what_is_written_down_without_arguments(site: Site) -> None:
     environment_id = await site.running()
     await site.run(environment_id, "sh", "-c", "echo canary-argument")

@@ -278,6 +278,39 @@ async def test_a_file_on_its_way_ends_with_the_right_to_it(
     assert (await owner.call("GET", kept)).body["size_bytes"] == len("before")
 
 
+async def test_a_caller_reads_so_many_files_at_a_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_service, "MAX_OPEN", 1)
+    environment_id = await site.running()
+    await put(site.admin, environment_id, "path=/a", b"x")
+
+    async def slow(*_: Any, **__: Any) -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(site.driver.files, "read", slow)
+    asked = pb.ReadFileRequest(environment_id=environment_id, path="/a")
+    first = site.files.ReadFile(asked, metadata=site.metadata)
+    await asyncio.wait_for(first.read(), 10)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await asyncio.wait_for(site.files.ReadFile(asked, metadata=site.metadata).read(), 10)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refusal_of(refused.value).reason == "TOO_MANY_FILES"
+    first.cancel()
+
+    async def is_let_in() -> bool:
+        again = site.files.ReadFile(asked, metadata=site.metadata)
+        try:
+            return bool(await asyncio.wait_for(again.read(), 10))
+        except grpc.aio.AioRpcError:
+            return False
+        finally:
+            again.cancel()
+
+    await until(is_let_in, "the place of the first is free")
+
+
 async def test_a_file_that_grows_while_it_is_read_ends_at_the_limit(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
