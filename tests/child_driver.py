@@ -430,6 +430,8 @@ class Child:
 
     async def aclose(self) -> None:
         _kill(self._marker)
+        with suppress(ProcessLookupError):
+            self._process.kill()  # as with signals
         await self._ended()
         if self._items.full():
             self._items.get_nowait()
