@@ -418,7 +418,9 @@ class Child:
             fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
 
     async def signal(self, number: int) -> None:
-        for pid in _marked(self._marker):
+        # One that has only just begun does not show its marker yet.
+        own = [] if self._process.returncode is not None else [self._process.pid]
+        for pid in {*own, *_marked(self._marker)}:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -428,6 +430,8 @@ class Child:
 
     async def aclose(self) -> None:
         _kill(self._marker)
+        with suppress(ProcessLookupError):
+            self._process.kill()  # as with signals
         await self._ended()
         if self._items.full():
             self._items.get_nowait()

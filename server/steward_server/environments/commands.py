@@ -12,9 +12,10 @@ import structlog
 
 from steward_server.audit import Change, record
 from steward_server.completion import complete
-from steward_server.db import Database, Transaction
+from steward_server.db import Database
 from steward_server.environments.ability import refusal
 from steward_server.environments.config import EnvironmentsConfig
+from steward_server.environments.counting import Counts
 from steward_server.environments.driver import (
     Command,
     Driver,
@@ -85,6 +86,7 @@ class Commands:
         self._config = config
         self._clock = clock
         self._driver = room.keeper.driver
+        self._under_way = Counts("TOO_MANY_COMMANDS")
 
     async def run(
         self,
@@ -100,6 +102,7 @@ class Commands:
         Raises:
             NotFound, PermissionDenied: the caller may not.
             FailedPrecondition: the environment does not run, or the command cannot be started.
+            ResourceExhausted: TOO_MANY_COMMANDS of the caller, or TOO_MANY_PROCESSES there.
         """
         limit = self._config.max_output_bytes
         kept = {stream: Bounded(limit) for stream in Stream}
@@ -146,10 +149,10 @@ class Commands:
         What `feed` raises ends the command and is raised here.
 
         Raises:
-            NotFound, PermissionDenied, FailedPrecondition: as `run`.
+            NotFound, PermissionDenied, FailedPrecondition, ResourceExhausted: as `run`.
         """
-        begun_s = time.monotonic()
-        ends_at_s = None if timeout_s is None else asyncio.get_running_loop().time() + timeout_s
+        begun_s, now_s = time.monotonic(), asyncio.get_running_loop().time
+        ends_at_s = None if timeout_s is None else now_s() + timeout_s
         timed_out = False
         # What goes through a terminal is for eyes, not for a log.
         limit = self._config.logged_output_bytes if command.tty is None else 0
@@ -163,9 +166,12 @@ class Commands:
                         async with asyncio.timeout_at(ends_at_s):
                             item = await running.read()
                     except TimeoutError:
+                        if timed_out:
+                            break
                         timed_out = True
                         await running.aclose()
-                        break
+                        ends_at_s = now_s() + DRAIN_S  # for what was written before
+                        continue
                     if item is None:
                         break
                     if logged is not None:
@@ -185,24 +191,25 @@ class Commands:
 
     @asynccontextmanager
     async def started(
-        self,
-        caller: Principal,
-        environment_id: str,
-        command: Command,
-        *,
-        action: str = "environment.command_executed",
+        self, caller: Principal, environment_id: str, command: Command
     ) -> AsyncIterator[Running]:
         """Start a command, write down who did, and end it with the block, with all its children.
 
         Raises:
-            NotFound, PermissionDenied, FailedPrecondition: as `run`.
+            NotFound, PermissionDenied, FailedPrecondition, ResourceExhausted: as `run`.
         """
         await self.may(caller, environment_id)  # who is refused has not used it
-        with self._room.uses.of(environment_id):
+        most = self._config.max_commands_per_caller
+        told = f"you have {most} commands under way"
+        with (
+            self._under_way.one_more(caller.subject, most, told),
+            self._room.uses.of(environment_id),
+        ):
             running = await self.start(caller, environment_id, command)
             # Written while the command runs; whoever asked for it is answered after that.
+            executed = "environment.command_executed"
             written = asyncio.ensure_future(
-                complete(self.write_down(caller, environment_id, command, action))
+                complete(self.write_down(caller, environment_id, command, executed))
             )
             written.add_done_callback(_seen)
             try:
@@ -259,13 +266,9 @@ class Commands:
         except Unusable as error:
             raise refusal(error, environment_id) from None
         now_us = self._clock()
-
-        async def work(transaction: Transaction) -> None:
-            after = {"pid": pid, "signal": signal_name(number)}
-            change = Change("environment.process_signalled", environment_id, after=after)
-            await record(transaction, now_us, caller, change)
-
-        await self._database.run(work)
+        after = {"pid": pid, "signal": signal_name(number)}
+        change = Change("environment.process_signalled", environment_id, after=after)
+        await self._database.run(lambda transaction: record(transaction, now_us, caller, change))
 
     async def write_down(
         self, caller: Principal, environment_id: str, command: Command, action: str
@@ -273,12 +276,8 @@ class Commands:
         """Record who ran a program. Its arguments may hold secrets: they are not written."""
         now_us = self._clock()
         after = {"program": command.argv[0] if command.argv else "", "user": command.user}
-
-        async def work(transaction: Transaction) -> None:
-            change = Change(action, environment_id, after=after)
-            await record(transaction, now_us, caller, change)
-
-        await self._database.run(work)
+        change = Change(action, environment_id, after=after)
+        await self._database.run(lambda transaction: record(transaction, now_us, caller, change))
 
 
 def not_started(error: Unusable, environment_id: str) -> StewardError:

@@ -126,6 +126,12 @@ class EnvironmentsConfig:
         minimum=1_024,
         maximum=1_048_576,
     )
+    max_commands_per_caller: int = setting(
+        500,
+        "Commands that a person, or an agent, has under way at a time in all environments; each "
+        "holds some files of the server open.",
+        minimum=1,
+    )
     logged_output_bytes: int = setting(
         262_144, "What of a command's output goes into the environment's log, in bytes.", minimum=0
     )

@@ -83,18 +83,7 @@ class Creation:
         await self._room.must_not_be_stopped(caller)
         await self._check_possible(wish.spec)
         now_us = self._clock()
-        environment = Environment(
-            environment_id=f"env-{secrets.token_hex(16)}",
-            name=wish.name,
-            owner_id=self._room.owner_for(caller),
-            agent_id=caller.subject if caller.kind is Kind.AGENT else "",
-            spec=wish.spec,
-            state=State.PENDING,
-            created_at_us=now_us,
-            expires_at_us=now_us + wish.timeout_s * 1_000_000,
-            idle_timeout_s=wish.idle_timeout_s,
-            labels=wish.labels,
-        )
+        environment = self._begun(caller, wish, now_us)
         sealed = self._sealed(environment)
 
         async def work(transaction: Transaction) -> None:
@@ -148,6 +137,21 @@ class Creation:
                 raise InvalidArgument(
                     str(error), reason=error.reason, fields={"image": str(error)}
                 ) from None
+
+    def _begun(self, caller: Principal, wish: Wish, now_us: int) -> Environment:
+        """What somebody wants, at the beginning of its life."""
+        return Environment(
+            environment_id=f"env-{secrets.token_hex(16)}",
+            name=wish.name,
+            owner_id=self._room.owner_for(caller),
+            agent_id=caller.subject if caller.kind is Kind.AGENT else "",
+            spec=wish.spec,
+            state=State.PENDING,
+            created_at_us=now_us,
+            expires_at_us=now_us + wish.timeout_s * 1_000_000,
+            idle_timeout_s=wish.idle_timeout_s,
+            labels=wish.labels,
+        )
 
     def _sealed(self, environment: Environment) -> bytes | None:
         env = environment.spec.env

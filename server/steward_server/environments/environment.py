@@ -146,7 +146,6 @@ class Environment:
     """Why it ended or failed, in words for people."""
     exit_code: int | None = None
     """Of the main command, once that has ended."""
-    version: int = 1
     agent_id: str = ""
     """Of the agent that created it; empty: somebody else did."""
     log_start: int = 0
@@ -172,14 +171,22 @@ class Environment:
             reason=reason or self.reason,
         )
 
+    def must_live(self) -> None:
+        """Refuse what only a running environment can do, be it paused or not.
+
+        Raises:
+            FailedPrecondition: it is in another state.
+        """
+        if self.state is not State.RUNNING:
+            raise self.wrong_state("does not run")
+
     def must_run(self) -> None:
         """Refuse what only a running environment can do.
 
         Raises:
             FailedPrecondition: it is in another state, or paused.
         """
-        if self.state is not State.RUNNING:
-            raise self.wrong_state("does not run")
+        self.must_live()
         if self.paused:
             raise FailedPrecondition(
                 f"environment {self.environment_id!r} is paused; resume it first",

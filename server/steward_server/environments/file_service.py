@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
@@ -16,8 +16,9 @@ from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
 from steward_server.completion import complete
-from steward_server.db import Database, Transaction
+from steward_server.db import Database
 from steward_server.environments.ability import refusal
+from steward_server.environments.counting import Counts
 from steward_server.environments.driver import (
     MOST_LISTED,
     Feature,
@@ -43,6 +44,9 @@ from steward_server.permissions import Permission
 from steward_server.principals import Principal
 
 MAX_FILE_BYTES = 100 * 1024 * 1024
+MAX_OPEN = 100
+"""Files that one caller reads and folders they watch at a time; each holds a process inside, and
+files of this one, for as long as they like."""
 READ_PIECE_BYTES = 262_144
 
 OCTETS = "application/octet-stream"
@@ -62,6 +66,7 @@ class FileService(rpc.FileServiceServicer):
         self._database = database
         self._room = room
         self._clock = clock
+        self._open = Counts("TOO_MANY_FILES")
 
     async def StatFile(self, request: pb.StatFileRequest, context: Context) -> pb.StatFileResponse:
         _check(request.environment_id, path=request.path)
@@ -107,10 +112,14 @@ class FileService(rpc.FileServiceServicer):
                 reason="FILE_TOO_LARGE",
             )
         await context.send_initial_metadata(())
-        pieces = self._translated(
-            who, environment_id, files.read(environment_id, path, offset=request.offset)
+        # It may grow while it is read, and what is inside may give more than it says.
+        content = _bounded(
+            self._translated(
+                who, environment_id, files.read(environment_id, path, offset=request.offset)
+            )
         )
-        async with aclosing(cast("Any", pieces)):
+        guarded = self._room.guarded(content, who, environment_id, Permission.WRITE)
+        async with aclosing(guarded) as pieces:
             async for piece in pieces:
                 for at in range(0, len(piece), READ_PIECE_BYTES):
                     data = piece[at : at + READ_PIECE_BYTES]
@@ -120,8 +129,11 @@ class FileService(rpc.FileServiceServicer):
         self, request_iterator: AsyncIterator[pb.WriteFileRequest], context: Context
     ) -> pb.WriteFileResponse:
         start = (await first_of(request_iterator, "start")).start
-        content = _bounded(pieces_of(request_iterator))
-        written = await self._write(context, start.environment_id, start.path, start.mode, content)
+        environment_id, sent = start.environment_id, _bounded(pieces_of(request_iterator))
+        # It may come slowly: without the right to write nothing of it is kept.
+        guarded = self._room.guarded(sent, caller(context), environment_id, Permission.WRITE)
+        async with aclosing(guarded) as content:
+            written = await self._write(context, environment_id, start.path, start.mode, content)
         return pb.WriteFileResponse(file=_file(written))
 
     async def PutFile(self, request: pb.PutFileRequest, context: Context) -> pb.PutFileResponse:
@@ -211,9 +223,13 @@ class FileService(rpc.FileServiceServicer):
 
     async def _translated(
         self, who: Principal, environment_id: str, items: AsyncIterator[T]
-    ) -> AsyncIterator[T]:
+    ) -> AsyncGenerator[T, None]:
+        told = f"you read or watch {MAX_OPEN} files"
         try:
-            with self._room.uses.of(environment_id):
+            with (
+                self._open.one_more(who.subject, MAX_OPEN, told),
+                self._room.uses.of(environment_id),
+            ):
                 async with aclosing(cast("Any", items)):
                     async for item in items:
                         yield item
@@ -273,22 +289,20 @@ class FileService(rpc.FileServiceServicer):
         self, context: Context, environment_id: str, action: str, **after: str | int
     ) -> None:
         now_us, who = self._clock(), caller(context)
-
-        async def work(transaction: Transaction) -> None:
-            await record(transaction, now_us, who, Change(action, environment_id, after=after))
-
-        await self._database.run(work)
+        change = Change(action, environment_id, after=after)
+        await self._database.run(lambda transaction: record(transaction, now_us, who, change))
 
 
-async def _bounded(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _bounded(content: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
     size = 0
-    async for data in content:
-        size += len(data)
-        if size > MAX_FILE_BYTES:
-            raise ResourceExhausted(
-                f"the file has more than {MAX_FILE_BYTES} bytes", reason="FILE_TOO_LARGE"
-            )
-        yield data
+    async with aclosing(content):
+        async for data in content:
+            size += len(data)
+            if size > MAX_FILE_BYTES:
+                raise ResourceExhausted(
+                    f"the file has more than {MAX_FILE_BYTES} bytes", reason="FILE_TOO_LARGE"
+                )
+            yield data
 
 
 def _check(environment_id: str, **paths: str) -> None:

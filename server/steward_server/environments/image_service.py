@@ -12,7 +12,7 @@ from steward_server.calls import Context, caller
 from steward_server.checks import Checks
 from steward_server.clock import timestamp
 from steward_server.completion import complete
-from steward_server.db import Database, Transaction
+from steward_server.db import Database
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.environments.driver import Away, Unusable
 from steward_server.environments.images.image import SNAPSHOTS, canonical
@@ -88,12 +88,8 @@ class ImageService(rpc.ImageServiceServicer):
         async def remove() -> None:
             found = await images.find(request.name)
             await images.remove(request.name)
-
-            async def work(transaction: Transaction) -> None:
-                change = Change("image.removed", found.name, before={"digest": found.digest})
-                await record(transaction, now_us, who, change)
-
-            await self._database.run(work)
+            change = Change("image.removed", found.name, before={"digest": found.digest})
+            await self._database.run(lambda transaction: record(transaction, now_us, who, change))
 
         try:
             await complete(remove())
@@ -117,12 +113,8 @@ class ImageService(rpc.ImageServiceServicer):
         async def take(pieces: AsyncIterator[bytes]) -> Image:
             made = await images.receive(pieces, name=start.name, most_bytes=self._most_bytes)
             after = {"digest": made.digest, "size_bytes": made.size_bytes}
-
-            async def work(transaction: Transaction) -> None:
-                change = Change("image.imported", made.name, after=after)
-                await record(transaction, self._clock(), who, change)
-
-            await self._database.run(work)
+            change, now_us = Change("image.imported", made.name, after=after), self._clock()
+            await self._database.run(lambda transaction: record(transaction, now_us, who, change))
             return made
 
         self._importing += 1

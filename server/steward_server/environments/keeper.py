@@ -107,7 +107,7 @@ class Keeper:
             await asyncio.sleep(OPEN_AGAIN_S)
             owned, may_come = await self._open()
         if not self.ability.fault:
-            await self._reconcile(owned)
+            await insist(lambda: self._reconcile(owned), "environments.not_reconciled")
 
     async def aclose(self) -> None:
         """Let go of everything; the machines live on."""

@@ -10,7 +10,6 @@ from steward_server.db import Database, Transaction
 from steward_server.environments import store
 from steward_server.environments.ability import refusal
 from steward_server.environments.driver import Feature, Gone, Unusable
-from steward_server.environments.environment import Environment, State
 from steward_server.environments.journal import write_down
 from steward_server.environments.room import EnvironmentRoom, Seen
 from steward_server.errors import Unavailable
@@ -45,10 +44,12 @@ class Pausing:
         await self._room.must_not_be_stopped(caller)
         self._room.keeper.ability.must_be_usable()
         self._room.keeper.ability.must_have(Feature.PAUSE)
-        _must_be_living(found.environment)  # not to wait until it is made
+        found.environment.must_live()  # not to wait until it is made
 
         async def work() -> None:
             async with self._room.keeper.locks.of(environment_id):
+                found = await self._room.find(caller, environment_id, Permission.WRITE)
+                found.environment.must_live()
                 try:
                     if paused:
                         await self._pause(caller, environment_id)
@@ -62,7 +63,8 @@ class Pausing:
         await complete(work())
         return await self._room.get(caller, environment_id)
 
-    # The row goes first into a pause and last out of it: a start pauses again what stands so.
+    # The row goes first into a pause and last out of it: a start pauses again what stands so. Once
+    # begun, either goes on with no look at the caller's right: the two would differ without it.
 
     async def _pause(self, caller: Principal, environment_id: str) -> None:
         is_changed = await self._write_paused(caller, environment_id, paused=True)
@@ -74,8 +76,6 @@ class Pausing:
             raise
 
     async def _resume(self, caller: Principal, environment_id: str) -> None:
-        found = await self._room.find(caller, environment_id, Permission.WRITE)
-        _must_be_living(found.environment)
         await self._room.keeper.driver.resume(environment_id)
         try:
             await self._write_paused(caller, environment_id, paused=False)
@@ -88,9 +88,8 @@ class Pausing:
         now_us = self._clock()
 
         async def work(transaction: Transaction) -> bool:
-            found = await self._room.find(caller, environment_id, Permission.WRITE, transaction)
-            before = found.environment
-            _must_be_living(before)
+            before = (await store.get(transaction, environment_id)).environment
+            before.must_live()
             if before.paused is paused:
                 return False
             # Time that it stood still was not idle.
@@ -102,8 +101,3 @@ class Pausing:
             return True
 
         return await self._database.run(work)
-
-
-def _must_be_living(environment: Environment) -> None:
-    if environment.state is not State.RUNNING:
-        raise environment.wrong_state("does not run")

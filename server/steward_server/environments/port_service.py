@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing
-from typing import Any, cast
+from typing import Any
 
 from steward.environments.v1 import environments_pb2
 from steward.environments.v1 import ports_pb2 as pb
@@ -63,12 +63,13 @@ class PortService(rpc.PortServiceServicer):
             checks.text("environment_id", environment_id, 1, 100)
             checks.between("port", port, 1, HIGHEST_PORT)
             checks.between("ttl_seconds", ttl_s, 1, MAX_TTL_S)
-        environment = await self._room.running(caller(context), environment_id)
+        who = caller(context)
+        environment = await self._room.running(who, environment_id)
         allowed = environment.spec.network.allowed_ingress_ports
         if port not in allowed:
             raise refusal(port_closed(environment_id, port, allowed), environment_id)
         token, expires_at_us = self._previews.give(
-            call_of(context).metadata, environment_id, port, ttl_s
+            who.subject, call_of(context).metadata, environment_id, port, ttl_s
         )
         return pb.CreatePreviewResponse(
             token=token, path=f"/preview/{token}/", expires_at=timestamp(expires_at_us)
@@ -105,8 +106,7 @@ class PortService(rpc.PortServiceServicer):
         self, items: Any, who: Principal, environment_id: str
     ) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
         """Pass a stream on until the caller may no longer write to the environment."""
-        guarded = self._room.guarded(items, who, environment_id, Permission.WRITE)
-        return aclosing(cast("Any", guarded))
+        return aclosing(self._room.guarded(items, who, environment_id, Permission.WRITE))
 
 
 def _check(environment_id: str, port: int, *, lowest: int) -> None:

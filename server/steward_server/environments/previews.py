@@ -19,6 +19,8 @@ DEFAULT_TTL_S = 900
 MAX_TTL_S = 3_600
 MAX_OF_ONE = 50
 """Of an environment at a time."""
+MAX_OF_PERSON = 200
+"""Of what one person has asked for at a time, whichever the environments, and be they gone."""
 MAX_PREVIEWS = 10_000
 """Of everybody at a time."""
 METHOD = "/steward.environments.v1.PortService/Connect"
@@ -28,6 +30,8 @@ METHOD = "/steward.environments.v1.PortService/Connect"
 class Preview:
     """What a link stands for."""
 
+    user_id: str
+    """Of whoever asked for it."""
     environment_id: str
     port: int
     credentials: Mapping[str, str] = field(repr=False)
@@ -53,9 +57,9 @@ class Previews:
         self._open: dict[bytes, Preview] = {}
 
     def give(
-        self, metadata: Mapping[str, str], environment_id: str, port: int, ttl_s: int
+        self, user_id: str, metadata: Mapping[str, str], environment_id: str, port: int, ttl_s: int
     ) -> tuple[str, int]:
-        """A token for whoever sent this metadata, and when it ends.
+        """A token for the person who sent this metadata, and when it ends.
 
         Raises:
             ResourceExhausted: TOO_MANY_PREVIEWS.
@@ -63,17 +67,19 @@ class Previews:
         now_us = self._clock()
         self._open = {k: v for k, v in self._open.items() if v.expires_at_us > now_us}
         of_one = sum(each.environment_id == environment_id for each in self._open.values())
-        if of_one >= MAX_OF_ONE or len(self._open) >= MAX_PREVIEWS:
+        of_person = sum(each.user_id == user_id for each in self._open.values())
+        if of_one >= MAX_OF_ONE or of_person >= MAX_OF_PERSON or len(self._open) >= MAX_PREVIEWS:
             raise ResourceExhausted(
-                f"there are {of_one} links to environment {environment_id!r} and "
-                f"{len(self._open)} in all; wait until some have ended",
+                f"there are {of_one} links to environment {environment_id!r}, {of_person} of yours "
+                f"and {len(self._open)} in all; at most {MAX_OF_ONE}, {MAX_OF_PERSON} and "
+                f"{MAX_PREVIEWS} are at a time: wait until some have ended",
                 reason="TOO_MANY_PREVIEWS",
                 facts={"environment_id": environment_id},
             )
         text = f"pv_{secrets.token_urlsafe(24)}"
         shown = {key: metadata[key] for key in CREDENTIAL_KEYS if metadata.get(key)}
         expires_at_us = now_us + ttl_s * 1_000_000
-        self._open[digest(text)] = Preview(environment_id, port, shown, expires_at_us)
+        self._open[digest(text)] = Preview(user_id, environment_id, port, shown, expires_at_us)
         return text, expires_at_us
 
     def look_up(self, text: str, method: str) -> Preview:

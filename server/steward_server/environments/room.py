@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +19,7 @@ from steward_server.environments import share_store, snapshot_store, store
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.environments.driver import Gone, Stats
 from steward_server.environments.environment import Environment, NetworkPolicy, State, is_ending
+from steward_server.environments.insisting import insist
 from steward_server.environments.journal import Cause, Missed, audited, write_down
 from steward_server.environments.keeper import Keeper
 from steward_server.environments.needs import Agents
@@ -175,16 +176,20 @@ class EnvironmentRoom:
 
     async def _end_of_agent(self, agent_id: str) -> None:
         await asyncio.sleep(self._config.agent_stop_grace_s)
-        try:
-            if not (await self._agents.record(self._database, agent_id)).stop_wanted:
+        with suppress(NotFound):  # it was deleted meanwhile
+            agent = await insist(
+                lambda: self._agents.record(self._database, agent_id),
+                "environments.agent_not_looked_up",
+                passing=(NotFound,),
+                agent_id=agent_id,
+            )
+            if not agent.stop_wanted:
                 return
-        except NotFound:
-            pass  # it was deleted meanwhile
         self.uses.end_of_agent(agent_id)
 
     def guarded(
         self, items: Any, caller: Principal, environment_id: str, needed: Permission
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Pass a stream on until what the caller may do is changed, or their agent is to stop."""
 
         async def check() -> None:
@@ -211,7 +216,7 @@ class EnvironmentRoom:
     async def gone(self, caller: Principal, environment_id: str) -> Exception:
         """What to raise where the driver says that there is no such machine."""
         try:
-            (await self.find(caller, environment_id, Permission.READ)).environment.must_run()
+            (await self.find(caller, environment_id, Permission.READ)).environment.must_live()
         except (NotFound, FailedPrecondition) as error:
             return error
         return is_ending(environment_id)

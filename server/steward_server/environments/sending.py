@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from steward_server.completion import complete_from
@@ -26,7 +26,7 @@ async def first_of(requests: AsyncIterator[Any], name: str) -> Any:
     raise InvalidArgument.of({name: "must be the first message of the stream"})
 
 
-async def pieces_of(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+async def pieces_of(requests: AsyncIterator[Any]) -> AsyncGenerator[bytes, None]:
     """The `data` that follows `start`, as far as `eof`.
 
     A call that is cancelled ends for its servicer like one that is whole, and it learns of the

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any, TypeAlias, cast
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 from steward.environments.v1 import environments_pb2 as pb
 from steward.environments.v1 import environments_pb2_grpc as rpc
@@ -167,9 +168,9 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
                 stdin=request.stdin.encode(),
             )
 
-        # It may take long, and ends as a stream of it would: with the right to run it.
+        # It may take long, and ends as a stream of it would: with the right to the environment.
         guarded = self._room.guarded(run(), who, environment_id, Permission.WRITE)
-        async with aclosing(cast("Any", guarded)) as results:
+        async with aclosing(guarded) as results:
             result: Result = await anext(results)
         return pb.ExecResponse(
             stdout=result.stdout,
@@ -189,10 +190,7 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
             command, timeout_s = read_exec(checks, first.start, self._config)
             if first.start.HasField("terminal"):
                 size = first.start.terminal
-                tty = read_size(checks, size.columns, size.rows)
-                command = type(command)(
-                    command.argv, command.env, command.working_dir, command.user, tty
-                )
+                command = replace(command, tty=read_size(checks, size.columns, size.rows))
         environment_id = first.start.environment_id
 
         async def feed(running: Running) -> None:

@@ -71,9 +71,12 @@ class Sharing:
             )
             return NamedShare(share, username)
 
-        named = await complete(self._database.run(work))
-        self._room.uses.end_streams(environment_id, named.share.user_id)
-        return named
+        async def share_and_end() -> NamedShare:
+            named = await self._database.run(work)
+            self._room.uses.end_streams(environment_id, named.share.user_id)
+            return named
+
+        return await complete(share_and_end())
 
     async def unshare(self, caller: Principal, environment_id: str, user: str) -> None:
         """Take it away from somebody.
@@ -101,8 +104,10 @@ class Sharing:
             )
             return user_id
 
-        user_id = await complete(self._database.run(work))
-        self._room.uses.end_streams(environment_id, user_id)
+        async def unshare_and_end() -> None:
+            self._room.uses.end_streams(environment_id, await self._database.run(work))
+
+        await complete(unshare_and_end())
 
     async def shares(self, caller: Principal, environment_id: str) -> list[NamedShare]:
         """Who may use it beside its owner.

@@ -279,8 +279,7 @@ class Snapshots:
             found = await self._room.find(caller, environment_id, Permission.ADMIN, transaction)
             snapshot = await self.find(caller, snapshot_id, Permission.READ, transaction)
             before = found.environment
-            if before.state is not State.RUNNING:
-                raise before.wrong_state("does not run")
+            before.must_live()
             spec = replace(before.spec, image=image_of(snapshot.snapshot_id))
             after = replace(
                 before.to(State.PENDING, now_us),

@@ -18,8 +18,7 @@ from steward_server.errors import NotFound
 _COLUMNS = (
     "environment_id, name, owner_id, image, state, cpu_millicores, memory_bytes, storage_bytes,"
     " spec, sealed_env, created_at_us, expires_at_us, idle_timeout_s, started_at_us, ended_at_us,"
-    " last_used_at_us, paused, reason, exit_code, version,"
-    " delete_wanted, agent_id, log_start"
+    " last_used_at_us, paused, reason, exit_code, delete_wanted, agent_id, log_start"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM environment AS e"
 _LABELS = (
@@ -186,7 +185,7 @@ async def save(transaction: Transaction, environment: Environment) -> None:
     await transaction.execute(
         "UPDATE environment SET state = ?, owner_id = ?, image = ?, spec = ?, expires_at_us = ?,"
         " idle_timeout_s = ?, started_at_us = ?, ended_at_us = ?, last_used_at_us = ?, paused = ?,"
-        f" reason = ?, exit_code = ?, log_start = ?, version = version + 1{forget}"
+        f" reason = ?, exit_code = ?, log_start = ?{forget}"
         " WHERE environment_id = ?",
         environment.state.value,
         environment.owner_id,
@@ -346,7 +345,6 @@ def _stored(row: Row, labels: Mapping[str, str]) -> Stored:
         bool(row["paused"]),
         row["reason"],
         row["exit_code"],
-        row["version"],
         row["agent_id"],
         row["log_start"],
     )

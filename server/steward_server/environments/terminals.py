@@ -17,7 +17,12 @@ from steward_server.environments.driver import Command, Exit, Running, Stream
 from steward_server.environments.locks import Locks
 from steward_server.environments.output import without_beginning
 from steward_server.environments.uses import Uses
-from steward_server.errors import FailedPrecondition, NotFound, ResourceExhausted
+from steward_server.errors import (
+    FailedPrecondition,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
 from steward_server.principals import Principal
 
 log = structlog.get_logger(__name__)
@@ -86,7 +91,8 @@ class Terminal:
     def __init__(self, running: Running) -> None:
         self.running = running
         self.viewer: Viewer | None = None
-        self.exit: Exit | None = None
+        self.ended: Exit | Exception | None = None
+        """How it ended; None: it goes on."""
         self.waits: asyncio.TimerHandle | None = None
         """Ends it, if nobody comes back."""
         self._scrollback: deque[Piece] = deque()
@@ -108,8 +114,8 @@ class Terminal:
         self.viewer = viewer
         for piece in self._scrollback:
             viewer.give(piece)
-        if self.exit is not None:
-            viewer.end(self.exit)
+        if self.ended is not None:
+            viewer.end(self.ended)
 
     def detach(self, viewer: Viewer) -> bool:
         """Whoever looked at it has gone; whether nobody does now."""
@@ -119,14 +125,21 @@ class Terminal:
         return self.viewer is None
 
     async def _read(self) -> None:
+        try:
+            self.ended = await self._pass_on()
+        except Exception:  # of the driver: nobody is to wait for what does not come
+            log.exception("environments.terminal_failed")
+            self.ended = Unavailable("the terminal was broken off", reason="TERMINAL_BROKEN")
+        if self.viewer is not None:
+            self.viewer.end(self.ended)
+
+    async def _pass_on(self) -> Exit:
         while (piece := await self.running.read()) is not None:
             self._keep(piece)
             if (viewer := self.viewer) is not None:
                 viewer.give(piece)
                 await viewer.room()
-        self.exit = await self.running.wait()
-        if self.viewer is not None:
-            self.viewer.end(self.exit)
+        return await self.running.wait()
 
     def _keep(self, piece: Piece) -> None:
         self._scrollback.append(piece)
@@ -238,7 +251,6 @@ class Terminals:
         finally:
             self._opening.remove(key)
         terminal = self._open[key] = Terminal(running)
-        terminal.pump.add_done_callback(_report)
         try:
             await self._commands.write_down(caller, environment_id, command, "environment.attached")
         except BaseException:
@@ -248,7 +260,7 @@ class Terminals:
 
     async def _left(self, key: Key, terminal: Terminal) -> None:
         grace_s = self._config.attach_grace_s
-        if terminal.exit is not None or key.session.startswith("\0") or not grace_s:
+        if terminal.ended is not None or key.session.startswith("\0") or not grace_s:
             await complete(self._close(key))
             return
         loop = asyncio.get_running_loop()

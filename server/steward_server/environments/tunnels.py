@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,23 +11,31 @@ from typing import Any, TypeVar, cast
 
 from steward_server.audit import Change, record
 from steward_server.completion import complete
-from steward_server.db import Database, Transaction
+from steward_server.db import Database
 from steward_server.environments.ability import refusal
+from steward_server.environments.counting import Counts
 from steward_server.environments.driver import Connection, Feature, Gone, Listener, Sink, Unusable
 from steward_server.environments.room import EnvironmentRoom
-from steward_server.errors import NotFound, ResourceExhausted, Unavailable
+from steward_server.errors import NotFound, Unavailable
 from steward_server.principals import Principal
 
 T = TypeVar("T")
 
 MAX_CONNECTIONS = 256
 """Of an environment at a time, both ways together. Each holds a descriptor of this process."""
-MAX_OF_CALLER = 256
-"""That one caller has into environments, so that nobody's links to ports take all that pass."""
+MAX_OF_CALLER = 128
+"""That one caller has into environments: two links' full, and a quarter of what the gateway passes
+on by links, so that nobody keeps everybody else's from opening."""
+MAX_TAKEN_OVER = 512
+"""That one caller has taken over from inside: no gateway passes these on, and a runtime has some
+for each of its agents."""
 MAX_LISTENERS = 16
 """Of an environment."""
 MAX_WAITING = 32
 """Connections of a listener that wait to be taken over; further ones wait inside."""
+MAX_WAITING_OF_CALLER = 512
+"""The same of all listeners of a caller, which is one environment's full. Further ones are closed
+at once, as nobody takes over so many in time."""
 ACCEPT_S = 10.0
 """How long one waits; its caller learns of it at once."""
 WRITTEN_EVERY_US = 60_000_000
@@ -77,9 +84,10 @@ class Tunnels:
         self._database = database
         self._room = room
         self._clock = clock
-        self._connections: Counter[str] = Counter()
-        self._callers: Counter[str] = Counter()
-        self._listeners: Counter[str] = Counter()
+        self._connections = Counts("TOO_MANY_CONNECTIONS")
+        self._callers = Counts("TOO_MANY_CONNECTIONS")
+        self._taken_over = Counts("TOO_MANY_CONNECTIONS")
+        self._listeners = Counts("TOO_MANY_LISTENERS")
         self._waiting: dict[str, _Waiting] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._written: dict[tuple[str, str, int], int] = {}
@@ -98,7 +106,11 @@ class Tunnels:
         """
         await self._room.running(caller, environment_id)
         self._room.keeper.ability.must_have(Feature.INGRESS)
-        with self._counted(environment_id), self._counted_of(caller):
+        told = f"you have {MAX_OF_CALLER} connections open into environments"
+        with (
+            self._counted(environment_id),
+            self._callers.one_more(caller.subject, MAX_OF_CALLER, told),
+        ):
             connection = await self._asked(
                 caller, environment_id, self._room.keeper.driver.connect(environment_id, port)
             )
@@ -121,31 +133,31 @@ class Tunnels:
         """
         await self._room.running(caller, environment_id)
         self._room.keeper.ability.must_have(Feature.TUNNEL)
-        if self._listeners[environment_id] >= MAX_LISTENERS:
-            raise ResourceExhausted(
-                f"{MAX_LISTENERS} ports of environment {environment_id!r} are listened on; no more "
-                "are allowed at a time",
-                reason="TOO_MANY_LISTENERS",
-                facts={"environment_id": environment_id},
-            )
-        self._listeners[environment_id] += 1
-        listening = Listening(caller, environment_id, asyncio.get_running_loop().create_future())
-        listener: Listener | None = None
-        try:
-            listener = await self._asked(
-                caller, environment_id, self._room.keeper.driver.listen(environment_id, port)
-            )
-            await self._write_down(
-                caller, environment_id, "environment.port_listened", listener.port
-            )
-            yield listener.port
-            async for connection in listener:
-                yield self._offer(listening, connection)
-                while len(listening.waiting) >= MAX_WAITING:
-                    listening.room.clear()
-                    await listening.room.wait()
-        finally:
-            await complete(self._end(listening, listener))
+        told = f"{MAX_LISTENERS} ports of environment {environment_id!r} are listened on"
+        with self._listeners.one_more(
+            environment_id, MAX_LISTENERS, told, environment_id=environment_id
+        ):
+            over = asyncio.get_running_loop().create_future()
+            listening = Listening(caller, environment_id, over)
+            listener: Listener | None = None
+            try:
+                listener = await self._asked(
+                    caller, environment_id, self._room.keeper.driver.listen(environment_id, port)
+                )
+                await self._write_down(
+                    caller, environment_id, "environment.port_listened", listener.port
+                )
+                yield listener.port
+                async for connection in listener:
+                    if self._waiting_of(caller) >= MAX_WAITING_OF_CALLER:
+                        await complete(_let_go(connection))
+                        continue
+                    yield self._offer(listening, connection)
+                    while len(listening.waiting) >= MAX_WAITING:
+                        listening.room.clear()
+                        await listening.room.wait()
+            finally:
+                await complete(self._end(listening, listener))
         raise await self._room.gone(caller, environment_id)
 
     @asynccontextmanager
@@ -163,13 +175,21 @@ class Tunnels:
             raise NotFound.of("connection", connection_id)
         environment_id = found.listening.environment_id
         await self._room.running(caller, environment_id)
-        with self._counted(environment_id):
+        told = f"you have taken over {MAX_TAKEN_OVER} connections from environments"
+        with (
+            self._counted(environment_id),
+            self._taken_over.one_more(caller.subject, MAX_TAKEN_OVER, told),
+        ):
             if self._take(connection_id) is None:  # its time is over, or somebody was faster
                 raise NotFound.of("connection", connection_id)
             try:
                 yield found.connection, found.listening
             finally:
                 await complete(_let_go(found.connection))
+
+    def _waiting_of(self, caller: Principal) -> int:
+        """How many connections wait for the same caller, by whichever listener."""
+        return sum(each.listening.is_of(caller) for each in self._waiting.values())
 
     def _offer(self, listening: Listening, connection: Connection) -> str:
         """Let a connection wait to be taken over; by what id."""
@@ -197,10 +217,6 @@ class Tunnels:
             task.add_done_callback(self._closing.discard)
 
     async def _end(self, listening: Listening, listener: Listener | None) -> None:
-        environment_id = listening.environment_id
-        self._listeners[environment_id] -= 1
-        if not self._listeners[environment_id]:
-            del self._listeners[environment_id]
         listening.over.set_result(None)
         if listener is not None:
             await listener.aclose()
@@ -212,38 +228,14 @@ class Tunnels:
     @contextmanager
     def _counted(self, environment_id: str) -> Iterator[None]:
         """Say for the block that an environment is used by one more connection."""
-        if self._connections[environment_id] >= MAX_CONNECTIONS:
-            raise ResourceExhausted(
-                f"environment {environment_id!r} has {MAX_CONNECTIONS} connections open; no more "
-                "are allowed at a time",
-                reason="TOO_MANY_CONNECTIONS",
-                facts={"environment_id": environment_id},
-            )
-        self._connections[environment_id] += 1
-        try:
-            with self._room.uses.of(environment_id):
-                yield
-        finally:
-            self._connections[environment_id] -= 1
-            if not self._connections[environment_id]:
-                del self._connections[environment_id]
-
-    @contextmanager
-    def _counted_of(self, caller: Principal) -> Iterator[None]:
-        """Say for the block that somebody has one more connection into environments."""
-        if self._callers[caller.subject] >= MAX_OF_CALLER:
-            raise ResourceExhausted(
-                f"you have {MAX_OF_CALLER} connections into environments open, by links and by "
-                "forwarded ports; no more are allowed at a time",
-                reason="TOO_MANY_CONNECTIONS",
-            )
-        self._callers[caller.subject] += 1
-        try:
+        told = f"environment {environment_id!r} has {MAX_CONNECTIONS} connections open"
+        with (
+            self._connections.one_more(
+                environment_id, MAX_CONNECTIONS, told, environment_id=environment_id
+            ),
+            self._room.uses.of(environment_id),
+        ):
             yield
-        finally:
-            self._callers[caller.subject] -= 1
-            if not self._callers[caller.subject]:
-                del self._callers[caller.subject]
 
     async def _asked(self, caller: Principal, environment_id: str, work: Awaitable[T]) -> T:
         """What the driver gives, what it refuses as callers are told of it."""
@@ -264,18 +256,19 @@ class Tunnels:
         if len(self._written) >= MAX_REMEMBERED:
             self._written.clear()
         self._written[key] = now_us
-        await self._write_down(caller, environment_id, "environment.port_connected", port)
+        try:
+            await self._write_down(caller, environment_id, "environment.port_connected", port)
+        except Exception:
+            self._written.pop(key, None)  # the next one is written down instead
+            raise
 
     async def _write_down(
         self, caller: Principal, environment_id: str, action: str, port: int
     ) -> None:
-        now_us = self._clock()
-
-        async def work(transaction: Transaction) -> None:
-            change = Change(action, environment_id, after={"port": port})
-            await record(transaction, now_us, caller, change)
-
-        await complete(self._database.run(work))
+        now_us, change = self._clock(), Change(action, environment_id, after={"port": port})
+        await complete(
+            self._database.run(lambda transaction: record(transaction, now_us, caller, change))
+        )
 
 
 async def relayed(

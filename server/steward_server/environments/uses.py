@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -61,7 +61,7 @@ class Uses:
         check: Callable[[], Coroutine[Any, Any, object]],
         *,
         only_looks: bool = False,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Pass a stream on until it, or the caller's right to the environment, ends.
 
         `check` raises if the right has ended already. An agent that is told to stop may go on only

@@ -158,9 +158,9 @@ class Engine:
         self._faults = {
             reference: why
             for reference, why in self._faults.items()
-            if self._is_unchanged(reference, before) and reference not in self._out_of_reach
+            if self._is_unchanged(reference, before)
         }
-        self._out_of_reach.clear()
+        self._out_of_reach &= self._faults.keys()
 
     async def look_again(self) -> None:
         """Read the folders, and load the newest version of what is to be served."""
@@ -181,7 +181,8 @@ class Engine:
             reference = Reference(name, version)
             if reference in self._served:
                 return
-            if reference not in self._faults and reference not in self._let_go:
+            is_hopeless = reference in self._faults and reference not in self._out_of_reach
+            if not is_hopeless and reference not in self._let_go:
                 with suppress(FailedPrecondition):
                     await self.load(reference)
                     return
@@ -337,6 +338,7 @@ class Engine:
             model: Model = await asyncio.to_thread(work)
         except BadPolicy as error:
             self._faults[reference] = str(error)
+            self._out_of_reach.discard(reference)
             if isinstance(error, OutOfReach):
                 self._out_of_reach.add(reference)
             if self._known_faults.get(reference) != str(error):
@@ -349,6 +351,7 @@ class Engine:
                 facts={"policy": str(reference)},
             ) from None
         self._faults.pop(reference, None)
+        self._out_of_reach.discard(reference)
         self._known_faults.pop(reference, None)
         self._let_go.discard(reference)
         served = Served(

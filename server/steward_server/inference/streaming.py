@@ -37,7 +37,9 @@ class Conversation:
         self._engine = engine
         self._owner = owner
         self._max_batch = max_batch
-        self._agents: list[Agent | None] = []
+        self._agents: dict[int, Agent] = {}
+        """By the numbers they were given; none is given twice."""
+        self._next = 0
         self._own: list[Agent] = []
         """Those that end with the stream."""
         self._all: tuple[Served, list[Agent], Lease] | None = None
@@ -102,11 +104,11 @@ class Conversation:
         raise InvalidArgument.of({"message": "is missing; send open, step, packed or close"})
 
     async def _open(self, request: pb.StreamOpen) -> pb.StreamOpened:
-        first = len(self._agents)
-        if not request.agents or first + len(request.agents) > self._max_batch:
+        before = len(self._agents)
+        if not request.agents or before + len(request.agents) > self._max_batch:
             raise InvalidArgument.of(
                 {
-                    "agents": f"has {len(request.agents)}, after {first}; a stream has 1 to "
+                    "agents": f"has {len(request.agents)}, beside {before}; a stream has 1 to "
                     f"{self._max_batch}"
                 }
             )
@@ -118,7 +120,9 @@ class Conversation:
                 self._engine.end(agent)
             del self._own[kept:]
             raise
-        self._agents += [agent for agent, _ in brought]
+        first = self._next
+        self._next += len(brought)
+        self._agents |= {first + at: agent for at, (agent, _) in enumerate(brought)}
         self._all = None
         return pb.StreamOpened(
             first=first,
@@ -145,11 +149,11 @@ class Conversation:
                 self._own.remove(agent)
                 self._engine.end(agent)
         for number in request.agents:
-            self._agents[number] = None
+            self._agents.pop(number, None)
         self._all = None
 
     def _agent(self, number: int) -> Agent:
-        agent = self._agents[number] if number < len(self._agents) else None
+        agent = self._agents.get(number)
         if agent is None:
             raise InvalidArgument.of(
                 {"agent": f"is {number}, and the stream has no agent of this number"}
@@ -176,8 +180,7 @@ class Conversation:
     def _rows_of(self, numbers: Sequence[int]) -> tuple[Served, list[Agent], Lease]:
         if not numbers:
             if self._all is None:
-                living = [each for each in self._agents if each is not None]
-                self._all = _together(living)
+                self._all = _together(list(self._agents.values()))
             return self._all
         if len(set(numbers)) != len(numbers):
             raise InvalidArgument.of({"agents": "has a number twice; send two messages"})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 from grpc_interceptor.server import AsyncServerInterceptor
@@ -48,9 +49,10 @@ class Stopping(Unavailable):
 class _Guarded:
     """One open stream; knows the task that waits for its next response."""
 
-    __slots__ = ("ended_by", "waiting")
+    __slots__ = ("ended_by", "has_end", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_end: bool) -> None:
+        self.has_end = has_end
         self.ended_by: StewardError | None = None
         self.waiting: asyncio.Task[Any] | None = None
 
@@ -76,17 +78,24 @@ class LiveStreams:
     def end_all(self) -> None:
         """End every stream with UNAVAILABLE: the server stops, and they would not by themselves."""
         for guarded in set().union(*self._open.values()):
-            guarded.end(Stopping())
+            if not guarded.has_end:
+                guarded.end(Stopping())
 
     async def guard(
-        self, responses: Any, principal: Principal, check: Callable[[], Awaitable[object]]
-    ) -> AsyncIterator[Any]:
+        self,
+        responses: Any,
+        principal: Principal,
+        check: Callable[[], Awaitable[object]],
+        *,
+        has_end: bool = False,
+    ) -> AsyncGenerator[Any, None]:
         """Pass `responses` on until they, or the caller's credential, end.
 
         `check` raises if the credential has ended already: it may have while the stream was being
-        opened, when nothing here could be told of it.
+        opened, when nothing here could be told of it. What `has_end` by itself is let come to it
+        while the server stops.
         """
-        guarded = _Guarded()
+        guarded = _Guarded(has_end=has_end)
         dependencies = {principal.credential, principal.subject} - {""}
         for dependency in dependencies:
             self._open[dependency].add(guarded)
@@ -147,6 +156,7 @@ class Authentication(AsyncServerInterceptor):
         self._takes_token = "ic_token" in signature.request_fields
         self._names_agent = "agent_id" in signature.request_fields
         self._streams_responses = signature.streams_responses
+        self._takes_long = signature.streams_requests or signature.rule.deadline_s > 0
         self._authenticator = authenticator
         self._streams = streams
         self._rate_limit = rate_limit
@@ -169,12 +179,23 @@ class Authentication(AsyncServerInterceptor):
             raise
         call.principal = principal
         call.agent_id = self._agent_of(principal, request_or_iterator)
-        response = await method(request_or_iterator, context)
+
+        async def check() -> None:
+            await self._authenticator.authenticate(call, ic_token)
+
         if self._streams_responses:
-            return self._streams.guard(
-                response, principal, lambda: self._authenticator.authenticate(call, ic_token)
-            )
-        return response
+            response = await method(request_or_iterator, context)
+            return self._streams.guard(response, principal, check)
+        if not self._takes_long:
+            return await method(request_or_iterator, context)
+
+        async def answer() -> AsyncGenerator[Any, None]:
+            yield await method(request_or_iterator, context)
+
+        # It ends with its credential as a stream does, but not where that has only expired.
+        lasting = replace(principal, expires_at_us=None)
+        async with aclosing(self._streams.guard(answer(), lasting, check, has_end=True)) as answers:
+            return await anext(answers)
 
     def _agent_of(self, principal: Principal, request: Any) -> str:
         """The agent a call is about, for the log; empty if none is known or its name is made up."""

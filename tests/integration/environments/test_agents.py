@@ -12,6 +12,8 @@ import pytest
 from steward.environments.v1 import environments_pb2 as pb
 from steward.environments.v1 import ports_pb2
 from steward.environments.v1.ports_pb2_grpc import PortServiceStub
+from steward_server.agents.directory import Directory
+from steward_server.errors import Unavailable
 from tests.integration.conftest import refusal_of
 from tests.integration.environments.conftest import CREATION, Site, Sites, until
 from tests.live import Agent, Api
@@ -194,6 +196,31 @@ async def test_what_a_stopped_agent_has_open_ends_unless_it_only_looks(impatient
     assert refusal_of(ended.value).reason == "AGENT_STOPPED"
     assert not following.done()
     await until(lambda: has(0), "the commands and the shell have ended")
+
+
+async def test_what_a_stopped_agent_has_open_ends_though_the_database_fails_for_a_moment(
+    impatient: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, runtime = await agent_of(impatient, impatient.admin)
+    environment_id = await impatient.running(runtime)
+    started = pb.ExecStart(environment_id=environment_id, command=["sleep", "600"])
+    running = impatient.stub.ExecStream(metadata=agent.metadata)
+    await running.write(pb.ExecStreamRequest(start=started))
+    await until(lambda: impatient.driver.processes(environment_id), "the command runs")
+    await impatient.admin.call("POST", f"/api/agents/{agent.agent_id}/stop")
+    failures = [Unavailable("the database does not answer")]
+    record = Directory.record
+
+    async def failing(*given: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await record(*given)
+
+    monkeypatch.setattr(Directory, "record", failing)
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await asyncio.wait_for(_read_all(running), 10)
+    assert refusal_of(ended.value).reason == "AGENT_STOPPED"
+    assert not failures
 
 
 async def test_an_agent_that_may_go_on_keeps_what_it_has_open(impatient: Site) -> None:

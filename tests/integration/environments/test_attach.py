@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.child_driver import _marked
+from tests.child_driver import Child, _marked
 from tests.integration.environments.conftest import Site, Sites, until
 from tests.live import Api
 
@@ -193,6 +193,26 @@ async def test_the_end_of_the_environment_ends_the_terminal(site: Site) -> None:
         await site.admin.call("DELETE", f"/api/v1/environments/{environment_id}?force=true")
         frame = await last_frame(socket)
         assert (frame["type"], frame["exit_code"]) == ("exit", 137)
+
+
+async def test_a_terminal_that_the_driver_loses_ends_and_another_can_be_opened(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment_id = await site.running()
+
+    async def lost(_: Child) -> None:
+        raise ConnectionResetError("the driver has lost it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Child, "read", lost)
+        async with attach(site.admin, environment_id, "?session=mine") as socket:
+            message = await asyncio.wait_for(socket.receive(), 10)
+            while message.type is aiohttp.WSMsgType.TEXT:
+                message = await asyncio.wait_for(socket.receive(), 10)
+            assert message.extra == "TERMINAL_BROKEN"
+    async with attach(site.admin, environment_id, "?session=mine") as socket:
+        await socket.send_json({"type": "stdin", "data": "echo a$((1 + 1))b\n"})
+        await written(socket, "a2b")
 
 
 async def test_an_output_flood_waits_for_its_reader(site: Site) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from steward.environments.v1 import environments_pb2 as pb
 from steward_gateway.config import GatewayConfig
-from tests.child_driver import _marked
+from steward_server.environments.driver import Stream
+from tests.child_driver import Child, _marked
 from tests.integration.conftest import refusal_of
 from tests.integration.environments.conftest import Site, Sites, until
 
@@ -148,6 +149,31 @@ async def test_a_caller_who_leaves_ends_the_command(site: Site) -> None:
     await until(lambda: not _marked(environment_id), "it ends")
 
 
+async def test_a_caller_has_so_many_commands_under_way_in_all_environments(sites: Sites) -> None:
+    async with sites.open(max_commands_per_caller=2) as site:
+        owner = await site.person("owner")
+        program = await site.key(owner)
+        names = [await site.running(owner) for _ in range(2)]
+        waiting = [
+            asyncio.create_task(site.run(name, "sleep", "600", api=api))
+            for name, api in zip(names, (owner, program), strict=True)
+        ]
+        await until(lambda: all(map(_marked, names)), "they run")
+        refused = await owner.call("POST", EXEC.format(names[0]), {"command": ["true"]})
+        assert (refused.status, "2 commands under way" in refused.body["message"]) == (429, True)
+        assert (await site.run(names[0], "true"))["exit_code"] == 0
+
+        waiting[0].cancel()
+
+        async def is_let() -> bool:
+            answer = await owner.call("POST", EXEC.format(names[1]), {"command": ["true"]})
+            return bool(answer.status == 200)
+
+        await until(is_let, "one has ended")
+        waiting[1].cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_who_ran_what_is_written_down_without_arguments(site: Site) -> None:
     environment_id = await site.running()
     await site.run(environment_id, "sh", "-c", "echo canary-argument")
@@ -248,13 +274,22 @@ async def test_a_streamed_command_has_a_terminal_if_it_is_asked_for(site: Site) 
     assert ended.exit_code == 0
 
 
-async def test_a_streamed_command_times_out(site: Site) -> None:
-    environment_id = await site.running()
+async def test_a_streamed_command_times_out_and_what_it_wrote_before_is_passed_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment_id, close = await site.running(), Child.aclose
+
+    async def with_last_words(child: Child) -> None:
+        if child._items.empty():
+            child._items.put_nowait((Stream.STDOUT, b"last words"))
+        await close(child)
+
+    monkeypatch.setattr(Child, "aclose", with_last_words)
     held = asyncio.Event()
     requests = await sent(start(environment_id, "sleep", "600", timeout_s=1), held=held)
-    _, _, ended = await streamed(site, requests)
+    out, _, ended = await streamed(site, requests)
     held.set()
-    assert (ended.timed_out, ended.exit_code) == (True, 137)
+    assert (out, ended.timed_out, ended.exit_code) == (b"last words", True, 137)
 
 
 @pytest.mark.parametrize(

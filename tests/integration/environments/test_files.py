@@ -242,6 +242,96 @@ async def test_what_is_cut_off_on_its_way_leaves_no_half_of_it(site: Site) -> No
     assert len(written) == 1
 
 
+async def test_a_file_on_its_way_ends_with_the_right_to_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, friend = await site.person("owner"), await site.person("friend")
+    environment_id = await site.running(owner)
+    share = f"/api/v1/environments/{environment_id}/shares/friend"
+    await owner.call("PUT", share, {"permission": "write"})
+    await put(owner, environment_id, "path=/kept", b"before")
+
+    async def slow(*_: Any, **__: Any) -> AsyncIterator[bytes]:
+        yield b"before"
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(site.driver.files, "read", slow)
+    theirs = tuple(friend.headers.items())
+    asked = pb.ReadFileRequest(environment_id=environment_id, path="/kept")
+    reading = site.files.ReadFile(asked, metadata=theirs)
+    assert (await reading.read()).content.data == b"before"
+    writing = site.files.WriteFile(metadata=theirs)
+    start = pb.WriteFileStart(environment_id=environment_id, path="/kept")
+    await writing.write(pb.WriteFileRequest(start=start))
+    await writing.write(pb.WriteFileRequest(data=b"after"))
+    draft = site.driver.host.folder / environment_id / ".kept.draft"
+    await until(draft.exists, "it is on its way")
+
+    assert (await owner.call("DELETE", share)).status == 204
+    with pytest.raises(grpc.aio.AioRpcError) as unread:
+        await asyncio.wait_for(reading.read(), 10)
+    with pytest.raises(grpc.aio.AioRpcError) as unwritten:
+        await asyncio.wait_for(writing, 10)
+    for refused in (unread, unwritten):
+        assert refusal_of(refused.value).reason == "PERMISSION_CHANGED"
+    kept = f"/api/v1/environments/{environment_id}/files/stat?path=/kept"
+    assert (await owner.call("GET", kept)).body["size_bytes"] == len("before")
+
+
+async def test_a_caller_reads_so_many_files_at_a_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_service, "MAX_OPEN", 1)
+    environment_id = await site.running()
+    await put(site.admin, environment_id, "path=/a", b"x")
+
+    async def slow(*_: Any, **__: Any) -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(site.driver.files, "read", slow)
+    asked = pb.ReadFileRequest(environment_id=environment_id, path="/a")
+    first = site.files.ReadFile(asked, metadata=site.metadata)
+    await asyncio.wait_for(first.read(), 10)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await asyncio.wait_for(site.files.ReadFile(asked, metadata=site.metadata).read(), 10)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refusal_of(refused.value).reason == "TOO_MANY_FILES"
+    first.cancel()
+
+    async def is_let_in() -> bool:
+        again = site.files.ReadFile(asked, metadata=site.metadata)
+        try:
+            return bool(await asyncio.wait_for(again.read(), 10))
+        except grpc.aio.AioRpcError:
+            return False
+        finally:
+            again.cancel()
+
+    await until(is_let_in, "the place of the first is free")
+
+
+async def test_a_file_that_grows_while_it_is_read_ends_at_the_limit(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment_id = await site.running()
+    await put(site.admin, environment_id, "path=/log", b"line")
+
+    async def growing(*_: Any, **__: Any) -> AsyncIterator[bytes]:
+        while True:
+            yield b"line"
+
+    monkeypatch.setattr(site.driver.files, "read", growing)
+    monkeypatch.setattr(file_service, "MAX_FILE_BYTES", 10)
+    asked = pb.ReadFileRequest(environment_id=environment_id, path="/log")
+    reading = site.files.ReadFile(asked, metadata=site.metadata)
+    assert (await reading.read()).content.data == b"line"
+    assert (await reading.read()).content.data == b"line"
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await asyncio.wait_for(reading.read(), 10)
+    assert refusal_of(refused.value).reason == "FILE_TOO_LARGE"
+
+
 async def test_what_ends_without_saying_that_it_was_all_is_refused(site: Site) -> None:
     environment_id = await site.running()
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from steward_server.environments import keeper
-from steward_server.environments.driver import Away, Exit, Unusable
+from steward_server.db import Reader
+from steward_server.environments import keeper, store
+from steward_server.environments.driver import Away, Exit, Gone, Unusable
+from steward_server.errors import Unavailable
 from tests.child_driver import ChildDriver, Machine
 from tests.integration.environments.conftest import CREATION, Site, Sites, until
 
@@ -96,8 +98,6 @@ async def test_pausing_stands_in_the_row_the_machine_and_the_journal(site: Site)
 async def test_a_machine_that_is_lost_is_told(site: Site) -> None:
     environment_id = await site.running()
     machine = site.driver.host.machines.pop(environment_id)
-    from steward_server.environments.driver import Gone
-
     machine.exit.set_exception(Gone(environment_id))
     shown = await site.becomes(environment_id, "failed")
     assert shown["reason"] == "its machine is gone"
@@ -247,6 +247,14 @@ async def test_a_driver_that_comes_late_is_taken_up_with_what_it_has(
         assert (refused.status, "start it" in refused.body["message"]) == (503, True)
         assert (await second.get(kept)).body["status"] == "running"
         late.faults["list_owned"].append(Away("NO_ENGINE", "it went away again"))
+        failures, living = [Unavailable("the database does not answer")], store.living
+
+        async def failing(reader: Reader) -> Any:
+            if failures:
+                raise failures.pop()
+            return await living(reader)
+
+        monkeypatch.setattr(store, "living", failing)
         late.unusable = ""
         await second.becomes(lost, "failed")
         assert (await second.run(kept, "true"))["exit_code"] == 0
@@ -254,7 +262,7 @@ async def test_a_driver_that_comes_late_is_taken_up_with_what_it_has(
         assert (health["status"], health["environments"]["usable"]) == ("healthy", True)
         await second.running()
     opened = [method for method, _ in late.calls if method == "open"]
-    assert len(opened) > 2
+    assert (len(opened) > 2, failures) == (True, [])
 
 
 async def test_who_is_away_for_a_moment_is_answered_with_503(site: Site) -> None:
@@ -284,6 +292,51 @@ async def test_what_does_not_stand_still_now_is_409_with_what_to_do(site: Site) 
     assert answer.status == 409
     assert "try again in a moment" in answer.body["message"]
     assert not (await site.get(environment_id)).body.get("paused")
+
+
+async def test_row_and_machine_agree_though_a_right_is_taken_away_meanwhile(site: Site) -> None:
+    owner, friend = await site.person("owner"), await site.person("friend")
+    environment_id = await site.running(owner)
+    path, machine = f"{ENVIRONMENTS}/{environment_id}", site.driver.host.machines[environment_id]
+
+    async def lose_the_right(what: str) -> int:
+        """While the machine is told; how whoever asked for it is answered."""
+        share = f"{path}/shares/friend"
+        assert (await owner.call("PUT", share, {"permission": "write"})).status == 200
+        site.driver.gates[what] = asyncio.Event()
+        site.driver.calls.clear()
+        asking = asyncio.create_task(friend.call("POST", f"{path}/{what}", {}))
+        await until(lambda: (what, environment_id) in site.driver.calls, "it is told")
+        assert (await owner.call("DELETE", share)).status == 204
+        site.driver.gates.pop(what).set()
+        return (await asking).status
+
+    pause = site.driver.pause
+
+    async def failing(environment_id: str) -> None:
+        await pause(environment_id)  # as long as that takes
+        raise Unusable("CANNOT_PAUSE", "it does not stand still; try again in a moment")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(site.driver, "pause", failing)
+        assert await lose_the_right("pause") == 409
+    assert (await site.get(environment_id, owner)).body.get("paused", False) is False
+    assert (await owner.call("POST", f"{path}/pause", {})).status == 200
+    assert await lose_the_right("resume") == 404
+    assert (await site.get(environment_id, owner)).body.get("paused", False) is False
+    assert not machine.is_paused
+
+
+async def test_whoever_resumes_what_has_just_ended_is_not_told_to_resume_it(site: Site) -> None:
+    environment_id = await site.running()
+    path = f"{ENVIRONMENTS}/{environment_id}"
+    assert (await site.admin.call("POST", f"{path}/pause", {})).status == 200
+    site.driver.faults["resume"].append(Gone(environment_id))
+    answer = await site.admin.call("POST", f"{path}/resume", {})
+    assert (answer.status, answer.body["message"]) == (
+        409,
+        f"environment {environment_id!r} is ending",
+    )
 
 
 async def test_what_a_driver_warns_of_is_told_by_health(site: Site) -> None:

@@ -15,6 +15,7 @@ from steward.environments.v1 import environments_pb2
 from steward.environments.v1 import ports_pb2 as pb
 from steward.environments.v1.ports_pb2_grpc import PortServiceStub
 from steward_server.environments import tunnels
+from steward_server.errors import Unavailable
 from tests.integration.conftest import Metadata, refusal_of
 from tests.integration.environments.conftest import Site, until
 from tests.live import Api
@@ -156,6 +157,25 @@ async def test_who_goes_on_connecting_is_written_down_once_a_minute(site: Site, 
     assert await connections(5) == 2
 
 
+async def test_who_connects_is_written_down_the_next_time_where_that_failed(
+    site: Site, echo: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment_id = await site.running(**allowing(echo))
+
+    async def failing(*_: Any) -> None:
+        raise Unavailable("the database does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tunnels, "record", failing)
+        line = await connect(site, environment_id, echo)
+        assert (await refused(line.read()))[0] is grpc.StatusCode.UNAVAILABLE
+    line = await connect(site, environment_id, echo)
+    await line.say(eof=EOF)
+    assert await line.rest() == b""
+    written = [each["action"] for each in site.audit(environment_id)]
+    assert written.count("environment.port_connected") == 1
+
+
 async def test_what_connects_inside_is_told_and_taken_over(site: Site) -> None:
     environment_id = await site.running()
     async with listening(site, environment_id) as (port, stream):
@@ -259,6 +279,40 @@ async def test_one_caller_has_so_many_connections_into_all_environments(
             third.stream.cancel()
 
     await until(is_let_in, "the place of the first is free")
+
+
+async def test_what_one_caller_takes_over_is_bounded_in_all_environments(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnels, "MAX_TAKEN_OVER", 1)
+    monkeypatch.setattr(tunnels, "MAX_WAITING_OF_CALLER", 2)
+    owner = await site.person("owner")
+    environments = [await site.running(owner) for _ in range(2)]
+    async with (
+        listening(site, environments[0], api=owner) as (port, stream),
+        listening(site, environments[1], api=owner) as (other_port, other_stream),
+        listening(site, environments[1]) as (others_port, others_stream),
+    ):
+        callers = [await inside(port) for _ in range(2)]
+        ids = [await incoming(stream) for _ in callers]
+        surplus, writer = await inside(other_port)
+        assert await is_closed(surplus)
+        callers.append((surplus, writer))
+        callers.append(await inside(others_port))
+        assert await incoming(others_stream)
+
+        line = await accept(site, ids[0], owner)
+        await line.stream.initial_metadata()
+        second = await accept(site, ids[1], owner)
+        assert await refused(second.read()) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "TOO_MANY_CONNECTIONS",
+        )
+        callers.append(await inside(other_port))
+        assert await incoming(other_stream)
+        line.stream.cancel()
+        for _, writer in callers:
+            writer.close()
 
 
 async def test_what_is_open_at_a_time_is_bounded(

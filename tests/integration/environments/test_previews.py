@@ -499,6 +499,23 @@ async def test_as_many_links_are_open_as_allowed(
     assert (await link(site, name, inside.port)).status == 201
 
 
+async def test_one_person_does_not_take_the_links_that_all_have(
+    site: Site, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previews, "MAX_OF_PERSON", 2)
+    owner = await site.person("owner")
+    program = await site.key(owner)
+    names = [await environment(site, inside.port, owner) for _ in range(3)]
+    assert (await link(site, names[0], inside.port, owner)).status == 201
+    assert (await link(site, names[1], inside.port, program)).status == 201
+    await owner.call("DELETE", f"/api/v1/environments/{names[0]}?force=true")
+    refused = await link(site, names[2], inside.port, owner)
+    assert (refused.status, "2 of yours" in refused.body["message"]) == (429, True)
+    assert (await link(site, names[2], inside.port)).status == 201
+    site.clock.advance(901)
+    assert (await link(site, names[2], inside.port, owner)).status == 201
+
+
 async def test_one_link_does_not_take_what_all_have(
     site: Site,
     inside: Inside,

@@ -7,9 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import aiohttp
+import grpc
 import pytest
 
+from steward.environments.v1 import environments_pb2, files_pb2
+from steward_server.db.sqlite import Sqlite
 from steward_server.rates import RatesConfig
+from tests.child_driver import _marked
+from tests.integration.conftest import refusal_of
 from tests.integration.environments.conftest import CREATION, Site, Sites, until
 from tests.integration.environments.test_attach import attach, last_frame
 from tests.live import Api
@@ -176,9 +181,66 @@ async def test_what_is_taken_away_ends_open_streams(site: Site) -> None:
         told = (await asyncio.wait_for(answer.content.read(), 10)).decode()
         assert "event: error" in told
         assert "was changed" in told
-    from tests.child_driver import _marked
-
     await until(lambda: not _marked(environment_id), "the shell that waited for them has ended")
+
+
+@pytest.mark.parametrize("how", ["DELETE", "PUT"])
+async def test_open_streams_end_though_who_takes_the_right_away_has_left(
+    site: Site, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    owner, friend = await site.person("owner"), await site.person("friend")
+    environment_id = await site.running(owner)
+    share = f"/api/v1/environments/{environment_id}/shares/friend"
+    await owner.call("PUT", share, {"permission": "write"})
+    run, begun, gate = Sqlite.run, asyncio.Event(), asyncio.Event()
+
+    async def slow(database: Sqlite, work: Any) -> Any:
+        done = await run(database, work)
+        begun.set()
+        await gate.wait()
+        return done
+
+    async with attach(friend, environment_id) as socket:
+        await socket.send_json({"type": "ping"})
+        await last_frame(socket)
+        monkeypatch.setattr(Sqlite, "run", slow)
+        body = {"permission": "read"} if how == "PUT" else None
+        asking = asyncio.create_task(owner.call(how, share, body))
+        async with asyncio.timeout(10):
+            await begun.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        gate.set()
+        async with asyncio.timeout(10):
+            while (await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+        assert socket.close_code == 4007
+
+
+async def test_a_long_command_and_a_file_on_its_way_end_with_the_key_they_came_with(
+    site: Site,
+) -> None:
+    environment_id = await site.running()
+    key = (await site.admin.call("POST", "/api/v1/api-keys", {})).body
+    metadata = (("authorization", f"Bearer {key['key']}"),)
+    request = environments_pb2.ExecRequest(environment_id=environment_id, command=["sleep", "600"])
+    running = site.stub.Exec(request, metadata=metadata)
+    writing = site.files.WriteFile(metadata=metadata)
+    start = files_pb2.WriteFileStart(environment_id=environment_id, path="/half")
+    await writing.write(files_pb2.WriteFileRequest(start=start))
+    await writing.write(files_pb2.WriteFileRequest(data=b"half"))
+    draft = site.driver.host.folder / environment_id / ".half.draft"
+    await until(lambda: _marked(environment_id) and draft.exists(), "both are under way")
+
+    revoked = await site.admin.call("DELETE", f"/api/v1/api-keys/{key['id']}")
+    assert revoked.status == 204
+    for call in (running, writing):
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await asyncio.wait_for(call, 10)
+        assert refusal_of(ended.value).reason == "CREDENTIAL_ENDED"
+    await until(lambda: not _marked(environment_id), "the command has ended")
+    assert not draft.exists()
 
 
 async def test_sharing_is_refused_where_it_makes_no_sense(site: Site) -> None:

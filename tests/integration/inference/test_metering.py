@@ -21,7 +21,7 @@ PRICE = 2.0
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    config = {"price_per_thousand_steps_usd": PRICE, "book_interval_s": 0.02}
+    config: dict[str, Any] = {"price_per_thousand_steps_usd": PRICE, "book_interval_s": 0.02}
     async with open_site(tmp_path, **config) as opened:
         yield opened
 
@@ -106,7 +106,7 @@ async def test_an_agent_that_is_to_stop_steps_no_more(site: Site) -> None:
 
 
 async def test_what_was_not_spent_is_given_back_when_the_server_stops(tmp_path: Path) -> None:
-    config = {"price_per_thousand_steps_usd": PRICE, "book_interval_s": 60.0}
+    config: dict[str, Any] = {"price_per_thousand_steps_usd": PRICE, "book_interval_s": 60.0}
     async with open_site(tmp_path, **config) as site:
         agent = await create_agent(site.live.admin)
         assert (await caller(site, agent).call("POST", "/step", STEP)).status == 200

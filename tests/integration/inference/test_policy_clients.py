@@ -215,6 +215,8 @@ async def test_what_is_wrong_is_refused_and_the_stream_goes_on(use: Use) -> None
     for agents in ([2], [-1], []):
         with pytest.raises(InvalidRequest, match="the stream has 2"):
             await use.of(stream, "step", [[1, 0, 0]], agents=agents)
+        with pytest.raises(InvalidRequest, match="the stream has 2"):
+            await use.of(stream, "reset", agents)
     assert (await use.of(stream, "step", [[1, 0, 0]] * 2)).values.tolist() == [1, 1]
     await use.of(stream, "close")
 
@@ -330,9 +332,7 @@ async def test_a_cut_stream_tells_everyone_and_begins_anew_only_when_told_to(
         patch.setattr(Conversation, "_answer", silence)
         pending = [asyncio.create_task(use.of(stream, "step", np.ones((2, 3)))) for _ in range(3)]
         await asyncio.sleep(0.05)
-        lasting = stream if isinstance(stream, AsyncAgentStream) else stream._lasting
-        assert lasting._line is not None
-        lasting._line._call.cancel()
+        await cut(stream)
         for broken in await asyncio.gather(*pending, return_exceptions=True):
             assert isinstance(broken, StreamBroken)
             assert "may be lost" in broken.message
@@ -345,6 +345,39 @@ async def test_a_cut_stream_tells_everyone_and_begins_anew_only_when_told_to(
     assert (await use.of(stream, "step", np.ones((2, 3)))).values.tolist() == [3, 3]
     assert await agents_of(site) == 2
     await use.of(stream, "close")
+
+
+async def cut(stream: Any) -> None:
+    """Have the stream break, as if the connection were lost."""
+    lasting = stream if isinstance(stream, AsyncAgentStream) else stream._lasting
+    assert lasting._line is not None
+    lasting._line._call.cancel()
+    await asyncio.sleep(0.02)
+
+
+async def test_agents_with_a_name_go_on_after_a_cut_and_others_are_told_lost(use: Use) -> None:
+    wanted = [StreamAgent("arm", policy="adding"), StreamAgent(policy="adding")]
+    stream = await use("inference.stream", wanted)
+    await use.of(stream, "step", np.ones((2, 3)))
+    await cut(stream)
+    assert await use.of(stream, "resume") == (1,)
+    assert stream.begun == (False, True)
+    assert (await use.of(stream, "step", np.ones((2, 3)))).values.tolist() == [4.5, 3]
+
+    await use("inference.end", "arm")
+    await cut(stream)
+    assert await use.of(stream, "resume") == (0, 1)
+    assert (await use.of(stream, "step", np.ones((2, 3)))).values.tolist() == [3, 3]
+    await use.of(stream, "close")
+
+
+async def test_an_agent_that_was_lost_begins_with_the_policy_it_had(client: AsyncClient) -> None:
+    async with await client.inference.stream([StreamAgent("wheel", policy="steering")]) as stream:
+        await client.inference.end("wheel")
+        await cut(stream)
+        assert await stream.resume() == (0,)
+        assert (stream.policies, stream.begun) == (("steering@1",), (True,))
+        assert (await stream.step([[0.5, 0.25]])).values.tolist() == [0.75]
 
 
 @pytest.fixture
@@ -363,14 +396,15 @@ async def test_a_server_that_is_killed_and_started_again_loses_no_state_in_silen
     process: ServerProcess,
 ) -> None:
     async with AsyncClient(process.grpc_address, token=STATIC_TOKEN) as client:
-        stream = await client.inference.stream(2, policy="adding")
+        wanted = [StreamAgent("arm", policy="adding"), StreamAgent()]
+        stream = await client.inference.stream(wanted)
         await stream.step(np.ones((2, 3)))
         process.kill()
         await process.start()
         with pytest.raises(StreamBroken) as broken:
             await stream.step(np.ones((2, 3)))
         assert isinstance(broken.value.__cause__, Unavailable)
-        await stream.reset()
+        assert await stream.resume() == (0, 1)
         assert (await stream.step(np.ones((2, 3)))).values.tolist() == [3, 3]
         await stream.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,7 +13,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from steward.inference.v1 import inference_pb2 as pb
-from tests.integration.inference.conftest import Site
+from tests.integration.inference.conftest import Site, open_site
 
 
 class Talk:
@@ -180,3 +181,20 @@ async def test_a_stream_that_is_cut_leaves_no_agents(site: Site) -> None:
             return
         await asyncio.sleep(0.01)
     pytest.fail("agents of cut streams are kept")
+
+
+async def test_a_stream_that_lasts_begins_as_many_agents_as_it_ends(tmp_path: Path) -> None:
+    async with open_site(tmp_path, max_batch=2) as site:
+        talk = Talk(site)
+        await talk.ask(open=pb.StreamOpen(agents=[pb.StreamAgent()] * 2))
+        full = await talk.ask(open=pb.StreamOpen(agents=[pb.StreamAgent()]))
+        assert "has 1, beside 2; a stream has 1 to 2" in full.refusal.message
+        for number in range(2, 6):
+            await talk.ask(close=pb.StreamClose(agents=[number - 1]))
+            opened = await talk.ask(open=pb.StreamOpen(agents=[pb.StreamAgent()]))
+            assert opened.opened.first == number
+            both = await talk.ask(packed=packed([[1, 0, 0]] * 2))
+            assert floats(both.packed.values)[1] == 1.0
+        gone = await talk.ask(step=pb.StreamStep(agent=1, observation=[1, 0, 0]))
+        assert "no agent of this number" in gone.refusal.message
+        await talk.call.done_writing()

@@ -73,7 +73,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
         if isinstance(each, type) and issubclass(each, errors.StewardError)
     ]
 
-    assert len(kinds) == 13
+    assert len(kinds) == 14
     for kind in kinds:
         assert f" {kind.__name__} " in f" {drawn} ".replace("\n", " \n "), kind
     assert issubclass(errors.AgentStopped, errors.Conflict)

@@ -55,8 +55,23 @@ def door(streams: LiveStreams) -> Door:
 
 async def open_stream(door: Door, streams: LiveStreams, method: Any) -> Any:
     rule = options.MethodRule(access=options.ACCESS_PEOPLE)
+    return await called(door, streams, method, rule, streams_responses=True)
+
+
+async def called(
+    door: Door,
+    streams: LiveStreams,
+    method: Any,
+    rule: options.MethodRule,
+    *,
+    streams_responses: bool = False,
+) -> Any:
     signature = Signature(
-        "/a/B", rule, streams_requests=False, streams_responses=True, request_fields=frozenset()
+        "/a/B",
+        rule,
+        streams_requests=False,
+        streams_responses=streams_responses,
+        request_fields=frozenset(),
     )
     unlimited = RateLimit(Windows(None, None, None), now_us)
     link = Authentication(signature, door, streams, unlimited)
@@ -100,6 +115,37 @@ async def test_a_credential_revoked_later_ends_the_stream(door: Door, streams: L
     door.revoke()
     with pytest.raises(Unauthenticated):
         await asyncio.wait_for(reading, 5)
+    assert streams._open == {}
+
+
+async def test_a_long_call_ends_with_its_credential_and_not_with_the_server(
+    door: Door, streams: LiveStreams
+) -> None:
+    answer, was_cancelled = asyncio.Event(), asyncio.Event()
+
+    async def method(_: Any, __: Any) -> str:
+        try:
+            await answer.wait()
+        except asyncio.CancelledError:
+            was_cancelled.set()
+            raise
+        return "done"
+
+    rule = options.MethodRule(access=options.ACCESS_PEOPLE, deadline_s=3600)
+    let = asyncio.ensure_future(called(door, streams, method, rule))
+    await asyncio.sleep(0)
+    streams.end_all()
+    await asyncio.sleep(0)
+    answer.set()
+    assert await asyncio.wait_for(let, 5) == "done"
+    assert not was_cancelled.is_set()
+    answer.clear()
+    revoked = asyncio.ensure_future(called(door, streams, method, rule))
+    await asyncio.sleep(0)
+    door.revoke()
+    with pytest.raises(Unauthenticated):
+        await asyncio.wait_for(revoked, 5)
+    assert was_cancelled.is_set()
     assert streams._open == {}
 
 

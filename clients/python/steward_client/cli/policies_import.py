@@ -312,5 +312,5 @@ def _tell(made: Any, facts: Any, *, quiet: bool, as_json: bool) -> None:
         rows = [("policy", reference), ("folder", str(made.folder))]
         show(card([*rows, ("renamed", renamed or "nothing")]))
         line(f"\n{made.manifest}")
-        line("A server that is running finds it by itself, or now with: ")
+        line("A server that is running finds it by itself, or now with:")
         line(f"  steward policy load {made.name}")

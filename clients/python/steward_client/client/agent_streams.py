@@ -78,6 +78,8 @@ class AsyncAgentStream:
         self.in_flight = in_flight
         self.policies: tuple[str, ...] = ()
         """Of each agent, with its version."""
+        self.begun: tuple[bool, ...] = ()
+        """Of each agent, whether its sequence began when the stream brought it; else it went on."""
         self._client = client
         self._agents = list(agents)
         self._timeout_s = timeout_s
@@ -109,7 +111,7 @@ class AsyncAgentStream:
             InvalidRequest: the observations have another shape, or a number that is not finite.
             DeadlineExceeded: it took too long; the step may have been made.
             RateLimited: reason QUEUE_FULL, too many steps wait.
-            StreamBroken: the stream is cut; see `reset`.
+            StreamBroken: the stream is cut; see `resume` and `reset`.
             Unavailable: reason AGENT_ENDED, somebody else ended or reset one of the agents.
         """
         message = pb.PackedSteps(
@@ -142,15 +144,15 @@ class AsyncAgentStream:
     async def reset(self, agents: Sequence[int] | None = None, *, seed: int | None = None) -> None:
         """Begin the sequences of some agents anew, or of all.
 
-        All of them begin on a new stream, which is also the way on from one that broke: nothing is
+        All of them begin on a new stream, which is also a way on from one that broke: nothing is
         left of what was before. Without a seed nobody can repeat the draws that come.
 
         Raises:
             RateLimited: reason AGENTS_FULL, there is no room.
             StreamBroken: the stream is cut, and only some were named.
         """
-        chosen = range(len(self)) if agents is None else agents
-        for count, number in enumerate(chosen):
+        before = self._numbers_of(range(len(self)) if agents is None else agents)
+        for count, number in enumerate(range(len(self)) if agents is None else agents):
             self._agents[number] = replace(
                 self._agents[number], reset=True, seed=None if seed is None else seed + count
             )
@@ -158,44 +160,39 @@ class AsyncAgentStream:
             await self._hang_up()
             await self.open()
             return
-        before = self._numbers_of(agents)
         self._is_in_order = False
         await self._ask(None, close=pb.StreamClose(agents=before))
         fresh = pb.StreamOpen(agents=[_asked(self._agents[each]) for each in agents])
         opened = (await self._ask(None, open=fresh)).opened
-        policies = list(self.policies)
+        policies, begun = list(self.policies), list(self.begun)
         for at, number in enumerate(agents):
             self._numbers[number] = opened.first + at
-            policies[number] = opened.policies[at]
-        await self._learn(policies)
+            policies[number], begun[number] = opened.policies[at], opened.begun[at]
+        await self._learn(policies, begun)
+
+    async def resume(self) -> tuple[int, ...]:
+        """Open the stream again after a cut, and give the numbers of agents whose state is lost.
+
+        Agents with an id go on where the server still has them; steps that were under way may have
+        been made. All others begin anew.
+
+        Raises:
+            RateLimited: reason AGENTS_FULL, there is no room.
+        """
+        await self._hang_up()
+        await self._begin(
+            [StreamAgent(each.agent_id) if each.agent_id else each for each in self._agents]
+        )
+        lost = tuple(number for number, begun in enumerate(self.begun) if begun)
+        if named := [number for number in lost if self._agents[number].agent_id]:
+            await self.reset(
+                named
+            )  # with the policy they are to have, and not the server's default
+        return lost
 
     async def open(self) -> None:
         """Open the stream, and bring the agents into it."""
-        if self._ended.done():
-            raise Unavailable("the stream is closed; open another")
-        first = pb.StreamRequest(
-            sequence=1, open=pb.StreamOpen(agents=[_asked(each) for each in self._agents])
-        )
-        call = Call(
-            InferenceServiceStub,
-            "Stream",
-            first,
-            read=nothing,
-            repeatable=True,
-            streams=True,
-            talks=True,
-            lasts_s=LASTING_S,
-        )
-        line = _Line(await self._client.hold(self._client.manners.ask(call)))
-        self._line = line
-        try:
-            opened = (await line.answer(first)).opened
-            await self._learn(list(opened.policies))
-        except BaseException:
-            await line.hang_up()
-            raise
-        self._numbers = list(range(len(self._agents)))
-        self._is_in_order = True
+        await self._begin(self._agents)
 
     async def wait(self) -> None:
         """Wait until it is closed."""
@@ -217,6 +214,33 @@ class AsyncAgentStream:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    async def _begin(self, agents: Sequence[StreamAgent]) -> None:
+        if self._ended.done():
+            raise Unavailable("the stream is closed; open another")
+        first = pb.StreamRequest(
+            sequence=1, open=pb.StreamOpen(agents=[_asked(each) for each in agents])
+        )
+        call = Call(
+            InferenceServiceStub,
+            "Stream",
+            first,
+            read=nothing,
+            repeatable=True,
+            streams=True,
+            talks=True,
+            lasts_s=LASTING_S,
+        )
+        line = _Line(await self._client.hold(self._client.manners.ask(call)))
+        self._line = line
+        try:
+            opened = (await line.answer(first)).opened
+            await self._learn(opened.policies, opened.begun)
+        except BaseException:
+            await line.hang_up()
+            raise
+        self._numbers = list(range(len(agents)))
+        self._is_in_order = True
 
     async def _ask(self, timeout_s: float | None, **message: Any) -> pb.StreamResponse:
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
@@ -241,15 +265,15 @@ class AsyncAgentStream:
             )
         return [self._numbers[each] for each in agents]
 
-    async def _learn(self, policies: list[str]) -> None:
-        """See how the results of these are to be read."""
+    async def _learn(self, policies: Sequence[str], begun: Sequence[bool]) -> None:
+        """Note what agents have, and see how the results of that are to be read."""
         if not self._versions.keys() >= set(policies):
             self._versions = {
                 f"{policy.name}@{version.version}": version
                 for policy in await self._client.policies.list()
                 for version in policy.versions
             }
-        self.policies = tuple(policies)
+        self.policies, self.begun = tuple(policies), tuple(begun)
 
     async def _hang_up(self) -> None:
         if self._line is not None:
@@ -355,6 +379,11 @@ class AgentStream(Aside[AsyncAgentStream]):
         """Of each agent, with its version."""
         return self._lasting.policies
 
+    @property
+    def begun(self) -> tuple[bool, ...]:
+        """Of each agent, whether its sequence began when the stream brought it."""
+        return self._lasting.begun
+
     def step(
         self,
         observations: Any,
@@ -382,7 +411,7 @@ class AgentStream(Aside[AsyncAgentStream]):
         """
         self._room.acquire()
         try:
-            coming = self._done(
+            coming = self._do(
                 self._lasting.step(
                     observations, agents=agents, deterministic=deterministic, timeout_s=timeout_s
                 )
@@ -405,11 +434,15 @@ class AgentStream(Aside[AsyncAgentStream]):
         step = self._lasting.step_one(
             agent, observation, deterministic=deterministic, timeout_s=timeout_s
         )
-        return self._done(step).result()
+        return self._do(step).result()
 
     def reset(self, agents: Sequence[int] | None = None, *, seed: int | None = None) -> None:
         """Begin sequences anew, as `AsyncAgentStream.reset`."""
-        self._done(self._lasting.reset(agents, seed=seed)).result()
+        self._do(self._lasting.reset(agents, seed=seed)).result()
+
+    def resume(self) -> tuple[int, ...]:
+        """Open the stream again after a cut, as `AsyncAgentStream.resume`."""
+        return self._do(self._lasting.resume()).result()
 
 
 def _asked(agent: StreamAgent) -> pb.StreamAgent:
@@ -421,7 +454,7 @@ def _asked(agent: StreamAgent) -> pb.StreamAgent:
 def _broken(cut: StewardError) -> StreamBroken:
     error = StreamBroken(
         f"the stream is cut ({cut.message}): steps under way may have been made, and what the "
-        "policy kept of the agents may be lost; begin them anew with reset()",
+        "policy kept of the agents may be lost; go on with resume(), or begin anew with reset()",
         facts=cut.facts,
     )
     error.__cause__ = cut

@@ -62,7 +62,7 @@ class Aside(Generic[L]):
                 asyncio.run_coroutine_threadsafe(self._lasting.close(), self._loop)
             self._thread.join()
 
-    def _done(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+    def _do(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Have something done on the thread.
 
         Raises:
