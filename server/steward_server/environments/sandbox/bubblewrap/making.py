@@ -232,17 +232,16 @@ async def _kill(folder: Path) -> None:
         pid_text, ticks, boot = (folder / STARTED).read_text().split()
     except (FileNotFoundError, ValueError):
         return
-    pid = int(pid_text)
-    if boot != record.boot_id() or int(ticks) != record.started_ticks(pid):
+    pidfd = record.open_process(int(pid_text), int(ticks), boot)
+    if pidfd is None:
         return
-    with suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(pid)
-        try:
+    try:
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            async with asyncio.timeout(_DEATH_S):  # that is an OSError
-                await readable(pidfd)
-        finally:
-            os.close(pidfd)
+        async with asyncio.timeout(_DEATH_S):  # that is an OSError
+            await readable(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 def _must_fit(limits: Limits) -> None:
