@@ -9,8 +9,9 @@ import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
+from steward_server.completion import finish
 from steward_server.environments.driver import MOST_LISTED, FileFault, FileInfo, Gone
 from steward_server.environments.sandbox.channel import Channel
 from steward_server.environments.sandbox.inside.packets import close_all
@@ -21,6 +22,7 @@ _CHUNK_BYTES = 256 * 1024
 _MOST_ENTRIES = 1_000_000
 """Of a directory that is listed: more is work without end, for who asks and for the server."""
 _path = attrgetter("path")
+_T = TypeVar("_T")
 
 
 class SandboxFiles:
@@ -65,7 +67,7 @@ class SandboxFiles:
         async with self._work(environment_id, "read", path) as (_, _, fds):
             fd = os.dup(_content(fds, path))
         try:
-            while data := await asyncio.to_thread(os.pread, fd, _CHUNK_BYTES, offset):
+            while data := await _aside(os.pread, fd, _CHUNK_BYTES, offset):
                 offset += len(data)
                 yield data
         except OSError as error:
@@ -80,7 +82,7 @@ class SandboxFiles:
             fd = _content(fds, path)
             async for data in content:
                 try:
-                    await asyncio.to_thread(_write_all, fd, data)
+                    await _aside(_write_all, fd, data)
                 except OSError as error:
                     raise _fault(error.errno or errno.EIO, error.strerror, path) from None
             told, more = await channel.ask({"commit": True})
@@ -145,6 +147,14 @@ class SandboxFiles:
         finally:
             close_all(fds)
             channel.close()
+
+
+async def _aside(work: Callable[..., _T], *arguments: object) -> _T:
+    """Run what uses a descriptor in a thread; given up, it is waited for.
+
+    Whoever gives it up closes the descriptor, whose number may be another file's at once.
+    """
+    return await finish(asyncio.to_thread(work, *arguments))
 
 
 def _content(fds: Fds, path: str) -> int:
