@@ -80,7 +80,7 @@ async def test_a_copy_that_is_given_up_leaves_no_descriptor_open(
         copy(read, write)  # not onto descriptors that are others' by now
 
     monkeypatch.setattr(storage, "_copy_sparse", slow)
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(Path("/proc/self/fd").iterdir())
     copying = asyncio.create_task(templates.copy(_LIMITS, tmp_path / "second"))
     await asyncio.to_thread(begun.wait, 10)
     copying.cancel()
@@ -89,7 +89,7 @@ async def test_a_copy_that_is_given_up_leaves_no_descriptor_open(
 
     with pytest.raises(asyncio.CancelledError):
         await copying
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(Path("/proc/self/fd").iterdir()) == before
     assert (tmp_path / "second").stat().st_blocks == (tmp_path / "first").stat().st_blocks
 
 
