@@ -55,9 +55,14 @@ class Ends:
 
 def pipes() -> tuple[Ends, list[int]]:
     """Three pipes: our ends, and those of the command."""
-    read_in, write_in = os.pipe2(os.O_CLOEXEC)
-    read_out, write_out = os.pipe2(os.O_CLOEXEC)
-    read_err, write_err = os.pipe2(os.O_CLOEXEC)
+    fds: list[int] = []
+    try:
+        for _ in range(3):
+            fds += os.pipe2(os.O_CLOEXEC)
+    except OSError:  # where descriptors are short, none may be lost
+        close_all(fds)
+        raise
+    read_in, write_in, read_out, write_out, read_err, write_err = fds
     for fd in (write_in, read_out, read_err):
         os.set_blocking(fd, False)
     for fd in (read_in, read_out):

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from steward_server.environments.sandbox.channel import Channel
+from steward_server.environments.driver import Command, Gone
+from steward_server.environments.sandbox import making
+from steward_server.environments.sandbox.cgroups import Cgroups
+from steward_server.environments.sandbox.channel import Channel, listen
+from steward_server.environments.sandbox.native_machine import NativeMachine
+from steward_server.environments.sandbox.record import Record
 from steward_server.environments.sandbox.running import RunningCommand, pipes
+
+_RECORD = Record(
+    environment_id="m", cgroup="m", pid=os.getpid(), started_ticks=1, boot_id="", uid_base=0,
+    image_root="/", user=1000, group=1000, image="host",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -60,3 +73,45 @@ async def test_who_reads_what_is_closed_is_let_go_and_watches_nothing(
 
     await asyncio.wait_for(reading, 1)
     assert not any(map(asyncio.get_running_loop().remove_reader, fds))
+
+
+def _open_count() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def test_a_command_whose_machine_is_gone_meanwhile_leaves_no_descriptor_open(
+    tmp_path: Path,
+) -> None:
+    class Dying(NativeMachine):
+        is_paused = False
+
+        def _join(self, group: str) -> int:
+            raise Gone("it has ended")
+
+        async def _end(self, group: str) -> bool:
+            return True
+
+    with listen(tmp_path / making.SOCKET):
+        machine = Dying(tmp_path, _RECORD, cast("Cgroups", None), os.pidfd_open(os.getpid()))
+        before = _open_count()
+        with pytest.raises(Gone):
+            await machine.exec(Command(("true",)))
+        assert _open_count() == before
+        machine.close()
+
+
+def test_where_descriptors_are_short_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    pipe2 = os.pipe2
+
+    def third_fails(flags: int) -> tuple[int, int]:
+        made.append(flags)
+        if len(made) == 3:
+            raise OSError(errno.EMFILE, "too many open files")
+        return pipe2(flags)
+
+    monkeypatch.setattr(os, "pipe2", third_fails)
+    before = _open_count()
+    with pytest.raises(OSError, match="too many"):
+        pipes()
+    assert _open_count() == before

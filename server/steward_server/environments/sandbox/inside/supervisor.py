@@ -320,7 +320,8 @@ class Supervisor:
         """Replace small files of the image, which nobody in the machine has touched yet."""
         for path, content in files.items():
             with suppress(OSError):  # as when the machine was made: the image has its own way
-                file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+                flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                file = os.open(path, flags)
                 os.write(file, content.encode())
                 os.close(file)
 
