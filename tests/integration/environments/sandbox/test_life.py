@@ -308,6 +308,26 @@ async def test_a_server_that_is_killed_in_the_middle_leaves_nothing_half_made(
     await until(lambda: not traces(tmp_path / "busy"))
 
 
+async def test_a_server_that_was_killed_at_its_trial_keeps_none_from_starting(
+    driver: SandboxDriver, images: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def is_killed_before(environment_id: str, *, grace_s: float) -> None: ...
+
+    killed = SandboxDriver(tmp_path / "killed", images)
+    monkeypatch.setattr(killed, "delete", is_killed_before)
+    await killed.open()
+    assert len(await killed.list_owned()) == 1
+    await killed.aclose()
+
+    heir = SandboxDriver(tmp_path / "killed", images)
+    await heir.open()
+    try:
+        assert heir.capabilities().unusable == ""
+        assert await heir.list_owned() == []
+    finally:
+        await heir.aclose()
+
+
 async def test_what_resists_keeps_no_server_from_starting_and_is_cleared_later(
     driver: SandboxDriver, images: Catalogue, machine: str, tmp_path: Path
 ) -> None:
