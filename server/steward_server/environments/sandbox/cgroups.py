@@ -325,6 +325,7 @@ async def dissolve(groups: Cgroups, name: str) -> None:
 
 
 # Each of these files is asked or told often, and `Path` takes several times as long as the kernel.
+# Both raise FileNotFoundError also where the group goes while its file is open.
 
 
 def _read(file: Path) -> str:
@@ -334,6 +335,8 @@ def _read(file: Path) -> str:
         while part := os.read(fd, _PIECE_BYTES):
             parts.append(part)
         return b"".join(parts).decode()
+    except OSError as error:
+        raise _explained(error) from None
     finally:
         os.close(fd)
 
@@ -342,8 +345,15 @@ def _write(file: Path, text: str) -> None:
     fd = os.open(file, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
+    except OSError as error:
+        raise _explained(error) from None
     finally:
         os.close(fd)
+
+
+def _explained(error: OSError) -> OSError:
+    is_gone = error.errno == errno.ENODEV
+    return FileNotFoundError(errno.ENOENT, "the control group is gone") if is_gone else error
 
 
 def _folders(folder: Path) -> list[str]:
@@ -357,7 +367,7 @@ def _folders(folder: Path) -> list[str]:
 def _pids(file: Path) -> list[int]:
     try:
         return [int(line) for line in _read(file).split()]
-    except (FileNotFoundError, OSError):
+    except FileNotFoundError:
         return []
 
 
