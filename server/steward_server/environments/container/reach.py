@@ -111,12 +111,12 @@ class Reach:
         group = self._folder / name
         group.mkdir(exist_ok=True)
         for _ in range(_SWEEPS):
-            pids = (self._folder / "cgroup.procs").read_text().split()
+            pids = cgroups.read(self._folder / "cgroup.procs").split()
             if not pids:
                 break
             for pid in pids:
                 with suppress(ProcessLookupError):
-                    (group / "cgroup.procs").write_text(pid)
+                    cgroups.write(group / "cgroup.procs", pid)
         return name
 
     def commands(self) -> list[str]:

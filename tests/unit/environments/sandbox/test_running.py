@@ -12,10 +12,11 @@ from typing import cast
 
 import pytest
 
-from steward_server.environments.driver import Command, Gone
+from steward_server.environments.driver import Command, Gone, Unusable
 from steward_server.environments.sandbox import making
 from steward_server.environments.sandbox.cgroups import Cgroups
 from steward_server.environments.sandbox.channel import Channel, listen
+from steward_server.environments.sandbox.gvisor import machine as gvisor
 from steward_server.environments.sandbox.native_machine import NativeMachine
 from steward_server.environments.sandbox.record import Record
 from steward_server.environments.sandbox.running import RunningCommand, pipes
@@ -115,3 +116,17 @@ def test_where_descriptors_are_short_none_is_lost(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(OSError, match="too many"):
         pipes()
     assert _open_count() == before
+
+
+async def test_a_kernel_that_does_not_answer_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gvisor, "_ANSWER_S", 0.02)
+    monkeypatch.setattr(gvisor.GvisorMachine, "is_paused", False)
+    with listen(tmp_path / making.SOCKET):
+        pidfd = os.pidfd_open(os.getpid())
+        machine = gvisor.GvisorMachine(tmp_path, _RECORD, cast("Cgroups", None), pidfd)
+        async with asyncio.timeout(5):
+            with pytest.raises(Unusable, match=r"no answer within 0\.02 s"):
+                await machine.processes()
+        machine.close()
