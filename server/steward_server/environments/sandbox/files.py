@@ -21,6 +21,8 @@ Fds = list[int]  # `list` means something else within the class
 _CHUNK_BYTES = 256 * 1024
 _MOST_ENTRIES = 1_000_000
 """Of a directory that is listed: more is work without end, for who asks and for the server."""
+_MOST_WORDS = 200
+"""Characters of what it says went wrong."""
 _path = attrgetter("path")
 _T = TypeVar("_T")
 
@@ -210,8 +212,13 @@ def _must_be_absolute(path: str) -> None:
 
 
 def _check(told: dict[str, Any], path: str) -> None:
-    if "errno" in told:
-        raise _fault(told["errno"], told["error"], path)
+    if "errno" not in told:
+        return
+    match told:
+        case {"errno": int(number), "error": str(text) | (None as text)}:
+            raise _fault(number, text and text[:_MOST_WORDS], path)
+        case _:
+            raise _nonsense(path)
 
 
 def _fault(number: int, text: str | None, path: str) -> FileFault:

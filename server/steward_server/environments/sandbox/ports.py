@@ -21,6 +21,8 @@ from steward_server.environments.sandbox.worked import Worked
 _READ_BYTES = 256 * 1024
 _TRY_AGAIN_S = 0.1
 _GONE_S = 1.0
+_MOST_WORDS = 200
+"""Characters of what it says went wrong."""
 
 
 async def open_port(machine: Worked, port: int) -> Connection:
@@ -92,7 +94,7 @@ async def _handed_out(
         channel.close()
     if "errno" in told:
         close_all(fds)
-        return None, {"errno": told["errno"], "error": told.get("error")}
+        return None, {"errno": told["errno"], "error": str(told.get("error"))[:_MOST_WORDS]}
     if (sock := _socket_of(fds)) is None:
         close_all(fds)
         return None, {"errno": errno.EIO, "error": "it has meddled with who works for it"}

@@ -71,7 +71,19 @@ _WORK: dict[str, Callable[[SandboxFiles], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("work", _WORK)
 @pytest.mark.parametrize(
-    "answer", [b"\xff", b"[]", {}, {"file": 7}, {"files": 7}, {"files": [{}]}, {"file": {}}]
+    "answer",
+    [
+        b"\xff",
+        b"[]",
+        {},
+        {"file": 7},
+        {"files": 7},
+        {"files": [{}]},
+        {"file": {}},
+        {"errno": []},
+        {"errno": 2},
+        {"errno": 2, "error": 7},
+    ],
 )
 async def test_an_answer_that_means_nothing_is_a_fault_of_that_call(
     work: str, answer: object
@@ -127,7 +139,7 @@ async def test_what_is_handed_out_in_the_place_of_a_port_is_refused(
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
         fds = {"two": (read, write), "pipe": (read,), "unix": (unix.fileno(),),
                "datagram": (datagram.fileno(),), "refused": (read,)}  # fmt: skip
-        answer = {"errno": "x"} if kind == "refused" else {"ok": True}
+        answer = {"errno": "x", "error": "x" * 9_000} if kind == "refused" else {"ok": True}
         machine, worker = _machine(answer, fds=fds.get(kind, ()))
         worker.shutdown(socket.SHUT_WR)
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -135,6 +147,7 @@ async def test_what_is_handed_out_in_the_place_of_a_port_is_refused(
             await (listen(machine, 80, ended) if is_listener else open_port(machine, 80))
         worker.close()
         assert refusal.value.reason == "PORT_REFUSED"
+        assert len(str(refusal.value)) < 500
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
     os.close(read)
     os.close(write)
