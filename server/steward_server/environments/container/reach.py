@@ -128,9 +128,7 @@ class Reach:
         return await cgroups.end(self._groups, self._name, command)
 
     def signal_command(self, command: str, number: int) -> None:
-        for pid in self._groups.pids(self._name, command):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        processes.send_all(self._groups, self._name, command, number)
 
     def clear(self) -> None:
         """Remove the groups of a container that has ended; its own is the engine's."""

@@ -43,9 +43,7 @@ class NativeMachine(Machine):
             return self._groups.make_command(self._cgroup, group)
 
     async def _signal_command(self, group: str, number: int) -> None:
-        for pid in self._groups.pids(self._cgroup, group):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        processes.send_all(self._groups, self._cgroup, group, number)
 
     async def _end(self, group: str) -> bool:
         return await cgroups.end(self._groups, self._cgroup, group)

@@ -12,6 +12,7 @@ from pathlib import Path
 from steward_server.environments.driver import Process
 from steward_server.environments.sandbox.cgroups import Cgroups
 from steward_server.environments.sandbox.inside.build import UID_COUNT
+from steward_server.environments.sandbox.inside.packets import close_all
 
 _NOBODY = 65_534
 _MOST_COMMAND_BYTES = 4096
@@ -43,19 +44,26 @@ def send(groups: Cgroups, name: str, inner_pid: int, number: int) -> bool:
     """Send a signal to one of them, but its pid 1; false if there is no such process."""
     if inner_pid <= 1:
         return False
-    for host_pid in groups.pids(name):
-        if _number_inside(host_pid) == inner_pid:
-            pidfd = open_pid(host_pid)
-            if pidfd is None:
-                return False
-            try:
-                if host_pid in groups.pids(name):  # else the number has become another's
-                    with suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(pidfd, number)
-            finally:
-                os.close(pidfd)
-            return True
-    return False
+    found = [pid for pid in groups.pids(name) if _number_inside(pid) == inner_pid]
+    return _send(groups, name, "", found, number)
+
+
+def send_all(groups: Cgroups, name: str, command: str, number: int) -> None:
+    """Send a signal to every process of a command."""
+    _send(groups, name, command, groups.pids(name, command), number)
+
+
+def _send(groups: Cgroups, name: str, command: str, pids: Sequence[int], number: int) -> bool:
+    """Send a signal to those that are in a group still: else a number is another's by now."""
+    opened = {pid: pidfd for pid in pids if (pidfd := open_pid(pid)) is not None}
+    try:
+        there = opened.keys() & set(groups.pids(name, command))
+        for pid in there:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(opened[pid], number)
+        return bool(there)
+    finally:
+        close_all(list(opened.values()))
 
 
 def process(host_pid: int, uid_base: int) -> Process | None:
