@@ -19,13 +19,13 @@ from steward_server.environments.driver import (
     FileInfo,
     Running,
     Stream,
+    in_calendar,
 )
 
 WATCH_INTERVAL_S = 1.0
 _MOST_WORD_BYTES = 64 * 1024
 """Of what a script says about one file."""
 _MOST_DIGITS, _MOST_ROW_BYTES = 9, 256
-_MOST_TIME_S = (1 << 63) // 1_000_000
 
 _FAULTS = r"""
 fail() { echo "$1"; exit 0; }
@@ -388,11 +388,7 @@ def _info(path: str, row: bytes, target: str = "") -> FileInfo:
         size, user, group, modified_s = map(int, rest)
     except ValueError:
         raise _nonsense(path) from None
-    if not (
-        all(0 <= each < 1 << 32 for each in (number, user, group))
-        and 0 <= size < 1 << 63
-        and abs(modified_s) < _MOST_TIME_S
-    ):
+    if not (all(0 <= each < 1 << 32 for each in (number, user, group)) and 0 <= size < 1 << 63):
         raise _nonsense(path)
     kinds = ((modes.S_ISREG, "file"), (modes.S_ISDIR, "directory"), (modes.S_ISLNK, "link"))
     return FileInfo(
@@ -402,7 +398,7 @@ def _info(path: str, row: bytes, target: str = "") -> FileInfo:
         mode=modes.S_IMODE(number),
         user=user,
         group=group,
-        modified_at_us=modified_s * 1_000_000,
+        modified_at_us=in_calendar(modified_s * 1_000_000),
         target=target,
     )
 

@@ -7,7 +7,7 @@ import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from steward_server.environments.driver import Process, Unusable
+from steward_server.environments.driver import Process, Unusable, in_calendar
 from steward_server.environments.kubernetes import channels, scripts
 from steward_server.environments.kubernetes.channels import Channel
 from steward_server.environments.kubernetes.cluster import Cluster, Refused
@@ -21,7 +21,7 @@ _HELPER = "steward-helper-"
 _TICK_US = 10_000
 """What /proc counts in on every architecture that Linux containers run on."""
 _PAGE_BYTES = 4096
-_MOST, _MOST_PID, _MOST_TIME, _MOST_DIGITS = 1 << 50, 1 << 31, 1 << 40, 19
+_MOST, _MOST_PID, _MOST_DIGITS = 1 << 50, 1 << 31, 19
 """Of numbers that are believed."""
 
 
@@ -99,7 +99,7 @@ async def end(
 def processes(told: bytes) -> Sequence[Process]:
     """The processes of PROCESSES' answer, but for those that the server runs."""
     lines = told.decode(errors="replace").split("\n")
-    boot_s = _number(lines[0], _MOST_TIME)
+    boot_s = _number(lines[0])
     found = []
     for at in range(1, len(lines) - 2, 3):
         stat, user, command = lines[at : at + 3]
@@ -116,7 +116,7 @@ def processes(told: bytes) -> Sequence[Process]:
                 parent_pid=_number(fields[1], _MOST_PID),
                 user=_number(user, 1 << 32, -1),
                 command=command.strip() or f"[{name}]",
-                started_at_us=boot_s * 1_000_000 + _number(fields[19], _MOST_TIME) * _TICK_US,
+                started_at_us=in_calendar(boot_s * 1_000_000 + _number(fields[19]) * _TICK_US),
                 memory_bytes=_number(fields[21]) * _PAGE_BYTES,
             )
         )

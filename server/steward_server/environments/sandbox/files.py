@@ -12,7 +12,13 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from steward_server.completion import finish
-from steward_server.environments.driver import MOST_LISTED, FileFault, FileInfo, Gone
+from steward_server.environments.driver import (
+    MOST_LISTED,
+    FileFault,
+    FileInfo,
+    Gone,
+    in_calendar,
+)
 from steward_server.environments.sandbox.channel import Channel
 from steward_server.environments.sandbox.inside.packets import close_all
 from steward_server.environments.sandbox.worked import Worked
@@ -186,22 +192,24 @@ def _nonsense(path: str) -> FileFault:
 
 def _info(told: dict[str, Any]) -> FileInfo:
     texts = [told[name] for name in ("path", "kind", "target")]
-    sizes = [told[name] for name in ("size", "modified_at_us")]
+    size, modified_at_us = told["size"], told["modified_at_us"]
     numbers = [told[name] for name in ("mode", "user", "group")]
     if not (
         all(isinstance(each, str) for each in texts)
-        and all(isinstance(each, int) and abs(each) < 1 << 63 for each in sizes)
+        and isinstance(size, int)
+        and 0 <= size < 1 << 63
+        and isinstance(modified_at_us, int)
         and all(isinstance(each, int) and 0 <= each < 1 << 32 for each in numbers)
     ):
         raise TypeError("not of a file")
     return FileInfo(
         path=told["path"],
         kind=told["kind"],
-        size_bytes=told["size"],
+        size_bytes=size,
         mode=told["mode"],
         user=told["user"],
         group=told["group"],
-        modified_at_us=told["modified_at_us"],
+        modified_at_us=in_calendar(modified_at_us),
         target=told["target"],
     )
 

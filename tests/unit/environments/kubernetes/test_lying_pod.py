@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from steward_server.clock import timestamp
 from steward_server.environments.driver import Exit, FileFault, Stream
 from steward_server.environments.kubernetes import inside
 from steward_server.environments.kubernetes.files import PodFiles
@@ -55,7 +56,6 @@ def _files(answer: bytes) -> PodFiles:
         b"",
         b"x y z",
         b"zz 5 1000 1000 1700000000",
-        b"81a4 5 1000 1000 1" + b"0" * 40,
         b"81a4 " + b"9" * 5000 + b" 1000 1000 1",
         b"81a4 -5 1000 1000 1",
         b"81a4 5 99999999999 1000 1",
@@ -66,6 +66,15 @@ async def test_facts_that_cannot_be_are_a_fault_of_that_file(row: bytes) -> None
     with pytest.raises(FileFault) as fault:
         await _files(b"ok\n" + row).stat("e", "/f")
     assert fault.value.kind == "EIO"
+
+
+@pytest.mark.parametrize(("modified_s", "year"), [(10**40, 9999), (-(10**40), 1), (0, 1970)])
+async def test_a_time_beyond_the_calendar_is_its_end(modified_s: int, year: int) -> None:
+    found = await _files(b"ok\n81a4 5 1000 1000 %d" % modified_s).stat("e", "/f")
+
+    shown = timestamp(found.modified_at_us or 1)
+    assert shown is not None
+    assert shown.ToDatetime().year == year
 
 
 @pytest.mark.parametrize("rows", [b"", b"x\n", b"-1\n", b"9" * 5000 + b"\n", "٣\n".encode()])

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from steward_server.clock import timestamp
 from steward_server.environments.driver import FileFault, Unusable
 from steward_server.environments.sandbox import files as work
 from steward_server.environments.sandbox.channel import Channel
@@ -184,3 +185,16 @@ async def test_a_file_with_facts_that_cannot_be_is_a_fault(lie: dict[str, Any]) 
     with worker, pytest.raises(FileFault) as fault:
         await files.list("m", "/")
     assert fault.value.kind == "EIO"
+
+
+@pytest.mark.parametrize(("modified_at_us", "year"), [(10**30, 9999), (-(10**30), 1), (1, 1970)])
+async def test_a_time_beyond_the_calendar_is_its_end(modified_at_us: int, year: int) -> None:
+    """A file in memory may have any, and its folder is to be seen all the same."""
+    told = {"files": [{**_FILE, "modified_at_us": modified_at_us}], "more": False}
+    files, worker = _files(told)
+    with worker:
+        (found,) = await files.list("m", "/")
+
+    shown = timestamp(found.modified_at_us)
+    assert shown is not None
+    assert shown.ToDatetime().year == year
