@@ -228,8 +228,8 @@ class RunningCommand:
                         await asyncio.shield(self._exit)
         finally:
             if not self._exit.done():  # the supervisor stands still with its machine
-                self._exit.cancel()
-                self._exit = _killed()
+                watching, self._exit = self._exit, _killed()
+                await _cancel([watching])
             await self._close_all(self._ends.take())
             self._channel.close()
 
@@ -238,7 +238,7 @@ def _is_ready(wait: asyncio.Future[None]) -> bool:
     return wait.done() and not wait.cancelled()
 
 
-async def _cancel(waits: Iterable[asyncio.Future[None]]) -> None:
+async def _cancel(waits: Iterable[asyncio.Future[Any]]) -> None:
     waits = list(waits)
     for wait in waits:
         wait.cancel()

@@ -18,6 +18,7 @@ from steward_server.environments.sandbox.cgroups import Cgroups
 from steward_server.environments.sandbox.channel import Channel, listen
 from steward_server.environments.sandbox.gvisor import machine as gvisor
 from steward_server.environments.sandbox.native_machine import NativeMachine
+from steward_server.environments.sandbox.ports import PortListener
 from steward_server.environments.sandbox.record import Record
 from steward_server.environments.sandbox.running import RunningCommand, pipes
 
@@ -130,3 +131,37 @@ async def test_a_kernel_that_does_not_answer_is_told_of(
             with pytest.raises(Unusable, match=r"no answer within 0\.02 s"):
                 await machine.processes()
         machine.close()
+
+
+async def test_a_command_that_stands_still_is_watched_no_more_when_it_is_closed(
+    command: RunningCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its descriptor's number is another's as soon as that is closed."""
+    was_watched: list[bool] = []
+    close = Channel.close
+
+    def closed(channel: Channel) -> None:
+        loop = asyncio.get_running_loop()
+        was_watched.append(loop.remove_reader(channel._socket.fileno()))
+        close(channel)
+
+    monkeypatch.setattr(Channel, "close", closed)
+    await asyncio.sleep(0)
+    await command.aclose()
+
+    assert was_watched == [False]
+
+
+async def test_a_port_that_is_let_go_of_is_watched_no_more_when_it_is_closed() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        fd = sock.fileno()
+        listener = PortListener(sock, loop.create_future())
+        waiting = asyncio.ensure_future(anext(listener, None))
+        await asyncio.sleep(0.01)
+
+        await listener.aclose()
+
+        assert not loop.remove_reader(fd)
+        assert await waiting is None
