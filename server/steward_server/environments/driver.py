@@ -179,6 +179,17 @@ class Process:
     memory_bytes: int
 
 
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+
+
+def in_calendar(at_us: int) -> int:
+    """A time that was told inside, or the nearest between the years 1 and 9999.
+
+    Whoever has a file may give it any time, and no later one can be passed on.
+    """
+    return min(max(at_us, _FIRST_US), _LAST_US)
+
+
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """One file of a machine."""

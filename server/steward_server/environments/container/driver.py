@@ -171,7 +171,7 @@ class ContainerDriver:
 
     def _add(self, container: Any, labels: dict[str, str]) -> Machine:
         kept = request.kept(labels)
-        with suppress(FileNotFoundError):  # labels are as they were made
+        with suppress(FileNotFoundError, ValueError):  # labels are as they were made
             changed = (self._folder_of(kept.environment_id) / _PORTS).read_text()
             kept = replace(kept, ports=tuple(json.loads(changed)))
         machine = Machine(
@@ -339,8 +339,10 @@ class ContainerDriver:
             )
         if policy.allowed_ingress_ports != machine.kept.ports:
             machine.kept = replace(machine.kept, ports=policy.allowed_ingress_ports)
-            text = json.dumps(policy.allowed_ingress_ports)
-            (self._folder_of(environment_id) / _PORTS).write_text(text)
+            path = self._folder_of(environment_id) / _PORTS
+            new = path.with_suffix(".new")  # whole or not at all: it is read by the next server
+            new.write_text(json.dumps(policy.allowed_ingress_ports))
+            new.replace(path)
 
     async def wait(self, environment_id: str) -> Exit:
         return await self._known(environment_id).wait()

@@ -32,6 +32,8 @@ class Door:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
+        # Our own: while this waits the container may end, and its number be another one's.
+        pidfd = os.dup(reach.pidfd)
         try:
             request = {"own_users": reach.has_own_users}
             for attempt in range(_ATTEMPTS):
@@ -40,7 +42,7 @@ class Door:
                         self._way = await asyncio.to_thread(self._start)
                     way = self._way
                 try:
-                    await way.send(request, [reach.pidfd, theirs.fileno()])
+                    await way.send(request, [pidfd, theirs.fileno()])
                 except Gone:
                     self.close()
                     if attempt == _ATTEMPTS - 1:
@@ -54,6 +56,7 @@ class Door:
             ours.close()
             raise
         finally:
+            os.close(pidfd)
             theirs.close()
         raise AssertionError("not reached")
 

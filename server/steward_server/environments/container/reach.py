@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steward_server.environments.driver import Gone, Process, Unusable
-from steward_server.environments.sandbox import cgroups
+from steward_server.environments.sandbox import cgroups, processes
 from steward_server.environments.sandbox.cgroups import Cgroups, Version1, Version2
 from steward_server.environments.sandbox.probe import mounts
-from steward_server.environments.sandbox.processes import process
+from steward_server.environments.sandbox.processes import open_pid
 
 MAIN = "steward-main"
 _COMMAND = "steward-x"
@@ -52,11 +52,11 @@ class Reach:
             Unusable: reason NO_REACH, it cannot be seen from here; or NO_ISOLATION.
         """
         try:
-            pidfd = os.pidfd_open(pid)
-        except (ProcessLookupError, ValueError):
-            raise Gone(f"container {container_id[:12]} has ended") from None
+            pidfd = open_pid(pid)
         except PermissionError:
             raise _no_reach(container_id, "its processes may not be touched") from None
+        if pidfd is None:
+            raise Gone(f"container {container_id[:12]} has ended")
         try:
             status = _status(pid)
             if status["State"].startswith(("Z", "X")):
@@ -111,12 +111,12 @@ class Reach:
         group = self._folder / name
         group.mkdir(exist_ok=True)
         for _ in range(_SWEEPS):
-            pids = (self._folder / "cgroup.procs").read_text().split()
+            pids = cgroups.read(self._folder / "cgroup.procs").split()
             if not pids:
                 break
             for pid in pids:
                 with suppress(ProcessLookupError):
-                    (group / "cgroup.procs").write_text(pid)
+                    cgroups.write(group / "cgroup.procs", pid)
         return name
 
     def commands(self) -> list[str]:
@@ -128,9 +128,7 @@ class Reach:
         return await cgroups.end(self._groups, self._name, command)
 
     def signal_command(self, command: str, number: int) -> None:
-        for pid in self._groups.pids(self._name, command):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        processes.send_all(self._groups, self._name, command, number)
 
     def clear(self) -> None:
         """Remove the groups of a container that has ended; its own is the engine's."""
@@ -153,28 +151,11 @@ class Reach:
 
     def processes(self) -> Sequence[Process]:
         """Its processes by their numbers inside, without the engine's pid 1."""
-        found = (process(pid, self.uid_base) for pid in self._groups.pids(self._name))
-        return sorted(
-            (each for each in found if each is not None and each.pid != 1),
-            key=lambda each: each.pid,
-        )
+        return processes.processes(self._groups, self._name, self.uid_base)
 
     def signal(self, inner_pid: int, number: int) -> bool:
         """Send a signal to one of its processes; false if it has no such process."""
-        if inner_pid <= 1:
-            return False
-        for pid in self._groups.pids(self._name):
-            found = process(pid, self.uid_base)
-            if found is not None and found.pid == inner_pid:
-                with suppress(ProcessLookupError):
-                    pidfd = os.pidfd_open(pid)
-                    try:
-                        if pid in self._groups.pids(self._name):
-                            signal.pidfd_send_signal(pidfd, number)
-                    finally:
-                        os.close(pidfd)
-                return True
-        return False
+        return processes.send(self._groups, self._name, inner_pid, number)
 
     def usage(self) -> tuple[int, int, int]:
         """CPU time since its start in microseconds, bytes of memory, count of processes."""

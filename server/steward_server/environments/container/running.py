@@ -20,6 +20,7 @@ from steward_server.environments.container.engine import Engine
 from steward_server.environments.container.reach import Reach
 from steward_server.environments.driver import Command, Exit, Gone, Stream, Unusable
 from steward_server.environments.sandbox.channel import readable
+from steward_server.environments.sandbox.processes import open_pid
 
 DRAIN_S = 0.2
 """How long after a command's end its output is waited for that children hold open."""
@@ -74,13 +75,12 @@ class EngineCommand:
     async def _watch(self, pid: int, ended: Exit | None) -> Exit:
         if ended is not None:
             return ended
-        with suppress(ProcessLookupError, ValueError):
-            fd = os.pidfd_open(pid) if pid else -1
-            if fd >= 0:
-                try:
-                    await readable(fd)
-                finally:
-                    os.close(fd)
+        fd = open_pid(pid)
+        if fd is not None:
+            try:
+                await readable(fd)
+            finally:
+                os.close(fd)
         wait_s = _FIRST_LOOK_S
         while True:
             try:

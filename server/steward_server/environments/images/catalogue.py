@@ -14,7 +14,6 @@ Several processes may work on it at once; what one of them leaves half done anot
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -37,7 +36,7 @@ from steward_server.environments.images import host, oci
 from steward_server.environments.images.image import HOST, SNAPSHOTS, Image, canonical, unknown
 from steward_server.environments.images.room import Room, disk_full, must_fit
 from steward_server.environments.images.snapshot import Merger
-from steward_server.environments.images.tree import bad
+from steward_server.environments.images.tree import bad, sync
 from steward_server.environments.removal import remove_tree
 
 MOST_BYTES = 20 * 1024**3
@@ -46,7 +45,6 @@ MOST_FILES = 2_000_000
 _MOST_NAME_BYTES = 200
 """Of a file's name; file systems take 255."""
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
 _T = TypeVar("_T")
 
 
@@ -275,7 +273,7 @@ class Catalogue:
                 room = Room(self._most_bytes, self._most_files, incoming)
                 room.must_fit()
                 fill(root, room)
-                _sync(root)
+                sync(root)
                 with _locked(self._folder / "lock"), self._holding:
                     if must_be_new:
                         self._must_be_free(image.name)
@@ -474,12 +472,3 @@ def _clear_if_left(incoming: Path) -> None:
             _discard(incoming)
         finally:
             os.close(descriptor)
-
-
-def _sync(root: Path) -> None:
-    """Have what was written on disk before its name is: after a power cut neither or both."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _LIBC.syncfs(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from steward_server.environments.images import etc
 from steward_server.environments.images.image import HOST, Image
+from steward_server.environments.images.tree import sync
 from steward_server.environments.removal import remove_tree
 
 _TOP = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -221,6 +222,7 @@ def make(
             (new / "rootfs").mkdir()
             frame.write(new / "rootfs")
             (new / "rootfs").chmod(0o755)
+            sync(new)  # a torn one would be used for ever
             new.rename(root.parent)
         except OSError:
             remove_tree(new, ignore_errors=True)

@@ -85,7 +85,7 @@ class Unpacker:
                 raise bad("a layer has a damaged header; what follows it cannot be read")
         except tarfile.TarError as error:
             raise bad(f"a layer is no whole tar archive: {error}") from error
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise bad(f"a layer has a header that cannot be read: {error}") from error
         except RecursionError as error:
             raise bad("a layer's headers are nested without end") from error

@@ -113,16 +113,12 @@ def find(source: Source, name: str = "") -> Found:
         Unusable: reason BAD_IMAGE; the archive is broken, of another machine, or holds none or
             several.
     """
-    names = source.names()
-    if "index.json" in names and "oci-layout" in names:
-        images = list(islice(_of_layout(source), _MOST_IMAGES + 1))
-    elif "manifest.json" in names:
-        images = list(islice(_of_save(source), _MOST_IMAGES + 1))
-    else:
+    try:
+        images = list(islice(_images(source), _MOST_IMAGES + 1))
+    except (AttributeError, TypeError) as error:
         raise bad(
-            "this is neither an OCI layout (oci-layout, index.json) nor what `docker save` or "
-            "`podman save` writes (manifest.json)"
-        )
+            f"the image's description has something of another kind in it: {error}"
+        ) from error
     if len(images) > _MOST_IMAGES:
         raise bad(f"the archive holds more than {_MOST_IMAGES} images; save fewer")
     tag = name.rpartition(":")[2] if ":" in name.rpartition("/")[2] else "latest"
@@ -138,6 +134,18 @@ def find(source: Source, name: str = "") -> Found:
     raise bad(
         f"the archive holds {len(images)} images ({', '.join(told) or 'without names'}); say which "
         "with its name"
+    )
+
+
+def _images(source: Source) -> Iterator[Found]:
+    names = source.names()
+    if "index.json" in names and "oci-layout" in names:
+        return _of_layout(source)
+    if "manifest.json" in names:
+        return _of_save(source)
+    raise bad(
+        "this is neither an OCI layout (oci-layout, index.json) nor what `docker save` or "
+        "`podman save` writes (manifest.json)"
     )
 
 

@@ -61,7 +61,7 @@ class Merger:
                 os.close(each)
 
     def _folder(self, lower: int | None, upper: int, into: int, path: str) -> None:
-        self._go_on(path)
+        _must_not_be_deep(path)
         for name in _REDIRECTS:
             with suppress(OSError):
                 os.getxattr(upper, name)
@@ -77,14 +77,12 @@ class Merger:
             self._take(lower, upper, into, name, f"{path}/{name}")
         self._dress(os.fstat(upper), into, ".")
 
-    def _go_on(self, path: str) -> None:
-        """Into a folder; each level holds descriptors until it is left."""
+    def _go_on(self) -> None:
         if self._halted():
             raise InterruptedError
-        if path.count("/") > MOST_LEVELS:
-            raise too_deep(path)
 
     def _take(self, lower: int | None, upper: int, into: int, name: str, path: str) -> None:
+        self._go_on()
         found = os.stat(name, dir_fd=upper, follow_symlinks=False)
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
             return  # the overlay's word for: removed
@@ -117,7 +115,9 @@ class Merger:
         self._dress(found, into, name)
 
     def _copy(self, upper: int, into: int, name: str) -> None:
-        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=upper)
+        # Not blocking: who makes a named pipe of it meanwhile gets an empty file of it.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        source = os.open(name, flags, dir_fd=upper)
         with os.fdopen(source, "rb"):
             found = os.fstat(source)
             size_bytes = found.st_size
@@ -127,18 +127,18 @@ class Merger:
             with os.fdopen(made, "wb"):
                 os.truncate(made, size_bytes)
                 for count in _copied(source, made, size_bytes):
-                    if self._halted():
-                        raise InterruptedError
+                    self._go_on()
                     self._room.must_fit(count)
 
     def _take_over(self, lower: int, into: int, name: str, path: str) -> None:
         """Take what only the lower layer has, as deep as it goes."""
+        self._go_on()
         found = os.stat(name, dir_fd=lower, follow_symlinks=False)
         if not stat.S_ISDIR(found.st_mode):
             self._room.take(found.st_size)
             os.link(name, name, src_dir_fd=lower, dst_dir_fd=into, follow_symlinks=False)
             return
-        self._go_on(path)
+        _must_not_be_deep(path)
         self._room.take(0)
         os.mkdir(name, 0o700, dir_fd=into)
         inner = [os.open(name, _FOLDER, dir_fd=each) for each in (lower, into)]
@@ -171,6 +171,12 @@ class Merger:
             return host_id
         inside = host_id - self._first_id
         return inside if 0 <= inside < _IDS else _NOBODY
+
+
+def _must_not_be_deep(path: str) -> None:
+    """Refuse to go further down: each level holds descriptors until it is left."""
+    if path.count("/") > MOST_LEVELS:
+        raise too_deep(path)
 
 
 def _opened(folder: int, name: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Self
 from steward_server.environments.driver import Unusable
 from steward_server.environments.removal import remove_tree
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _MOST_LINKS = 40
 """As many as the kernel follows."""
 MOST_PATH_BYTES = 4_095
@@ -174,3 +176,18 @@ def kind(folder: int, name: str) -> int | None:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return None
+
+
+def sync(root: Path) -> None:
+    """Have what was written on disk before its name is: after a power cut neither or both.
+
+    Raises:
+        OSError: the disk has lost some of it.
+    """
+    descriptor = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _LIBC.syncfs(descriptor) < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    finally:
+        os.close(descriptor)

@@ -19,9 +19,13 @@ from steward_server.environments.driver import (
     FileInfo,
     Running,
     Stream,
+    in_calendar,
 )
 
 WATCH_INTERVAL_S = 1.0
+_MOST_WORD_BYTES = 64 * 1024
+"""Of what a script says about one file."""
+_MOST_DIGITS, _MOST_ROW_BYTES = 9, 256
 
 _FAULTS = r"""
 fail() { echo "$1"; exit 0; }
@@ -195,13 +199,13 @@ class PodFiles:
 
     async def stat(self, environment_id: str, path: str) -> FileInfo:
         rest = await self._ask(environment_id, path, _STAT, path)
-        return _info(path, rest.decode())
+        return _info(path, rest)
 
     async def list(self, environment_id: str, path: str) -> Sequence[FileInfo]:
         folder = path.rstrip("/")
         for _ in range(5):  # what vanishes meanwhile leaves a gap
             rest = await self._ask(environment_id, path, _LIST, path or "/", str(MOST_LISTED))
-            found = _rows(rest)
+            found, _ = _batch(rest, 0, path)
             if found is not None:
                 infos = [_info(f"{folder}/{name[2:]}", row, to) for row, name, to in found]
                 return sorted(infos, key=lambda each: each.path)
@@ -236,7 +240,7 @@ class PodFiles:
                 await running.write(data)
             await running.close_input()
             rest = await _answer(running, path, rest)
-            return _info(path, (await _all(running, rest)).decode())
+            return _info(path, (await _all(running, path, rest)))
         except BaseException:
             # Asked first, it removes what it has written.
             await asyncio.shield(running.signal(15))
@@ -246,7 +250,7 @@ class PodFiles:
 
     async def make_directory(self, environment_id: str, path: str) -> FileInfo:
         rest = await self._ask(environment_id, path, _MAKE, path)
-        return _info(path, rest.decode())
+        return _info(path, rest)
 
     async def remove(self, environment_id: str, path: str, *, recursive: bool) -> None:
         words = (path.rstrip("/") or "/", "recursive" if recursive else "")
@@ -271,15 +275,10 @@ class PodFiles:
                     yield kind, name
             before = after
 
-    async def _tree(self, environment_id: str, path: str) -> dict[str, str]:
+    async def _tree(self, environment_id: str, path: str) -> dict[str, bytes]:
         await self.stat(environment_id, path)
         content = await self._machines.run(environment_id, _TREE, path.rstrip("/") or "/")
-        found: dict[str, str] = {}
-        while content:
-            rows, content = _batch(content)
-            # A folder changes with what is in it, which is told of itself.
-            found.update({name: "" if _is_folder(row) else row for row, name, _ in rows or ()})
-        return found
+        return await asyncio.to_thread(_all_rows, content, path)  # there may be many
 
     async def _ask(self, environment_id: str, path: str, script: str, *words: str) -> bytes:
         _must_be_absolute(path)
@@ -293,6 +292,8 @@ async def _answer(running: Running, path: str, begun: bytes = b"", expected: str
     """Read until the script has said how it goes; what it said beyond that."""
     told = begun
     while b"\n" not in told:
+        if len(told) > _MOST_WORD_BYTES:
+            raise _nonsense(path)
         item = await running.read()
         if item is None:
             raise FileFault("EIO", f"{path!r}: the pod gave no answer")
@@ -303,9 +304,11 @@ async def _answer(running: Running, path: str, begun: bytes = b"", expected: str
     return rest
 
 
-async def _all(running: Running, begun: bytes) -> bytes:
+async def _all(running: Running, path: str, begun: bytes) -> bytes:
     told = begun
     while (item := await running.read()) is not None:
+        if len(told) > _MOST_WORD_BYTES:
+            raise _nonsense(path)
         if item[0] is Stream.STDOUT:
             told += item[1]
     return told
@@ -318,50 +321,84 @@ def _check(first: bytes, path: str, expected: str = "ok") -> None:
         raise FileFault(kind, f"{path!r}: {_TEXTS.get(kind, 'it could not be used')}")
 
 
-Row = tuple[str, str, str]
+Row = tuple[bytes, str, str]
 """What `stat` says, the name, and what it links to."""
 
 
-def _rows(told: bytes) -> list[Row] | None:
-    return _batch(told)[0]
+def _all_rows(told: bytes, path: str) -> dict[str, bytes]:
+    """The rows of all batches by their names."""
+    found: dict[str, bytes] = {}
+    at = 0
+    while at < len(told):
+        rows, at = _batch(told, at, path)
+        # A folder changes with what is in it, which is told of itself.
+        found.update({name: b"" if _is_folder(row) else row for row, name, _ in rows or ()})
+    return found
 
 
-def _batch(told: bytes) -> tuple[list[Row] | None, bytes]:
-    """One batch of rows, None if one of them vanished; and what comes behind it."""
-    first, _, rest = told.partition(b"\n")
-    count = int(first)
-    lines: list[str] = []
-    while len(lines) < count and (end := rest.find(b"\n")) >= 0 and _is_row(rest[:end]):
-        lines.append(rest[:end].decode())
-        rest = rest[end + 1 :]
-    fields = rest.split(b"\0", 2 * count)
-    names = [each.decode(errors="replace") for each in fields[: 2 * count]]
-    left = fields[2 * count] if len(fields) > 2 * count else b""
-    if len(lines) < count or len(names) < 2 * count:
-        return None, left
-    return list(zip(lines, names[:count], names[count:], strict=True)), left
+def _batch(told: bytes, at: int, path: str) -> tuple[list[Row] | None, int]:
+    """A batch of rows from an offset on, None if one of them vanished; and the offset behind it.
+
+    Raises:
+        FileFault: there is none.
+    """
+    end = told.find(b"\n", at)
+    first = told[at:end] if end >= 0 else b""
+    if not first.isdigit() or len(first) > _MOST_DIGITS:
+        raise _nonsense(path)
+    count, at = int(first), end + 1
+    rows: list[bytes] = []
+    while len(rows) < count and (end := told.find(b"\n", at)) >= 0:
+        if not _is_row(told[at:end]):
+            break
+        rows.append(told[at:end])
+        at = end + 1
+    names: list[str] = []
+    while len(names) < 2 * count:
+        if (end := told.find(b"\0", at)) < 0:
+            return None, len(told)
+        names.append(told[at:end].decode(errors="replace"))
+        at = end + 1
+    if len(rows) < count:
+        return None, at
+    return list(zip(rows, names[:count], names[count:], strict=True)), at
 
 
 def _is_row(line: bytes) -> bool:
-    return len(line.split(b" ")) == 5 and b"\0" not in line
+    return len(line) <= _MOST_ROW_BYTES and len(line.split(b" ")) == 5 and b"\0" not in line
 
 
-def _is_folder(row: str) -> bool:
-    return modes.S_ISDIR(int(row.split(maxsplit=1)[0], 16))
+def _is_folder(row: bytes) -> bool:
+    return row.startswith(b"4")  # of its mode, in hexadecimal
 
 
-def _info(path: str, row: str, target: str = "") -> FileInfo:
-    mode, size, user, group, modified_s = row.split()
-    number = int(mode, 16)
+def _nonsense(path: str) -> FileFault:
+    return FileFault("EIO", f"{path!r}: what the pod says makes no sense")
+
+
+def _info(path: str, row: bytes, target: str = "") -> FileInfo:
+    """The facts of a row. The pod's shell is its image's, and may say anything.
+
+    Raises:
+        FileFault: of no file.
+    """
+    try:
+        told, *rest = row.split()
+        number = int(told, 16)
+        size, user, group, modified_s = map(int, rest)
+    except ValueError:
+        raise _nonsense(path) from None
+    if not (all(0 <= each < 1 << 32 for each in (number, user, group)) and 0 <= size < 1 << 63):
+        raise _nonsense(path)
     kinds = ((modes.S_ISREG, "file"), (modes.S_ISDIR, "directory"), (modes.S_ISLNK, "link"))
     return FileInfo(
         path=path,
         kind=next((kind for is_it, kind in kinds if is_it(number)), "other"),
-        size_bytes=int(size),
+        size_bytes=size,
         mode=modes.S_IMODE(number),
-        user=int(user),
-        group=int(group),
-        modified_at_us=int(modified_s) * 1_000_000,
+        user=user,
+        group=group,
+        modified_at_us=in_calendar(modified_s * 1_000_000),
         target=target,
     )
 

@@ -7,7 +7,7 @@ import secrets
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from steward_server.environments.driver import Process, Unusable
+from steward_server.environments.driver import Process, Unusable, in_calendar
 from steward_server.environments.kubernetes import channels, scripts
 from steward_server.environments.kubernetes.channels import Channel
 from steward_server.environments.kubernetes.cluster import Cluster, Refused
@@ -18,9 +18,11 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 END_LIMIT_S = 10.0
 """How long a command's processes are looked for that go on making others."""
 _HELPER = "steward-helper-"
-_TICKS_PER_S = 100
+_TICK_US = 10_000
 """What /proc counts in on every architecture that Linux containers run on."""
 _PAGE_BYTES = 4096
+_MOST, _MOST_PID, _MOST_DIGITS = 1 << 50, 1 << 31, 19
+"""Of numbers that are believed."""
 
 
 async def run(cluster: Cluster, path: str, script: str, *words: str) -> bytes:
@@ -97,28 +99,34 @@ async def end(
 def processes(told: bytes) -> Sequence[Process]:
     """The processes of PROCESSES' answer, but for those that the server runs."""
     lines = told.decode(errors="replace").split("\n")
-    boot_s = int(lines[0] or 0)
+    boot_s = _number(lines[0])
     found = []
     for at in range(1, len(lines) - 2, 3):
         stat, user, command = lines[at : at + 3]
         head, _, rest = stat.rpartition(")")
         pid, _, name = head.partition(" (")
         fields = rest.split()
-        if not pid.isdecimal() or len(fields) < 22:
+        if not _number(pid, _MOST_PID) or len(fields) < 22:
             continue
         if _HELPER in command or scripts.OWN_NAME in command:
             continue
         found.append(
             Process(
                 pid=int(pid),
-                parent_pid=int(fields[1]),
-                user=int(user) if user.isdecimal() else -1,
+                parent_pid=_number(fields[1], _MOST_PID),
+                user=_number(user, 1 << 32, -1),
                 command=command.strip() or f"[{name}]",
-                started_at_us=(boot_s * _TICKS_PER_S + int(fields[19])) * 1_000_000 // _TICKS_PER_S,
-                memory_bytes=int(fields[21]) * _PAGE_BYTES,
+                started_at_us=in_calendar(boot_s * 1_000_000 + _number(fields[19]) * _TICK_US),
+                memory_bytes=_number(fields[21]) * _PAGE_BYTES,
             )
         )
     return found
+
+
+def _number(text: str, limit: int = _MOST, otherwise: int = 0) -> int:
+    """A number that a pod tells. Its shell is its image's, and may say anything."""
+    is_one = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return number if is_one and (number := int(text)) < limit else otherwise
 
 
 def use(told: bytes) -> tuple[int, Mapping[str, int]]:
@@ -130,6 +138,6 @@ def use(told: bytes) -> tuple[int, Mapping[str, int]]:
         if name == "p":
             count += 1
         elif value.isdecimal():
-            used.setdefault(name, int(value))
+            used.setdefault(name, _number(value, 1 << 63))
     # Not the shell that counts.
     return max(0, count - 1), used

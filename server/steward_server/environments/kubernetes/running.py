@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -26,6 +27,7 @@ MAX_TERMINAL_ORDER_BYTES = 32 * 1024
 _QUEUED = 32
 _KILLED = Exit(137, 9)
 _MAX_RECORD_BYTES = 256
+_END = re.compile("E ([0-9]{1,3})")
 _TERMINAL = "xterm-256color"
 
 End = Callable[[str, int, bool], Awaitable[bool]]
@@ -190,8 +192,8 @@ class RunningCommand:
     def _heard(self, record: str) -> None:
         if not self._begun.done():
             self._begun.set_result(record)
-        elif record.startswith("E ") and not self._exit.done():
-            self._exit.set_result(exit_of(int(record[2:])))
+        elif (ended := _END.fullmatch(record)) and not self._exit.done():
+            self._exit.set_result(exit_of(int(ended[1])))
 
     def _end_of(self, told: channels.Status) -> None:
         if not self._begun.done():

@@ -115,14 +115,14 @@ class Version1:
         memory = self._folders["memory"] / name
         if not (memory / "memory.memsw.limit_in_bytes").exists():
             # A kernel that does not count swap: then nothing of this group may go there.
-            _write(memory / "memory.swappiness", "0")
+            write(memory / "memory.swappiness", "0")
         else:
             # Memory may never be more than memory and swap together: first out of each other's way.
-            _write(memory / "memory.memsw.limit_in_bytes", "-1")
+            write(memory / "memory.memsw.limit_in_bytes", "-1")
         for controller, file, value in arithmetic.version_1(limits):
             path = self._folders[controller] / name / file
             if path.exists() or not file.startswith(_NOT_EVERYWHERE):
-                _write(path, value)
+                write(path, value)
 
     def give(self, name: str, owner: int) -> None:
         pass  # who writes is judged by who has opened the file, and that was the server
@@ -146,14 +146,14 @@ class Version1:
         return _pids(folder / "cgroup.procs")
 
     def freeze(self, name: str, command: str = "") -> None:
-        _write(self._folders["freezer"] / name / command / "freezer.state", "FROZEN")
+        write(self._folders["freezer"] / name / command / "freezer.state", "FROZEN")
 
     def is_frozen(self, name: str, command: str = "") -> bool:
         state = self._folders["freezer"] / name / command / "freezer.state"
-        return _read(state).strip() == "FROZEN"
+        return read(state).strip() == "FROZEN"
 
     def thaw(self, name: str, command: str = "") -> None:
-        _write(self._folders["freezer"] / name / command / "freezer.state", "THAWED")
+        write(self._folders["freezer"] / name / command / "freezer.state", "THAWED")
 
     def kill(self, name: str, command: str = "") -> None:
         # Standing still, none can fork away while they are counted.
@@ -173,15 +173,15 @@ class Version1:
 
     def memory_bytes(self, name: str) -> int:
         folder = self._folders["memory"] / name
-        used = int(_read(folder / "memory.usage_in_bytes"))
+        used = int(read(folder / "memory.usage_in_bytes"))
         return max(0, used - _statistic(folder / "memory.stat", "total_inactive_file"))
 
     def cpu_us(self, name: str) -> int:
         path = self._folders["cpuacct"] / name / "cpuacct.usage"
-        return int(_read(path)) // 1000
+        return int(read(path)) // 1000
 
     def process_count(self, name: str) -> int:
-        return int(_read(self._folders["pids"] / name / "pids.current"))
+        return int(read(self._folders["pids"] / name / "pids.current"))
 
     def names(self) -> set[str]:
         return {name for folder in self._folders.values() for name in _folders(folder)}
@@ -209,7 +209,7 @@ class Version2:
             path = self.folder / name / file
             if file == "memory.swap.max" and not path.exists():
                 continue  # a kernel without swap
-            _write(path, value)
+            write(path, value)
 
     def give(self, name: str, owner: int) -> None:
         os.chown(self.folder / name / "cgroup.procs", owner, owner)
@@ -234,16 +234,16 @@ class Version2:
         return _pids(self.folder / name / "cgroup.procs") + [pid for pids in below for pid in pids]
 
     def freeze(self, name: str, command: str = "") -> None:
-        _write(self.folder / name / command / "cgroup.freeze", "1")
+        write(self.folder / name / command / "cgroup.freeze", "1")
 
     def is_frozen(self, name: str, command: str = "") -> bool:
         return _statistic(self.folder / name / command / "cgroup.events", "frozen") == 1
 
     def thaw(self, name: str, command: str = "") -> None:
-        _write(self.folder / name / command / "cgroup.freeze", "0")
+        write(self.folder / name / command / "cgroup.freeze", "0")
 
     def kill(self, name: str, command: str = "") -> None:
-        _write(self.folder / name / command / "cgroup.kill", "1")
+        write(self.folder / name / command / "cgroup.kill", "1")
 
     def remove(self, name: str, command: str = "") -> None:
         with suppress(FileNotFoundError):
@@ -251,14 +251,14 @@ class Version2:
 
     def memory_bytes(self, name: str) -> int:
         folder = self.folder / name
-        used = int(_read(folder / "memory.current"))
+        used = int(read(folder / "memory.current"))
         return max(0, used - _statistic(folder / "memory.stat", "inactive_file"))
 
     def cpu_us(self, name: str) -> int:
         return _statistic(self.folder / name / "cpu.stat", "usage_usec")
 
     def process_count(self, name: str) -> int:
-        return int(_read(self.folder / name / "pids.current"))
+        return int(read(self.folder / name / "pids.current"))
 
     def names(self) -> set[str]:
         return set(_folders(self.folder))
@@ -325,25 +325,35 @@ async def dissolve(groups: Cgroups, name: str) -> None:
 
 
 # Each of these files is asked or told often, and `Path` takes several times as long as the kernel.
+# Both raise FileNotFoundError also where the group goes while its file is open.
 
 
-def _read(file: Path) -> str:
+def read(file: Path) -> str:
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts = []
         while part := os.read(fd, _PIECE_BYTES):
             parts.append(part)
         return b"".join(parts).decode()
+    except OSError as error:
+        raise _explained(error) from None
     finally:
         os.close(fd)
 
 
-def _write(file: Path, text: str) -> None:
+def write(file: Path, text: str) -> None:
     fd = os.open(file, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
+    except OSError as error:
+        raise _explained(error) from None
     finally:
         os.close(fd)
+
+
+def _explained(error: OSError) -> OSError:
+    is_gone = error.errno == errno.ENODEV
+    return FileNotFoundError(errno.ENOENT, "the control group is gone") if is_gone else error
 
 
 def _folders(folder: Path) -> list[str]:
@@ -356,8 +366,8 @@ def _folders(folder: Path) -> list[str]:
 
 def _pids(file: Path) -> list[int]:
     try:
-        return [int(line) for line in _read(file).split()]
-    except (FileNotFoundError, OSError):
+        return [int(line) for line in read(file).split()]
+    except FileNotFoundError:
         return []
 
 
@@ -366,7 +376,7 @@ def _statistic(file: Path, key: str) -> int:
 
 
 def _values(file: Path, key: str) -> Iterator[int]:
-    for line in _read(file).splitlines():
+    for line in read(file).splitlines():
         name, _, value = line.partition(" ")
         if name == key:
             yield int(value)

@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,7 @@ from steward_server.environments.sandbox.record import Record
 log = structlog.get_logger(__name__)
 
 _TRIAL = Resources(cpu_millicores=1000, memory_bytes=64 << 20, storage_bytes=4 << 20)
+_TRIAL_NAME = f"{SPARE}trial"  # one that is no environment's
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _LEFT_COMMANDS_S = 20.0
 _LAST_LINES_S = 0.25
@@ -272,16 +273,17 @@ class SandboxDriver:
         return backend.capabilities(has_network=False, has_spares=False)
 
     async def _try_class(self, runtime_class: str, image: Image) -> None:
-        trial = f"trial-{os.getpid()}"
-        await self._make(trial, Spec("nothing", _TRIAL, runtime_class=runtime_class), image)
+        with suppress(Gone, OSError):  # the last server was killed at this
+            await self.delete(_TRIAL_NAME, grace_s=0)
+        await self._make(_TRIAL_NAME, Spec("nothing", _TRIAL, runtime_class=runtime_class), image)
         try:
-            if warning := await self._machine(trial).check():
+            if warning := await self._machine(_TRIAL_NAME).check():
                 self._warnings.append(warning)
         finally:
             try:
-                await self.delete(trial, grace_s=0)
+                await self.delete(_TRIAL_NAME, grace_s=0)
             except OSError as error:  # when a server starts it is tried again
-                log.warning("sandbox.not_cleared", machine=trial, why=str(error))
+                log.warning("sandbox.not_cleared", machine=_TRIAL_NAME, why=str(error))
 
     async def _adopt(self, backend: Backend) -> None:
         """Take up the machines that outlived the last server, and clear what is half made."""
@@ -337,6 +339,8 @@ class SandboxDriver:
     async def create(self, environment_id: str, spec: Spec) -> None:
         if self._capabilities.unusable:
             raise Unusable("NO_ISOLATION", self._capabilities.unusable)
+        if not _NAME.fullmatch(environment_id) or environment_id.startswith(SPARE):
+            raise Unusable("BAD_NAME", f"{environment_id!r} cannot name a machine")
         self._backend_now.refuse(spec)
         async with self._images.held(spec.image, by=environment_id) as image:
             await self._make(environment_id, spec, image, is_claim=True)
@@ -344,8 +348,6 @@ class SandboxDriver:
     async def _make(
         self, environment_id: str, spec: Spec, image: Image, *, is_claim: bool = False
     ) -> None:
-        if not _NAME.fullmatch(environment_id) or environment_id.startswith(SPARE):
-            raise Unusable("BAD_NAME", f"{environment_id!r} cannot name a machine")
         user = ids.who(image, spec.security)
         most = limits(spec.resources, process_count=self._max_processes)
         shape = Shape(image, most, *user, read_only=bool(spec.security.read_only_root_filesystem))

@@ -9,9 +9,16 @@ import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
-from steward_server.environments.driver import MOST_LISTED, FileFault, FileInfo, Gone
+from steward_server.completion import finish
+from steward_server.environments.driver import (
+    MOST_LISTED,
+    FileFault,
+    FileInfo,
+    Gone,
+    in_calendar,
+)
 from steward_server.environments.sandbox.channel import Channel
 from steward_server.environments.sandbox.inside.packets import close_all
 from steward_server.environments.sandbox.worked import Worked
@@ -20,7 +27,10 @@ Fds = list[int]  # `list` means something else within the class
 _CHUNK_BYTES = 256 * 1024
 _MOST_ENTRIES = 1_000_000
 """Of a directory that is listed: more is work without end, for who asks and for the server."""
+_MOST_WORDS = 200
+"""Characters of what it says went wrong."""
 _path = attrgetter("path")
+_T = TypeVar("_T")
 
 
 class SandboxFiles:
@@ -65,7 +75,7 @@ class SandboxFiles:
         async with self._work(environment_id, "read", path) as (_, _, fds):
             fd = os.dup(_content(fds, path))
         try:
-            while data := await asyncio.to_thread(os.pread, fd, _CHUNK_BYTES, offset):
+            while data := await _aside(os.pread, fd, _CHUNK_BYTES, offset):
                 offset += len(data)
                 yield data
         except OSError as error:
@@ -80,7 +90,7 @@ class SandboxFiles:
             fd = _content(fds, path)
             async for data in content:
                 try:
-                    await asyncio.to_thread(_write_all, fd, data)
+                    await _aside(_write_all, fd, data)
                 except OSError as error:
                     raise _fault(error.errno or errno.EIO, error.strerror, path) from None
             told, more = await channel.ask({"commit": True})
@@ -147,6 +157,14 @@ class SandboxFiles:
             channel.close()
 
 
+async def _aside(work: Callable[..., _T], *arguments: object) -> _T:
+    """Run what uses a descriptor in a thread; given up, it is waited for.
+
+    Whoever gives it up closes the descriptor, whose number may be another file's at once.
+    """
+    return await finish(asyncio.to_thread(work, *arguments))
+
+
 def _content(fds: Fds, path: str) -> int:
     """The one descriptor of a regular file: reading or writing any other could last for ever."""
     if len(fds) != 1 or not stat.S_ISREG(os.fstat(fds[0]).st_mode):
@@ -174,22 +192,24 @@ def _nonsense(path: str) -> FileFault:
 
 def _info(told: dict[str, Any]) -> FileInfo:
     texts = [told[name] for name in ("path", "kind", "target")]
-    sizes = [told[name] for name in ("size", "modified_at_us")]
+    size, modified_at_us = told["size"], told["modified_at_us"]
     numbers = [told[name] for name in ("mode", "user", "group")]
     if not (
         all(isinstance(each, str) for each in texts)
-        and all(isinstance(each, int) and abs(each) < 1 << 63 for each in sizes)
+        and isinstance(size, int)
+        and 0 <= size < 1 << 63
+        and isinstance(modified_at_us, int)
         and all(isinstance(each, int) and 0 <= each < 1 << 32 for each in numbers)
     ):
         raise TypeError("not of a file")
     return FileInfo(
         path=told["path"],
         kind=told["kind"],
-        size_bytes=told["size"],
+        size_bytes=size,
         mode=told["mode"],
         user=told["user"],
         group=told["group"],
-        modified_at_us=told["modified_at_us"],
+        modified_at_us=in_calendar(modified_at_us),
         target=told["target"],
     )
 
@@ -200,8 +220,13 @@ def _must_be_absolute(path: str) -> None:
 
 
 def _check(told: dict[str, Any], path: str) -> None:
-    if "errno" in told:
-        raise _fault(told["errno"], told["error"], path)
+    if "errno" not in told:
+        return
+    match told:
+        case {"errno": int(number), "error": str(text) | (None as text)}:
+            raise _fault(number, text and text[:_MOST_WORDS], path)
+        case _:
+            raise _nonsense(path)
 
 
 def _fault(number: int, text: str | None, path: str) -> FileFault:

@@ -107,7 +107,7 @@ class Machine(ABC):
         command = Command(self.record.command)
         channel = await self.connect()
         try:
-            await self._run(channel, "start", command, MAIN, self._join(MAIN), [])
+            await self._run(channel, "start", command, MAIN, [])
         except FileExistsError:
             raise Unusable("ALREADY_STARTED", f"{self.name!r} was started before") from None
         finally:
@@ -154,9 +154,8 @@ class Machine(ABC):
         group = f"x{self._count:x}"
         ends, theirs = (Ends(-1, {}), []) if command.tty else pipes()
         try:
-            join = self._join(group)
             self._open_commands.add(group)
-            master = await self._run(channel, "exec", command, group, join, theirs)
+            master = await self._run(channel, "exec", command, group, theirs)
             if command.tty:
                 ends = terminal(master[0])
         except BaseException:
@@ -164,6 +163,8 @@ class Machine(ABC):
             channel.close()
             await asyncio.shield(self._end_command(group))
             raise
+        finally:
+            close_all(theirs)
         return RunningCommand(
             channel,
             ends,
@@ -200,17 +201,18 @@ class Machine(ABC):
         operation: str,
         command: Command,
         group: str,
-        join: int,
         stdio: list[int],
     ) -> list[int]:
         """Have the supervisor run it, and wait until it does."""
         read, write = os.pipe2(os.O_CLOEXEC)
+        join = -1
         try:
             try:
+                join = self._join(group)
                 request = {"op": operation, "name": group, **self._invocation(command)}
                 told, given = await channel.ask(request, [write, join, *stdio])
             finally:
-                close_all([write, join, *stdio])
+                close_all([write, join])
             if told.get("errno") == errno.EALREADY:
                 raise FileExistsError
             if "error" in told:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -147,7 +148,7 @@ class Maker:
         channel = await Channel.connect(folder / SOCKET)
         with closing(channel):
             await asyncio.gather(
-                asyncio.to_thread(name_host, body.pid, folder.name[:HOSTNAME]),
+                asyncio.to_thread(name_host, body, folder.name[:HOSTNAME]),
                 channel.ask({"op": "name", "files": files_of(folder.name)}),
             )
 
@@ -260,15 +261,20 @@ def keep(body: Body, folder: Path, spec: Spec, shape: Shape, *, backend: str = "
     return found
 
 
-def name_host(pid: int, name: str) -> None:
-    """Set the host name that a machine sees; in a thread, which is lost by it."""
-    fd = os.open(f"/proc/{pid}/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
+def name_host(body: Body, name: str) -> None:
+    """Set the host name that a machine sees; in a thread, which is lost by it.
+
+    Raises:
+        OSError: it has ended.
+    """
+    fd = os.open(f"/proc/{body.pid}/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
 
     def work() -> None:
         linux.setns(fd, linux.CLONE_NEWUTS)
         socket.sethostname(name)
 
     try:
+        signal.pidfd_send_signal(body.pidfd, 0)  # else the number was another's already
         thread = Thread(target=work)
         thread.start()
         thread.join()

@@ -10,10 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from steward_server.environments.driver import Gone, Process, Stats, Unusable
-from steward_server.environments.sandbox import cgroups
+from steward_server.environments.sandbox import cgroups, processes
 from steward_server.environments.sandbox.cgroups import Cgroups
 from steward_server.environments.sandbox.machine import Machine
-from steward_server.environments.sandbox.processes import process
 from steward_server.environments.sandbox.record import Record
 
 
@@ -44,9 +43,7 @@ class NativeMachine(Machine):
             return self._groups.make_command(self._cgroup, group)
 
     async def _signal_command(self, group: str, number: int) -> None:
-        for pid in self._groups.pids(self._cgroup, group):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+        processes.send_all(self._groups, self._cgroup, group, number)
 
     async def _end(self, group: str) -> bool:
         return await cgroups.end(self._groups, self._cgroup, group)
@@ -71,32 +68,11 @@ class NativeMachine(Machine):
             )
 
     async def processes(self) -> Sequence[Process]:
-        base = self.record.uid_base
-        found = (process(pid, base) for pid in self._groups.pids(self._cgroup))
-        return sorted(
-            (each for each in found if each is not None and each.pid != 1),
-            key=lambda each: each.pid,
-        )
+        return processes.processes(self._groups, self._cgroup, self.record.uid_base)
 
     async def signal(self, pid: int, number: int) -> None:
-        if pid <= 1:
+        if not processes.send(self._groups, self._cgroup, pid, number):
             raise Gone(f"environment {self.name!r} has no process {pid} that takes signals")
-        for host_pid in self._groups.pids(self._cgroup):
-            found = process(host_pid, self.record.uid_base)
-            if found is not None and found.pid == pid:
-                self._send(host_pid, number)
-                return
-        raise Gone(f"environment {self.name!r} has no process {pid}")
-
-    def _send(self, host_pid: int, number: int) -> None:
-        """Send a signal, unless the number has become another's meanwhile."""
-        with suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(host_pid)
-            try:
-                if host_pid in self._groups.pids(self._cgroup):
-                    signal.pidfd_send_signal(pidfd, number)
-            finally:
-                os.close(pidfd)
 
     async def pause(self) -> None:
         with self._alive():

@@ -30,6 +30,7 @@ from typing import ParamSpec, TypeVar
 import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
+from steward_server.completion import finish
 from steward_server.environments.driver import Unusable
 from steward_server.environments.environment import NetworkPolicy
 from steward_server.environments.sandbox import net_links, net_nft, net_probe, net_rules
@@ -129,12 +130,10 @@ class Network:
         await self._run(self._close)
         self._thread.shutdown(wait=False)
 
-    async def attach(
-        self, machine_id: str, pid_or_netns: int, policy: NetworkPolicy
-    ) -> Address | None:
+    async def attach(self, machine_id: str, netns: int, policy: NetworkPolicy) -> Address | None:
         """Give a machine its network; None if its policy asks for none.
 
-        `pid_or_netns` is a descriptor of its network namespace. It has no interface there before.
+        `netns` is a descriptor of its network namespace. It has no interface there before.
 
         Raises:
             Unusable: reason NO_IPV6, NO_ADDRESSES or NO_NETWORK; nothing of it is left.
@@ -142,7 +141,8 @@ class Network:
         _check(policy)
         if not _asks(policy):
             return None
-        return await self._run(self._attach, machine_id, pid_or_netns, policy)
+        # Given up, it is waited for: the descriptor's number may be another machine's at once.
+        return await finish(self._run(self._attach, machine_id, netns, policy))
 
     async def change(self, machine_id: str, policy: NetworkPolicy) -> Address | None:
         """Let a machine reach something else, at once: what is closed is cut.

@@ -7,6 +7,7 @@ has run in them before.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -49,6 +50,8 @@ class Pool:
         self._size = size
         self._discard = discard
         self._shelves: OrderedDict[Shape, _Shelf] = OrderedDict()
+        self._ended: list[Body] = []
+        """Of no use to anybody, as where the host was short of memory."""
         self._refilling: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -58,7 +61,12 @@ class Pool:
             return None
         shelf = self._shelves.setdefault(shape.frame, _Shelf(shape, []))
         self._shelves.move_to_end(shape.frame)
-        body = shelf.bodies.pop(0) if shelf.bodies else None
+        body = None
+        while body is None and shelf.bodies:
+            body = shelf.bodies.pop(0)
+            if _has_ended(body):
+                self._ended.append(body)
+                body = None
         if self._refilling is None or self._refilling.done():
             self._refilling = asyncio.get_running_loop().create_task(self._refill())
         return body
@@ -72,11 +80,13 @@ class Pool:
                 await self._refilling
         while self._shelves:
             await self._drop_oldest()
+        await self._drop_ended()
 
     async def _refill(self) -> None:
         while True:
             # Whoever has just taken one runs something in it now, and is not to wait for this.
             await asyncio.sleep(_PATIENCE_S)
+            await self._drop_ended()
             while len(self._shelves) > _MOST_SHAPES:
                 await self._drop_oldest()
             lacking = [key for key, each in self._shelves.items() if len(each.bodies) < self._size]
@@ -97,3 +107,13 @@ class Pool:
         _, shelf = self._shelves.popitem(last=False)
         for body in shelf.bodies:
             await self._discard(body)
+
+    async def _drop_ended(self) -> None:
+        while self._ended:
+            await self._discard(self._ended.pop())
+
+
+def _has_ended(body: Body) -> bool:
+    death = select.poll()
+    death.register(body.pidfd, select.POLLIN)
+    return bool(death.poll(0))

@@ -21,6 +21,8 @@ from steward_server.environments.sandbox.worked import Worked
 _READ_BYTES = 256 * 1024
 _TRY_AGAIN_S = 0.1
 _GONE_S = 1.0
+_MOST_WORDS = 200
+"""Characters of what it says went wrong."""
 
 
 async def open_port(machine: Worked, port: int) -> Connection:
@@ -92,7 +94,7 @@ async def _handed_out(
         channel.close()
     if "errno" in told:
         close_all(fds)
-        return None, {"errno": told["errno"], "error": told.get("error")}
+        return None, {"errno": told["errno"], "error": str(told.get("error"))[:_MOST_WORDS]}
     if (sock := _socket_of(fds)) is None:
         close_all(fds)
         return None, {"errno": errno.EIO, "error": "it has meddled with who works for it"}
@@ -121,6 +123,7 @@ class PortListener:
         self.port: int = sock.getsockname()[1]
         self._socket = sock
         self._ended = ended  # else an open socket would keep a dead machine's network
+        self._waiting: asyncio.Future[None] | None = None
 
     def __aiter__(self) -> PortListener:
         return self
@@ -139,15 +142,20 @@ class PortListener:
         raise StopAsyncIteration
 
     async def _wait(self) -> None:
-        waiting = asyncio.ensure_future(readable(self._socket.fileno()))
+        self._waiting = asyncio.ensure_future(readable(self._socket.fileno()))
         try:
-            await asyncio.wait({waiting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._waiting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
+            await self._watch_no_more()
+
+    async def _watch_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            await asyncio.gather(self._waiting, return_exceptions=True)
 
     async def aclose(self) -> None:
         self._ended.cancel()
+        await self._watch_no_more()  # before its number may be another's
         self._socket.close()
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from steward_server.environments.sandbox.processes import open_pid
+
 _FILE = "record.json"
 
 
@@ -53,16 +55,7 @@ class Record:
 
     def open(self) -> int | None:
         """A descriptor of its supervisor; None if that is not there any more."""
-        if self.boot_id != boot_id():
-            return None
-        try:
-            pidfd = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return None
-        if self.started_ticks == started_ticks(self.pid) > 0:  # else the number is another's now
-            return pidfd
-        os.close(pidfd)
-        return None
+        return open_process(self.pid, self.started_ticks, self.boot_id)
 
 
 def read(folder: Path) -> Record | None:
@@ -74,6 +67,19 @@ def read(folder: Path) -> Record | None:
         return Record(**told)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def open_process(pid: int, ticks: int, boot: str) -> int | None:
+    """A descriptor of the process that a number meant at that time; None if it is no more."""
+    if boot != boot_id():
+        return None
+    pidfd = open_pid(pid)
+    if pidfd is None:
+        return None
+    if ticks == started_ticks(pid) > 0:  # else the number is another's now
+        return pidfd
+    os.close(pidfd)
+    return None
 
 
 @cache

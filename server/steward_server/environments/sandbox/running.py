@@ -55,9 +55,14 @@ class Ends:
 
 def pipes() -> tuple[Ends, list[int]]:
     """Three pipes: our ends, and those of the command."""
-    read_in, write_in = os.pipe2(os.O_CLOEXEC)
-    read_out, write_out = os.pipe2(os.O_CLOEXEC)
-    read_err, write_err = os.pipe2(os.O_CLOEXEC)
+    fds: list[int] = []
+    try:
+        for _ in range(3):
+            fds += os.pipe2(os.O_CLOEXEC)
+    except OSError:  # where descriptors are short, none may be lost
+        close_all(fds)
+        raise
+    read_in, write_in, read_out, write_out, read_err, write_err = fds
     for fd in (write_in, read_out, read_err):
         os.set_blocking(fd, False)
     for fd in (read_in, read_out):
@@ -223,8 +228,8 @@ class RunningCommand:
                         await asyncio.shield(self._exit)
         finally:
             if not self._exit.done():  # the supervisor stands still with its machine
-                self._exit.cancel()
-                self._exit = _killed()
+                watching, self._exit = self._exit, _killed()
+                await _cancel([watching])
             await self._close_all(self._ends.take())
             self._channel.close()
 
@@ -233,7 +238,7 @@ def _is_ready(wait: asyncio.Future[None]) -> bool:
     return wait.done() and not wait.cancelled()
 
 
-async def _cancel(waits: Iterable[asyncio.Future[None]]) -> None:
+async def _cancel(waits: Iterable[asyncio.Future[Any]]) -> None:
     waits = list(waits)
     for wait in waits:
         wait.cancel()

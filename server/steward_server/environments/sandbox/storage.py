@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from steward_server.completion import finish
 from steward_server.environments.driver import Unusable
 from steward_server.environments.sandbox.limits import Limits
 
@@ -38,9 +39,11 @@ class Templates:
                     await self._make(template, limits)
                 os.utime(template)
                 source = os.open(template, os.O_RDONLY | os.O_CLOEXEC)
-            return await asyncio.to_thread(_copy_sparse, source, target)
+            with os.fdopen(source, "rb"):
+                return await _copied(source, target)
         except OSError as error:
-            raise Unusable("NO_DISK", f"the host has no disk for it: {error.strerror}") from None
+            why = error.strerror or "making one took too long"
+            raise Unusable("NO_DISK", f"the host has no disk for it: {why}") from None
 
     async def _make(self, template: Path, limits: Limits) -> None:
         program = shutil.which("mkfs.ext4", path="/usr/sbin:/sbin:/usr/bin:/bin")
@@ -71,8 +74,12 @@ class Templates:
             stderr=asyncio.subprocess.PIPE,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         )
-        async with asyncio.timeout(_MKFS_S):
-            _, said = await process.communicate()
+        try:
+            async with asyncio.timeout(_MKFS_S):
+                _, said = await process.communicate()
+        finally:
+            if process.returncode is None:  # given up
+                process.kill()
         if process.returncode != 0:
             new.unlink(missing_ok=True)
             text = said.decode(errors="replace").strip()[:200]
@@ -97,25 +104,27 @@ def _keep(new: Path, template: Path) -> None:
     new.replace(template)
 
 
-def _copy_sparse(read: int, target: Path) -> int:
-    """Copy what is not zero of a descriptor, which is closed; a descriptor of the copy."""
+async def _copied(source: int, target: Path) -> int:
+    """A descriptor of a copy. Given up, it is waited for: both are closed then."""
+    disk = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        write = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        await finish(asyncio.to_thread(_copy_sparse, source, disk))
+    except BaseException:
+        os.close(disk)
+        raise
+    return disk
+
+
+def _copy_sparse(read: int, write: int) -> None:
+    """Copy what is not zero."""
+    size_bytes = os.fstat(read).st_size
+    os.truncate(write, size_bytes)
+    offset = 0
+    while offset < size_bytes:
         try:
-            size_bytes = os.fstat(read).st_size
-            os.truncate(write, size_bytes)
-            offset = 0
-            while offset < size_bytes:
-                try:
-                    start = os.lseek(read, offset, os.SEEK_DATA)
-                except OSError:  # ENXIO: only zeros are left
-                    break
-                offset = os.lseek(read, start, os.SEEK_HOLE)
-                while start < offset:
-                    start += os.copy_file_range(read, write, offset - start, start, start)
-        except BaseException:
-            os.close(write)
-            raise
-    finally:
-        os.close(read)
-    return write
+            start = os.lseek(read, offset, os.SEEK_DATA)
+        except OSError:  # ENXIO: only zeros are left
+            return
+        offset = os.lseek(read, start, os.SEEK_HOLE)
+        while start < offset:
+            start += os.copy_file_range(read, write, offset - start, start, start)

@@ -34,6 +34,7 @@ from tests.integration.environments.sandbox.test_attacks_resources import (
     test_what_ignores_every_signal_ends_all_the_same,
 )
 from tests.integration.environments.sandbox.test_commands import (
+    test_a_command_begins_with_no_signal_ignored_or_blocked,
     test_a_command_of_a_machine_that_ends_is_killed,
     test_a_command_reads_what_it_is_given,
     test_a_command_that_is_closed_in_a_paused_machine_is_gone_when_it_goes_on,
@@ -108,6 +109,7 @@ from tests.integration.environments.sandbox.test_specs import (
 
 __all__ = [
     "intruder",
+    "test_a_command_begins_with_no_signal_ignored_or_blocked",
     "test_a_command_of_a_machine_that_ends_is_killed",
     "test_a_command_reads_what_it_is_given",
     "test_a_command_that_is_closed_in_a_paused_machine_is_gone_when_it_goes_on",

@@ -195,6 +195,15 @@ def test_delegated_control_groups_hold_what_they_are_told(
     assert why == ""
     assert isinstance(found, Version2)
     assert (service / "cgroup.subtree_control").read_text() == "+memory +cpu +pids"
+    mkdir = Path.mkdir
+
+    def made(folder: Path) -> None:
+        """As the kernel does: with its files."""
+        mkdir(folder)
+        for name in ("memory.max", "cpu.max", "pids.max", "cgroup.procs"):
+            (folder / name).touch()
+
+    monkeypatch.setattr(Path, "mkdir", made)
     found.make("m1", limits(spec(memory_bytes=64 * MIB).resources, process_count=9))
     found.join("m1", 4711)
     told = {each.name: each.read_text() for each in (service / "steward-abc/m1").iterdir()}

@@ -5,7 +5,7 @@ import platform
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -27,6 +27,16 @@ class Machines(sandbox.Machines):
         return await self.make(replace(spec(), security=SecurityContext(**context)))
 
 
+def offers_gvisor(driver: SandboxDriver) -> bool:
+    return "gvisor" in driver.capabilities().runtime_classes
+
+
+def leave_out() -> NoReturn:
+    """Leave out a test of what cannot be had here."""
+    text = "machines with gVisor cannot be made here: see `runsc --version`"
+    missing(text, is_must=platform.machine() == "x86_64")
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
     return Catalogue(tmp_path_factory.mktemp("images"))
@@ -42,10 +52,9 @@ async def driver(tmp_path: Path, images: Catalogue, runsc: str) -> AsyncIterator
     """A driver that leaves nothing behind, which every test that uses it shows once more."""
     opened = SandboxDriver(tmp_path / "sandbox", images, runsc=runsc)
     await opened.open()
-    if "gvisor" not in opened.capabilities().runtime_classes:
+    if not offers_gvisor(opened):
         await opened.aclose()
-        text = "machines with gVisor cannot be made here: see `runsc --version`"
-        missing(text, is_must=platform.machine() == "x86_64")
+        leave_out()
     try:
         yield opened
     finally:

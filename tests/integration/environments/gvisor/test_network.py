@@ -8,13 +8,22 @@ from ipaddress import ip_network
 import pytest
 
 from steward_server.environments.environment import NetworkPolicy
+from tests.integration.environments.gvisor.conftest import leave_out, offers_gvisor
 from tests.integration.environments.network.world import INTERNET, METADATA, PRIVATE, SECRET, WEB
 from tests.integration.environments.sandbox.machines import Machines, spec
-from tests.integration.environments.sandbox.test_network import online, reached
+from tests.integration.environments.sandbox.test_network import online as surrounded
+from tests.integration.environments.sandbox.test_network import reached
 
-__all__ = ["online"]
+__all__ = ["surrounded"]
 
 pytestmark = pytest.mark.attack
+
+
+@pytest.fixture
+async def online(surrounded: Machines) -> Machines:
+    if not offers_gvisor(surrounded.driver):
+        leave_out()
+    return surrounded
 
 
 async def test_it_reaches_what_is_listed_and_nothing_else(online: Machines) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import itertools
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from steward_server.environments.driver import Unusable
 from steward_server.environments.images import room
 from steward_server.environments.images.catalogue import Catalogue
 from steward_server.environments.images.image import Image
+from steward_server.environments.images.snapshot import Merger
 from steward_server.environments.removal import remove_tree
 from tests.integration.environments.images.archives import entry, folder, layer, save
 
@@ -254,6 +257,47 @@ async def test_a_snapshot_given_up_is_over_before_its_machine_goes_on(
     with pytest.raises(asyncio.CancelledError):
         await keeping
     assert not list((tmp_path / "images/incoming").iterdir())
+
+
+@pytest.mark.parametrize("last", [10, 70])
+def test_a_snapshot_given_up_takes_no_file_more(tmp_path: Path, last: int) -> None:
+    for name in ("lower", "upper", "root"):
+        (tmp_path / name).mkdir()
+    for number in range(50):
+        (tmp_path / f"lower/l{number}").touch()
+        (tmp_path / f"upper/u{number}").touch()
+    asked = itertools.count()
+    most = room.Room(1 << 20, 1000, tmp_path)
+    merger = Merger(most, first_id=0, halted=lambda: next(asked) == last)
+
+    with pytest.raises(InterruptedError):
+        merger.merge(tmp_path / "lower", tmp_path / "upper", tmp_path / "root")
+
+    assert len(list((tmp_path / "root").iterdir())) == last
+
+
+async def test_a_file_of_a_snapshot_that_is_a_named_pipe_by_now_holds_nothing_up(
+    catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where machines are stopped by signals, one may have been missed."""
+    base = await add(catalogue, tmp_path)
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper/file").write_bytes(b"1")
+    copy = Merger._copy
+    patience = threading.Timer(2, lambda: os.close(os.open(tmp_path / "upper/file", os.O_RDWR)))
+
+    def too_late(self: Merger, upper: int, into: int, name: str) -> None:
+        (tmp_path / "upper/file").unlink()
+        os.mkfifo(tmp_path / "upper/file")
+        patience.start()
+        copy(self, upper, into, name)
+
+    monkeypatch.setattr(Merger, "_copy", too_late)
+    kept = await catalogue.add_snapshot("mine", base, tmp_path / "upper")
+
+    assert patience.is_alive()
+    patience.cancel()
+    assert (kept.root / "file").read_bytes() == b""
 
 
 async def test_a_snapshot_of_the_built_in_image_keeps_what_it_binds(

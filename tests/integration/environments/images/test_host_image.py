@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -163,6 +164,19 @@ async def test_the_frame_is_made_once_and_found_again(tmp_path: Path) -> None:
     second = await Catalogue(tmp_path / "images").find("host")
     assert first == second
     assert len(list((tmp_path / "images/host").iterdir())) == 1
+
+
+def test_a_frame_has_its_name_once_it_is_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def synced(root: Path) -> None:
+        assert (root / "rootfs/etc/passwd").read_bytes()
+        raise OSError(errno.EIO, "the disk has lost it")
+
+    monkeypatch.setattr(host, "sync", synced)
+    with pytest.raises(OSError, match="lost it"):
+        host.make(tmp_path / "host", interpreters=())
+    assert list((tmp_path / "host").iterdir()) == []
 
 
 def test_a_system_whose_usr_is_not_merged_has_its_folders_bound(tmp_path: Path) -> None:

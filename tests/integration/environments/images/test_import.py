@@ -10,6 +10,7 @@ import stat
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ from tests.integration.environments.images.archives import (
     sha256,
 )
 
+NAMED = "org.opencontainers.image.ref.name"
 CHAR, BLOCK, FIFO = tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
@@ -233,6 +235,11 @@ EVIL = {
     "a whiteout of itself": ([entry("d/.wh.")], "which is no name"),
     "a name without end": ([entry("n" * 300, b"1")], "contradicts itself"),
     "a path without end": ([entry("n/" * 3000 + "n", b"1")], "too long"),
+    "a user beyond all numbers": ([entry("x", b"1", owner=1 << 40)], "header that cannot be read"),
+    "a time beyond all numbers": (
+        [entry("x", b"1", pax_headers={"mtime": "1e300"})],
+        "header that cannot be read",
+    ),
     "an empty link": ([link("x", "")], "leads nowhere"),
 }
 
@@ -329,6 +336,27 @@ async def test_an_image_larger_than_allowed_is_refused(tmp_path: Path) -> None:
     assert "too many files" in await refused(catalogue, save(tmp_path / "a.tar", [many]))
 
 
+def save_of_junk(**told: Any) -> bytes:
+    manifest = {"Config": "c", "Layers": [], **told}
+    return layer(
+        entry("manifest.json", json.dumps([manifest]).encode()),
+        entry("c", json.dumps(config_of([])).encode()),
+    )
+
+
+@pytest.mark.parametrize(
+    "junk", [{"platform": [1]}, {"annotations": [1]}, {"annotations": {NAMED: 7}}]
+)
+async def test_a_layout_that_tells_things_of_another_kind_is_refused(
+    catalogue: Catalogue, tmp_path: Path, junk: dict[str, Any]
+) -> None:
+    path = layout(tmp_path / "a", [layer(entry("a", b"1"))])
+    index = json.loads((path / "index.json").read_text())
+    index["manifests"][0] |= junk
+    (path / "index.json").write_text(json.dumps(index))
+    assert "something of another kind" in await refused(catalogue, path)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -339,6 +367,8 @@ async def test_an_image_larger_than_allowed_is_refused(tmp_path: Path) -> None:
         (layer(entry("manifest.json", b"[{}]")), "has no 'Config'"),
         (layer(entry("manifest.json", b"[]")), "holds 0 images"),
         (layer(entry("manifest.json", b'[{"Config":"c","Layers":[]}]')), "no file 'c'"),
+        (save_of_junk(RepoTags=7), "something of another kind"),
+        (save_of_junk(RepoTags=[None]), "something of another kind"),
         (layer(link("manifest.json", "manifest.json")), "no file 'manifest.json'"),
         (layer(entry("other", b"")), "neither an OCI layout"),
     ],
@@ -350,6 +380,8 @@ async def test_an_image_larger_than_allowed_is_refused(tmp_path: Path) -> None:
         "a manifest without a configuration",
         "no images",
         "a configuration that is not there",
+        "names that are a number",
+        "a name that is none",
         "a manifest that is a link",
         "another archive",
     ],

@@ -294,3 +294,13 @@ async def test_whoever_asks_what_a_machine_uses_is_answered_at_once(
         await machines.driver.stats(machine)
 
     assert time.monotonic() - began < 1
+
+
+async def test_a_command_begins_with_no_signal_ignored_or_blocked(
+    machines: Machines, machine: str
+) -> None:
+    """Else it could not be interrupted, and its own timers would not wake it."""
+    seen = await machines.run(machine, "grep", "-E", "SigIgn|SigBlk", "/proc/self/status")
+
+    masks = [int(line.split()[1], 16) for line in seen.stdout.splitlines()]
+    assert [mask & 0x7FFF_FFFF for mask in masks] == [0, 0]  # two above these are the C library's

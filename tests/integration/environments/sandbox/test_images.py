@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -179,3 +181,19 @@ async def test_links_of_an_image_lead_no_mount_and_no_file_out_of_it(
 
     assert list(outside.iterdir()) == []
     assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+@pytest.mark.parametrize("is_pipe", [True, False])
+async def test_what_an_image_has_in_the_place_of_a_file_keeps_no_machine_from_being_made(
+    shown: Machines, image: Shown, *, is_pipe: bool
+) -> None:
+    if is_pipe:
+        os.mkfifo(image.root / "etc/hosts")
+    else:
+        shutil.rmtree(image.root / "etc")
+        (image.root / "etc").write_text("no folder")
+
+    async with asyncio.timeout(10):
+        name = await shown.make()
+
+    assert (await shown.sh(name, "test -p /etc/hosts || test -f /etc")).code == 0

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,46 @@ async def test_a_server_that_is_killed_in_the_middle_leaves_nothing_half_made(
         await Machines(heir).clear()
         await heir.aclose()
     await until(lambda: not traces(tmp_path / "busy"))
+
+
+async def test_who_looks_while_a_machine_goes_is_told_that_it_is_gone(
+    driver: SandboxDriver, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = driver._machine(machine)
+    folders = groups(driver)
+    await found.kill()
+    read = os.read
+
+    def goes(fd: int, count: int) -> bytes:
+        for folder in folders:  # after it was opened, and before it is read
+            with suppress(OSError):
+                folder.rmdir()
+        return read(fd, count)
+
+    await until(lambda: not any((each / "cgroup.procs").read_text() for each in folders))
+    monkeypatch.setattr(os, "read", goes)
+    with pytest.raises(Gone):
+        await found.stats()
+
+
+async def test_a_server_that_was_killed_at_its_trial_keeps_none_from_starting(
+    driver: SandboxDriver, images: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def is_killed_before(environment_id: str, *, grace_s: float) -> None: ...
+
+    killed = SandboxDriver(tmp_path / "killed", images)
+    monkeypatch.setattr(killed, "delete", is_killed_before)
+    await killed.open()
+    assert len(await killed.list_owned()) == 1
+    await killed.aclose()
+
+    heir = SandboxDriver(tmp_path / "killed", images)
+    await heir.open()
+    try:
+        assert heir.capabilities().unusable == ""
+        assert await heir.list_owned() == []
+    finally:
+        await heir.aclose()
 
 
 async def test_what_resists_keeps_no_server_from_starting_and_is_cleared_later(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -118,6 +120,22 @@ async def test_a_shape_that_cannot_be_made_any_more_is_forgotten(
     await until(lambda: not _spares(stocked))
 
     await stocked.make()
+    await _stocked(stocked)
+
+
+async def test_a_spare_machine_that_has_ended_is_given_to_nobody(stocked: Machines) -> None:
+    await stocked.make()
+    await _stocked(stocked)
+    pool = stocked.driver._pool
+    assert pool is not None
+    for shelf in pool._shelves.values():
+        for body in shelf.bodies:
+            os.kill(body.pid, signal.SIGKILL)
+    await until(lambda: not any(Path(f"/proc/{body.pid}").exists() for body in shelf.bodies))
+
+    name = await stocked.make()
+
+    assert (await stocked.run(name, "echo", "fine")).stdout == "fine\n"
     await _stocked(stocked)
 
 

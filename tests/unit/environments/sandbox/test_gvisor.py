@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from steward_server.environments.driver import Unusable
 from steward_server.environments.environment import Resources
 from steward_server.environments.sandbox.gvisor.limits import with_a_kernel
-from steward_server.environments.sandbox.inside import oci, seen
+from steward_server.environments.sandbox.inside import oci, seen, sentry
 from steward_server.environments.sandbox.limits import MEBIBYTE, limits
 
 _PLAN = {"hostname": "m1", "read_only": True, "shared_memory_bytes": 4 * MEBIBYTE}
@@ -132,3 +135,38 @@ def test_a_kernel_has_threads_of_its_own_and_needs_memory() -> None:
     little = Resources(cpu_millicores=1000, memory_bytes=32 * MEBIBYTE, storage_bytes=MEBIBYTE)
     with pytest.raises(Unusable, match="gVisor"):
         with_a_kernel(limits(little, process_count=100))
+
+
+def test_who_reports_no_more_takes_no_word_from_whoever_has_its_number_next(
+    tmp_path: Path,
+) -> None:
+    """A command that never runs hangs up before its end is seen; then a request may come in."""
+    plan = {"cgroup_clone": False, "is_alone": False, "group": 8, "log_segment_bytes": 1 << 16,
+            "log_segment_count": 2}  # fmt: skip
+    logs_fd = os.open(tmp_path, os.O_RDONLY)
+    status_read, status_write = os.pipe()
+    report_read, report_write = os.pipe2(os.O_NONBLOCK)
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    supervisor = sentry.SentrySupervisor(
+        there, logs_fd=logs_fd, upper_fd=-1, plan=plan, runsc=sentry.Runsc("runsc", "/"),
+        kernel_pid=2, root_fd=-1,
+    )  # fmt: skip
+    log_fd = os.memfd_create("log")
+    kept = sentry._Kept("x1", "mark", 0, report_read, log_fd, status_write)
+    supervisor._kept[77] = kept
+    supervisor._watch(report_read, lambda: supervisor._hear(kept))
+
+    os.close(report_write)
+    supervisor._hear(kept)
+    os.dup2(there.fileno(), report_read)
+    supervisor._watch(report_read, lambda: None)
+    here.send(b"a request")
+    supervisor._buried(77, 127 << 8)
+
+    assert os.read(report_read, 64) == b"a request"
+    assert b"it did not say why" in os.read(status_read, 1024)
+    assert supervisor._kept == {}
+    here.close()
+    there.close()
+    for fd in (logs_fd, status_read, report_read):
+        os.close(fd)

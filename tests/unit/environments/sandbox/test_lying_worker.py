@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from steward_server.clock import timestamp
 from steward_server.environments.driver import FileFault, Unusable
 from steward_server.environments.sandbox import files as work
 from steward_server.environments.sandbox.channel import Channel
@@ -71,7 +72,19 @@ _WORK: dict[str, Callable[[SandboxFiles], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("work", _WORK)
 @pytest.mark.parametrize(
-    "answer", [b"\xff", b"[]", {}, {"file": 7}, {"files": 7}, {"files": [{}]}, {"file": {}}]
+    "answer",
+    [
+        b"\xff",
+        b"[]",
+        {},
+        {"file": 7},
+        {"files": 7},
+        {"files": [{}]},
+        {"file": {}},
+        {"errno": []},
+        {"errno": 2},
+        {"errno": 2, "error": 7},
+    ],
 )
 async def test_an_answer_that_means_nothing_is_a_fault_of_that_call(
     work: str, answer: object
@@ -127,7 +140,7 @@ async def test_what_is_handed_out_in_the_place_of_a_port_is_refused(
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
         fds = {"two": (read, write), "pipe": (read,), "unix": (unix.fileno(),),
                "datagram": (datagram.fileno(),), "refused": (read,)}  # fmt: skip
-        answer = {"errno": "x"} if kind == "refused" else {"ok": True}
+        answer = {"errno": "x", "error": "x" * 9_000} if kind == "refused" else {"ok": True}
         machine, worker = _machine(answer, fds=fds.get(kind, ()))
         worker.shutdown(socket.SHUT_WR)
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -135,6 +148,7 @@ async def test_what_is_handed_out_in_the_place_of_a_port_is_refused(
             await (listen(machine, 80, ended) if is_listener else open_port(machine, 80))
         worker.close()
         assert refusal.value.reason == "PORT_REFUSED"
+        assert len(str(refusal.value)) < 500
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
     os.close(read)
     os.close(write)
@@ -171,3 +185,16 @@ async def test_a_file_with_facts_that_cannot_be_is_a_fault(lie: dict[str, Any]) 
     with worker, pytest.raises(FileFault) as fault:
         await files.list("m", "/")
     assert fault.value.kind == "EIO"
+
+
+@pytest.mark.parametrize(("modified_at_us", "year"), [(10**30, 9999), (-(10**30), 1), (1, 1970)])
+async def test_a_time_beyond_the_calendar_is_its_end(modified_at_us: int, year: int) -> None:
+    """A file in memory may have any, and its folder is to be seen all the same."""
+    told = {"files": [{**_FILE, "modified_at_us": modified_at_us}], "more": False}
+    files, worker = _files(told)
+    with worker:
+        (found,) = await files.list("m", "/")
+
+    shown = timestamp(found.modified_at_us)
+    assert shown is not None
+    assert shown.ToDatetime().year == year

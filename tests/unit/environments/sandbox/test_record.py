@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,17 @@ def test_a_process_is_known_by_its_number_its_beginning_and_the_run_of_the_host(
     assert replace(_record(), started_ticks=1).open() is None
     assert replace(_record(), boot_id="another").open() is None
     assert replace(_record(), pid=2**22).open() is None
+
+
+def test_a_number_that_is_a_threads_by_now_is_no_machine() -> None:
+    is_over = threading.Event()
+    thread = threading.Thread(target=is_over.wait)
+    thread.start()
+    try:
+        assert replace(_record(), pid=thread.native_id or 0).open() is None
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_what_makes_no_sense_is_no_record(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steward_server.completion import finish
 from steward_server.environments.driver import Gone, Unusable
 from steward_server.environments.environment import Spec
 from steward_server.environments.removal import remove_tree
@@ -140,18 +141,25 @@ class Maker:
             "--hostname", folder.name[: making.HOSTNAME],
             "--dev-bind", "/", "/", "--", sys.executable, "-I", "-S", "-",
         ]  # fmt: skip
+        bwraps = self._bwraps
+
+        def spawn() -> None:
+            bwraps[folder.name] = _spawn(command, (code, there.fileno(), log))
+
         try:
-            pid = await asyncio.to_thread(_spawn, command, (code, there.fileno(), log))
-        finally:
-            there.close()
-            close_all([log, code])
-        self._bwraps[folder.name] = pid
-        try:
+            try:
+                # Given up, it is waited for: then it is known whom to bury, and what it is given
+                # can be closed.
+                await finish(asyncio.to_thread(spawn))
+            finally:
+                there.close()
+                close_all([log, code])
             _, (pidfd,) = await channel.receive()
         except BaseException:
             channel.close()
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            if bwrap := bwraps.get(folder.name):
+                with suppress(ProcessLookupError):
+                    os.killpg(bwrap, signal.SIGKILL)
             raise
         pid = _pid_of(pidfd)
         try:
@@ -232,17 +240,16 @@ async def _kill(folder: Path) -> None:
         pid_text, ticks, boot = (folder / STARTED).read_text().split()
     except (FileNotFoundError, ValueError):
         return
-    pid = int(pid_text)
-    if boot != record.boot_id() or int(ticks) != record.started_ticks(pid):
+    pidfd = record.open_process(int(pid_text), int(ticks), boot)
+    if pidfd is None:
         return
-    with suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(pid)
-        try:
+    try:
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            async with asyncio.timeout(_DEATH_S):  # that is an OSError
-                await readable(pidfd)
-        finally:
-            os.close(pidfd)
+        async with asyncio.timeout(_DEATH_S):  # that is an OSError
+            await readable(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 def _must_fit(limits: Limits) -> None:

@@ -350,8 +350,7 @@ def _become_ours() -> None:
     """Be none that a terminal or a careless command ends."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
-                   signal.SIGUSR2, signal.SIGPIPE, signal.SIGALRM, signal.SIGTSTP):  # fmt: skip
+    for number in command.IGNORED_BY_OURS:
         signal.signal(number, signal.SIG_IGN)
 
 

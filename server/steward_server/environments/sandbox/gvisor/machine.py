@@ -15,7 +15,7 @@ from typing import Any
 from steward_server.environments.driver import Gone, Process, Stats, Unusable
 from steward_server.environments.sandbox.native_machine import NativeMachine
 
-_END_S = 10.0
+_END_S, _ANSWER_S = 10.0, 30.0
 _OLD = (
     "runtime_class gvisor: this runsc is of before 2023, and refuses what `ls` and `stat` of "
     "coreutils 9 ask of it; install a later one, or use images whose programs are older"
@@ -30,7 +30,11 @@ class GvisorMachine(NativeMachine):
     async def _ask(self, operation: str, **more: object) -> dict[str, Any]:
         channel = await self.connect()
         with closing(channel):
-            told, _ = await channel.ask({"op": operation, **more})
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    told, _ = await channel.ask({"op": operation, **more})
+            except TimeoutError:
+                told = {"error": f"there was no answer within {_ANSWER_S:g} s"}
         if "error" in told:
             raise Unusable(
                 "NO_ANSWER",

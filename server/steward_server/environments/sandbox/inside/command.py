@@ -28,10 +28,23 @@ _CORE_BYTES = 1
 _MEMORY_KILLER_LIKES = b"500"
 """The host's own processes, and the supervisor, are spared for longer."""
 
-_IGNORED = [
+IGNORED_BY_OURS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGPIPE,
+    signal.SIGALRM,
+    signal.SIGTSTP,
+)
+"""By supervisors and keepers, whom no terminal and no careless command is to end."""
+
+_IGNORED = {
     number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN
-] + [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
-"""Who is ignored when this is loaded, and by the supervisor: new programs would ignore them, too.
+}.union(IGNORED_BY_OURS)
+"""With what is ignored when this is loaded: new programs would ignore them all, too.
 
 Found ahead: in a fork each object that is looked at costs a copy of its page.
 """

@@ -89,7 +89,11 @@ class Launcher:
     def _create(self, connection: socket.socket, request: dict[str, Any], fds: list[int]) -> None:
         cgroup = _cgroup_of(request, fds)
         gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
-        pid, pidfd = linux.fork(build.NAMESPACES, cgroup_fd=cgroup)
+        try:
+            pid, pidfd = linux.fork(build.NAMESPACES, cgroup_fd=cgroup)
+        except OSError:
+            packets.close_all([gate_read, gate_write])
+            raise
         if pid == 0:
             try:
                 signal.set_wakeup_fd(-1)

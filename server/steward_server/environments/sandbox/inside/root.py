@@ -39,6 +39,8 @@ _DEVICE_LINKS = (
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
 )
+_OWN_WAY = (errno.EROFS, errno.ELOOP, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENXIO)
+"""How it is told that an image has something else in the place of a file; at last: a pipe."""
 TTY_GROUP = 5
 _SCAFFOLD = "size=256k,nr_inodes=64,mode=0755"
 _MOST_TERMINALS = 64
@@ -260,9 +262,10 @@ class Root:
         for path, content in self._plan["files"].items():
             try:
                 os.close(self._directory(path.rpartition("/")[0] or "/"))
-                fd = self._open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
+                flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK  # a named pipe waits
+                fd = self._open(path, flags, 0o644)
             except OSError as error:
-                if error.errno not in (errno.EROFS, errno.ELOOP, errno.ENOENT, errno.EISDIR):
+                if error.errno not in _OWN_WAY:
                     raise
                 continue  # the image has its own way with it
             os.write(fd, content.encode())

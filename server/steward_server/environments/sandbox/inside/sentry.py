@@ -280,17 +280,22 @@ class SentrySupervisor(Supervisor):
         told = b""
         with suppress(BlockingIOError):
             told = os.read(kept.report_fd, 64)
-        self._forget(kept.report_fd)
-        packets.close_all([kept.report_fd])
+        self._close_report(kept)
         if told.strip().isdigit():
             kept.pid = int(told)
             packets.close_all([kept.status_fd, kept.log_fd])
             kept.status_fd = kept.log_fd = -1
 
+    def _close_report(self, kept: _Kept) -> None:
+        if kept.report_fd >= 0:
+            self._forget(kept.report_fd)
+            os.close(kept.report_fd)
+            kept.report_fd = -1  # the number may be another's now
+
     def _buried(self, pid: int, status: int) -> None:
         kept = self._kept.get(pid)
         if kept is not None and kept.status_fd >= 0:
-            if kept.report_fd in self._ready:
+            if kept.report_fd >= 0:
                 self._hear(kept)
             if kept.status_fd >= 0:  # it never ran
                 _tell_fault(kept)
@@ -333,9 +338,9 @@ class SentrySupervisor(Supervisor):
         others.append(self._runsc.ours())
         self._apart(fd, lambda: {"ended": self._kill(pid, kept.known_by(), others)})
         del self._kept[pid]  # not before: where nobody can be forked it is to be ended later
-        if kept.status_fd >= 0:
-            self._forget(kept.report_fd)
-            packets.close_all([kept.report_fd, kept.status_fd, kept.log_fd])
+        self._close_report(kept)
+        packets.close_all([each for each in (kept.status_fd, kept.log_fd) if each >= 0])
+        kept.status_fd = kept.log_fd = -1
 
     def _kill(self, runsc_pid: int, kept: seen.Kept, others: list[seen.Kept]) -> bool:
         killed: set[int] = set()

@@ -67,7 +67,7 @@ class Supervisor:
         """Serve until the machine is ended from outside."""
         wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        for number in command.IGNORED_BY_OURS:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._listener.setblocking(False)
@@ -320,7 +320,8 @@ class Supervisor:
         """Replace small files of the image, which nobody in the machine has touched yet."""
         for path, content in files.items():
             with suppress(OSError):  # as when the machine was made: the image has its own way
-                file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+                flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                file = os.open(path, flags)
                 os.write(file, content.encode())
                 os.close(file)
 
