@@ -16,7 +16,13 @@ from typing import Protocol, TypeAlias
 _context = multiprocessing.get_context("forkserver")
 # There is one for all that a process of tests starts, and the first to use it settles what it has.
 _context.set_forkserver_preload(
-    ["steward_client.cli", "steward_client.price_snapshot", "steward_server.__main__"]
+    [
+        "steward_client.cli",
+        "steward_client.price_snapshot",
+        "steward_server.__main__",
+        "jwt",
+        "onnxruntime",
+    ]
 )
 _one_at_a_time = Lock()
 """Whoever starts a process also asks after all others: two who ask at once get one exit code."""

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import structlog
@@ -383,6 +384,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             room.last_use for room in (token_room, key_room, provider_room, environment_room.uses)
         ]
         background = [
+            _load_late(),
             hub.run(),
             sweep_forever(database, desk, clock, settings.budget.sweep_interval_s),
             auditor.run(settings.budget.audit_interval_s),
@@ -421,6 +423,11 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             clock=clock,
         )
         yield Running(config.host, ports.http, ports.grpc, first_password, methods)
+
+
+async def _load_late() -> None:
+    """Load what takes long and is first needed by a caller, while none waits for the start."""
+    await asyncio.to_thread(import_module, "jwt")
 
 
 @asynccontextmanager

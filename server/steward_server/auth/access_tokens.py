@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from steward_server import clock
@@ -52,6 +51,8 @@ class Signer:
             "iat": claims.issued_at_s,
             "exp": claims.expires_at_s,
         }
+        import jwt  # a fifth of a second, which nobody is to wait for at a start
+
         return jwt.encode(payload, self._private, ALGORITHM, headers={"kid": self._key_id})
 
     def read(self, text: str, now_us: int) -> Claims:
@@ -62,6 +63,8 @@ class Signer:
         """
         if len(text) > MAX_CHARACTERS:
             raise _invalid(f"it has {len(text)} characters")
+        import jwt
+
         try:
             key = self._public.get(jwt.get_unverified_header(text).get("kid", ""))
             if key is None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
@@ -79,6 +78,8 @@ class ClientTokens:
             claims["iss"] = self._issuer
         if self._audience:
             claims["aud"] = self._audience
+        import jwt  # see `access_tokens`
+
         text = jwt.encode(claims, self._signs, self._algorithm)
         return Minted(text, expires_s * _SECOND_US)
 
@@ -107,6 +108,8 @@ class ClientTokens:
     def _read(self, text: str) -> Principal | None:
         if len(text) > MAX_CHARACTERS or text.count(".") != 2:
             return None
+        import jwt
+
         try:
             if jwt.get_unverified_header(text).get("alg") != self._algorithm:
                 return None

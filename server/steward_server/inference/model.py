@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from steward_server.errors import StewardError
@@ -195,6 +194,8 @@ def load(folder: Path, *, max_batch: int) -> Model:
             f"{MODEL_FILE} has the digest {digest}, and {MANIFEST_FILE} names "
             f"{manifest.model_sha256}: it is another file, or is still being written"
         )
+    import onnxruntime  # 20 MB, which a server without policies need not have
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
