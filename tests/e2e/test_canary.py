@@ -79,7 +79,7 @@ async def live_through_it(server: Steward) -> tuple[dict[str, str], list[str]]:
         assert (await runtime.call("POST", "/api/budget/report", usage)).status == 200
 
         # Over the socket and over gRPC, with the credential where it can be seen.
-        url = f"{server.url}/ws?token={second['access_token']}&since=0"
+        url = f"{server.url}/ws?token={second['access_token']}&since=0&type=CostUpdate"
         async with session.ws_connect(url) as socket:
             assert (await socket.receive_json(timeout=5))["type"] == "CostUpdate"
         async with grpc.aio.insecure_channel(server.grpc_address) as channel:

@@ -159,7 +159,8 @@ def test_every_variable_that_the_client_reads_is_left_alone() -> None:
     client = Path(steward_client.__file__).parent
     texts = [path.read_text(encoding="utf-8") for path in client.rglob("*.py")]
     read = {name for text in texts for name in re.findall(r"[\"`](STEWARD_[A-Z_]+)", text)}
-    servers_own = {"STEWARD_DATA_DIR"}  # where `steward image import` puts what it takes
+    # Where `steward image import` and `steward policy import` put what they take.
+    servers_own = {"STEWARD_DATA_DIR", "STEWARD_INFERENCE_FOLDER"}
     assert read - servers_own == CLIENT_VARIABLES
 
 

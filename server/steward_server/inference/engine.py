@@ -179,10 +179,9 @@ class Engine:
         """Load the newest version of a policy that can be."""
         for version in sorted(self._shelf.versions[name], reverse=True):
             reference = Reference(name, version)
-            if reference in self._served:
+            if reference in self._served or reference in self._let_go:
                 return
-            is_hopeless = reference in self._faults and reference not in self._out_of_reach
-            if not is_hopeless and reference not in self._let_go:
+            if reference not in self._faults or reference in self._out_of_reach:
                 with suppress(FailedPrecondition):
                     await self.load(reference)
                     return
@@ -304,7 +303,9 @@ class Engine:
         ended = Counter(agent.served.reference for agent in users)
         self._let_go.update(wanted)
         for each in wanted:
-            self._served.pop(each).model.close()
+            served = self._served.pop(each)
+            if served.runner.is_idle:  # else what is under way still needs it
+                served.model.close()
             log.info("inference.unloaded", policy=str(each))
         for each in wanted:
             await self._told("policy.unloaded", each, agents_ended=ended[each])

@@ -34,6 +34,9 @@ ALLOWED = {
     # Anyone may try to sign in; the token is not looked at.
     "/steward.auth.v1.AuthService/Login",
     "/steward.auth.v1.AuthService/Refresh",
+    # Nor is it here: clients get a token of their own, or show one with each message.
+    "/steward.inference.v1.ClientTokenService/MintToken",
+    "/steward.inference.v1.InferenceService/Drive",
     # A runtime's own: they carry its own token, and the key it is lent, sealed.
     "/steward.budget.v1.BudgetService/Handshake",
     "/steward.budget.v1.BudgetService/Report",

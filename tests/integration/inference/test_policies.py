@@ -243,6 +243,12 @@ async def test_what_was_unloaded_is_not_loaded_again_before_somebody_asks_for_it
         await site.live.admin.call("POST", "/api/v1/policies/steering/unload")
         await asyncio.sleep(0.1)
         assert not await is_loaded()
+        adding(site.folder / "adding" / "2")
+        await asyncio.sleep(0.1)
+        await site.live.admin.call("POST", "/api/v1/policies/adding@2/unload")
+        await asyncio.sleep(0.1)
+        versions = (await policy(site))["versions"]
+        assert [each.get("is_loaded", False) for each in versions] == [False, False]
         await site.client.call("POST", "/reset", {"policy": "steering"})
         assert await is_loaded()
 

@@ -83,12 +83,12 @@ def limits(category: options.RateCategory.ValueType) -> tuple[int | None, ...]:
 @pytest.mark.parametrize(
     ("category", "allowed"),
     [
-        (options.RATE_CATEGORY_UNSPECIFIED, (200, 5, 200)),
-        (options.RATE_CATEGORY_DEFAULT, (200, 5, 200)),
+        (options.RATE_CATEGORY_UNSPECIFIED, (200, 5, 100)),
+        (options.RATE_CATEGORY_DEFAULT, (200, 5, 100)),
         (options.RATE_CATEGORY_LOGIN, (10, 10, 10)),
-        (options.RATE_CATEGORY_ENVIRONMENT_CREATION, (20, 5, 200)),
-        (options.RATE_CATEGORY_COMMAND_EXECUTION, (100, 5, 200)),
-        (options.RATE_CATEGORY_AGENT, (5, 5, 200)),
+        (options.RATE_CATEGORY_ENVIRONMENT_CREATION, (20, 5, 100)),
+        (options.RATE_CATEGORY_COMMAND_EXECUTION, (100, 5, 100)),
+        (options.RATE_CATEGORY_AGENT, (5, 5, 100)),
         (options.RATE_CATEGORY_NONE, (None, None, None)),
     ],
 )
