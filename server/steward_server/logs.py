@@ -27,6 +27,8 @@ SECRET_NAMES = frozenset(
         "authorization",
         "ic_token",
         "ip_token",
+        "jwt_mint_key",
+        "jwt_secret",
         "password",
         "refresh_token",
         "static_token",
