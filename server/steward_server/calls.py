@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias, cast
@@ -12,6 +12,7 @@ import grpc
 from google.rpc import status_pb2
 
 from steward_gateway.forwarding import FORWARDED_KEY
+from steward_server.completion import finish
 from steward_server.peers import address_of
 from steward_server.principals import ANONYMOUS, Origin, Principal
 
@@ -62,7 +63,7 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         *,
         peer: str,
         deadline_s: float | None = None,
-        send_initial: Callable[[Metadata], Awaitable[None]] | None = None,
+        send_initial: Callable[[Metadata], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.metadata: Mapping[str, str] = {
             key: value for key, value in metadata if isinstance(value, str)
@@ -115,7 +116,8 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
         if self.sent is None:
             self.sent = (*self.initial, *initial_metadata)
             if self._send_initial is not None:
-                await self._send_initial(self.sent)
+                # Cancelled on its way it would still be under way, and grpc could send no status.
+                await finish(self._send_initial(self.sent))
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         self.trailing = list(trailing_metadata)

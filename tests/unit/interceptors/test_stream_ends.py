@@ -180,3 +180,30 @@ async def test_a_stream_that_is_left_holds_nothing(door: Door, streams: LiveStre
     assert streams._open.keys() == {"session_1", "user_1"}
     await responses.aclose()
     assert streams._open == {}
+
+
+async def test_what_is_on_its_way_to_the_caller_gets_there_before_the_stream_ends(
+    door: Door, streams: LiveStreams
+) -> None:
+    told: list[Any] = []
+
+    async def tell(metadata: Any) -> None:
+        await asyncio.sleep(0.01)
+        told.append(metadata)
+
+    call = Call((), peer="ipv4:127.0.0.1:1", send_initial=tell)
+
+    async def answer() -> AsyncIterator[Any]:
+        await call.send_initial_metadata((("x-port", "80"),))
+        yield None
+
+    async def method(*_: Any) -> Any:
+        return answer()
+
+    responses = await open_stream(door, streams, method)
+    reading = asyncio.ensure_future(anext(responses))
+    await asyncio.sleep(0.001)
+    door.revoke()
+    with pytest.raises(Unauthenticated):
+        await reading
+    assert told == [(("x-port", "80"),)]
