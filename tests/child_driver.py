@@ -430,8 +430,9 @@ class Child:
 
     async def aclose(self) -> None:
         _kill(self._marker)
-        with suppress(ProcessLookupError):
-            self._process.kill()  # as with signals
+        if self._process.returncode is None:  # as with signals
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)  # its own `kill` would also wait for it
         await self._ended()
         if self._items.full():
             self._items.get_nowait()

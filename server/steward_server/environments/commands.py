@@ -206,11 +206,17 @@ class Commands:
             self._room.uses.of(environment_id),
         ):
             running = await self.start(caller, environment_id, command)
+
+            async def write_down() -> None:
+                executed = "environment.command_executed"
+                try:
+                    await self.write_down(caller, environment_id, command, executed)
+                except BaseException:  # what nobody can read of later is not to go on
+                    await running.aclose()
+                    raise
+
             # Written while the command runs; whoever asked for it is answered after that.
-            executed = "environment.command_executed"
-            written = asyncio.ensure_future(
-                complete(self.write_down(caller, environment_id, command, executed))
-            )
+            written = asyncio.ensure_future(complete(write_down()))
             written.add_done_callback(_seen)
             try:
                 yield running

@@ -13,7 +13,9 @@ import pytest
 
 from steward.environments.v1 import environments_pb2 as pb
 from steward_gateway.config import GatewayConfig
+from steward_server.environments.commands import Commands
 from steward_server.environments.driver import Stream
+from steward_server.errors import Unavailable
 from tests.child_driver import Child, _marked
 from tests.integration.conftest import refusal_of
 from tests.integration.environments.conftest import Site, Sites, until
@@ -46,6 +48,21 @@ async def test_input_variables_and_directory_reach_the_command(site: Site) -> No
         working_dir="/tmp",
     )
     assert ran["stdout"] == "typed\n1 zwei\n/tmp\n"
+
+
+async def test_a_command_that_cannot_be_recorded_does_not_go_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise Unavailable("the database cannot write now; nothing was changed")
+
+    environment_id = await site.running()
+    monkeypatch.setattr(Commands, "write_down", fails)
+    command = {"command": ["sleep", "600"]}
+    refused = await site.admin.call("POST", EXEC.format(environment_id), command)
+    assert refused.status == 503, refused
+    assert "the database cannot write now" in str(refused.body)
+    assert _marked(environment_id) == []
 
 
 async def test_a_timeout_kills_everything_and_says_so(site: Site) -> None:
