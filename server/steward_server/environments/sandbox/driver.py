@@ -53,7 +53,7 @@ from steward_server.environments.sandbox.native import Native
 from steward_server.environments.sandbox.network import Network
 from steward_server.environments.sandbox.pool import SPARE, Pool
 from steward_server.environments.sandbox.ports import listen, open_port
-from steward_server.environments.sandbox.probe import NotHere
+from steward_server.environments.sandbox.probe import NotHere, NotNow
 from steward_server.environments.sandbox.record import Record
 
 log = structlog.get_logger(__name__)
@@ -206,6 +206,7 @@ class SandboxDriver:
         machines.mkdir(exist_ok=True)
         label = f"steward-{_hash(self._folder)}"
         whys = []
+        may_come = False
         for kind in (Native, Bubblewrap):
             try:
                 find: Callable[[], Backend] = partial(
@@ -214,6 +215,7 @@ class SandboxDriver:
                 backend: Backend = await asyncio.to_thread(find)
             except NotHere as error:
                 whys.append(f"{kind.name}: {error}")
+                may_come |= isinstance(error, NotNow)
                 continue
             self._backend = backend
             await self._adopt(backend)
@@ -225,7 +227,8 @@ class SandboxDriver:
                 return
             whys.append(f"{kind.name}: {self._capabilities.unusable}")
             backend.close()
-        self._capabilities = Capabilities("sandbox", "", unusable=". ".join(whys))
+        why = ". ".join(whys)
+        self._capabilities = Capabilities("sandbox", "", unusable=why, may_come=may_come)
 
     async def _open_network(self, backend: Backend) -> None:
         if not backend.has_network:

@@ -23,6 +23,10 @@ class NotHere(Exception):
     """The host cannot; the message says why and what to do."""
 
 
+class NotNow(NotHere):
+    """The host is too busy to say whether it can."""
+
+
 def check_host() -> None:
     """What root needs, as far as it can be seen without trying.
 

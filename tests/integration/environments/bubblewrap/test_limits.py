@@ -94,10 +94,12 @@ async def test_a_fork_bomb_stays_within_its_number_and_ends_with_its_command(
 ) -> None:
     neighbour = await machines.make()
     bomb = await machines.driver.exec(machine, Command(("python3", "-c", _FORK_BOMB)))
-    await asyncio.sleep(2)
+    async with asyncio.timeout(20):
+        while (await machines.driver.stats(machine)).process_count < 200:
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(1)
 
-    stats = await machines.driver.stats(machine)
-    assert 200 <= stats.process_count <= 256
+    assert 200 <= (await machines.driver.stats(machine)).process_count <= 256
     assert (await machines.run(neighbour, "echo", "fine")).stdout == "fine\n"
     ran = await machines.python(machine, "import os; os.fork()")
     assert "BlockingIOError" in ran.stderr
@@ -287,8 +289,10 @@ async def test_a_server_starts_although_machines_are_full_of_bombs(
     await asyncio.sleep(1)
 
     again = SandboxDriver(tmp_path / "sandbox", images)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         await again.open()
+        while again.capabilities().may_come:  # too busy to say what it can
+            await again.open()
     try:
         assert [each.is_alive for each in await again.list_owned()] == [True] * 3
         assert [await again.processes(each) for each in ("m1", "m2", "m3")] == [[]] * 3

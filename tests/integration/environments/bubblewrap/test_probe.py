@@ -234,3 +234,21 @@ def test_control_groups_that_are_not_delegated_are_not_used(
 def test_the_tests_have_the_program(driver: SandboxDriver) -> None:
     assert shutil.which("bwrap")
     assert driver.capabilities().backend == "bubblewrap"
+
+
+async def test_a_host_that_is_too_busy_to_answer_is_asked_again(
+    programs: Path, tmp_path: Path, images: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_ANSWER_S", 0.2)
+    _install(programs, "#!/bin/sh\nexec sleep 5\n")
+    driver = SandboxDriver(tmp_path / "x", images)
+    await driver.open()
+    assert driver.capabilities().unusable.endswith("bwrap has not answered within 0.2 s")
+    assert driver.capabilities().may_come
+
+    monkeypatch.undo()
+    await driver.open()
+    try:
+        assert driver.capabilities().unusable == ""
+    finally:
+        await driver.aclose()

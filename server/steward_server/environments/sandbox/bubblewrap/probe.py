@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from steward_server.environments.sandbox.probe import NotHere, check_kernel
+from steward_server.environments.sandbox.probe import NotHere, NotNow, check_kernel
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 _SYSCTLS = Path("/proc/sys")
@@ -63,6 +63,7 @@ def try_out(program: str) -> None:
 
     Raises:
         NotHere: it cannot; the message says why and what to do.
+        NotNow: it took too long.
     """
     command = [program, *NAMESPACES, *OWN_RIGHTS, "--dev-bind", "/", "/", "--",
                sys.executable, "-I", "-S", "-c", _ASK]  # fmt: skip
@@ -80,7 +81,7 @@ def try_out(program: str) -> None:
     except OSError as error:
         raise NotHere(f"{program} cannot be run: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise NotHere(f"{program} has not answered within {_ANSWER_S} s") from None
+        raise NotNow(f"{program} has not answered within {_ANSWER_S} s") from None
     said = " ".join(ran.stderr.split())[:300]
     if ran.returncode != 0:
         if "execvp" in said:
