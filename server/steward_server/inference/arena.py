@@ -92,7 +92,7 @@ class Arena:
 
     def gather(self, lease: Lease) -> list[Floats]:
         """Copies of the states, one array for each tensor, in the order of the slots."""
-        return [array[lease.index] for array in self._arrays]
+        return [array.take(lease.index, axis=0) for array in self._arrays]
 
     def scatter(self, lease: Lease, states: Sequence[Floats]) -> None:
         """Take new states, of the slots that are still the lease's; none may be there twice."""

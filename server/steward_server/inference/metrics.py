@@ -39,6 +39,16 @@ class _Histogram:
         self.buckets[bisect_left(self.edges, value)] += 1
         self.total += value
 
+    def add_all(self, values: Sequence[float]) -> None:
+        """Add values that lie near each other, mostly: then they are one addition."""
+        bucket = bisect_left(self.edges, max(values))
+        if bucket == bisect_left(self.edges, min(values)):
+            self.buckets[bucket] += len(values)
+            self.total += sum(values)
+        else:
+            for value in values:
+                self.add(value)
+
 
 class _Series:
     """The figures of one version of a policy."""
@@ -54,8 +64,7 @@ class _Series:
     ) -> None:
         self.rows.add(rows)
         self.ran.add(ran_s)
-        for each in waited_s:
-            self.waited.add(each)
+        self.waited.add_all(waited_s)
         if pressures is not None:
             counts = np.bincount(np.searchsorted(_PRESSURES, pressures), minlength=11)
             self.pressures.buckets = [

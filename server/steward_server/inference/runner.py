@@ -106,7 +106,6 @@ class _Run:
     lease: Lease
     states: list[Floats]
     noise: Doubles
-    deterministic: Mask
 
 
 class _Made(NamedTuple):
@@ -178,7 +177,7 @@ class Runner:
     def _wait(self, work: _One | _Rows) -> None:
         self.waiting_rows += work.count
         self._waiting.append(work)
-        if not self._is_running:
+        if not self._is_called and not self._is_running:
             self._call()
 
     def _call(self) -> None:
@@ -186,9 +185,8 @@ class Runner:
 
         A turn later than that: a message wakes a task, and often that task another.
         """
-        if not self._is_called:
-            self._is_called = True
-            self._loop.call_soon(self._loop.call_soon, self._go)
+        self._is_called = True
+        self._loop.call_soon(self._loop.call_soon, self._go)
 
     def _go(self) -> None:
         self._is_called = False
@@ -249,24 +247,19 @@ class Runner:
                     ones.append(work)
                 else:
                     many.append(work)
-            taken.update(slots)
-            taken.discard(self._arena.capacity)  # nobody's, as often as one likes
+            if waiting:  # else there is nobody to keep apart from
+                taken.update(slots)
+                taken.discard(self._arena.capacity)  # nobody's, as often as one likes
         waiting.extendleft(reversed(left))
         self.waiting_rows -= count
         return ones, many
 
     def _gathered(self, ones: list[_One], many: list[_Rows]) -> _Run:
-        works: list[_One | _Rows] = [*ones, *many]
+        works: list[_One | _Rows] = [*ones, *many] if many else [*ones]
         rows = [each.observations for each in many]
         if ones:
             rows.insert(0, np.array([each.observation for each in ones], np.float32))
-        if len(works) > 1:
-            lease = Lease.of_all([each.lease for each in works])
-            choices = [each.deterministic for each in works]
-            deterministic = np.repeat(choices, [each.count for each in works])
-        else:
-            lease = works[0].lease
-            deterministic = np.full(len(lease.slots), works[0].deterministic)
+        lease = works[0].lease if len(works) == 1 else Lease.of_all([each.lease for each in works])
         return _Run(
             ones,
             many,
@@ -274,17 +267,14 @@ class Runner:
             rows[0] if len(rows) == 1 else np.concatenate(rows),
             lease,
             self._arena.gather(lease),
-            self._noise.draw(lease.index, deterministic),
-            deterministic,
+            self._noise.draw(lease.index, _deterministic(works)),
         )
 
     def _computed(self, run: _Run) -> _Made:
         outputs = self._model.run_in_parts(run.observations, run.states)
         manifest = self._model.manifest
         with np.errstate(all="ignore"):  # rows without finite numbers are told apart afterwards
-            decisions = decide(
-                manifest.action, outputs.action, run.noise, run.deterministic, manifest.temperature
-            )
+            decisions = decide(manifest.action, outputs.action, run.noise, manifest.temperature)
             failed = _failed(outputs)
         return _Made(outputs, decisions, failed)
 
@@ -305,8 +295,9 @@ class Runner:
         if outputs.states:
             self._arena.scatter(run.lease, outputs.states)
         results = Results(decisions.actions, decisions.log_probs, outputs.values, pressures, failed)
-        _tell_ones(run.ones, results)
         at = len(run.ones)
+        if at:
+            _tell_ones(run.ones, results.part(0, at) if run.many else results)
         for work in run.many:
             to = at + work.count
             if not work.done.done():
@@ -331,21 +322,27 @@ class Runner:
                 work.done.exception()  # seen: whoever asked may have gone
 
 
+def _deterministic(works: Sequence[_One | _Rows]) -> Mask | None:
+    """Which rows get the likeliest action; None if none does."""
+    choices = [each.deterministic for each in works]
+    if True not in choices:
+        return None
+    return np.repeat(choices, [each.count for each in works])
+
+
 def _tell_ones(ones: Sequence[_One], results: Results) -> None:
-    if not ones:
-        return
-    part = results.part(0, len(ones))
-    for work, *told in zip(
-        ones,
-        part.actions.tolist(),
-        part.log_probs.tolist(),
-        part.values.tolist(),
-        part.pressures.tolist(),
-        part.failed.tolist(),
-        strict=True,
-    ):
-        if not work.done.done():
-            work.done.set_result(Step(*told))
+    steps = map(
+        Step,
+        results.actions.tolist(),
+        results.log_probs.tolist(),
+        results.values.tolist(),
+        results.pressures.tolist(),
+        results.failed.tolist(),
+    )
+    for work, step in zip(ones, steps, strict=True):
+        done = work.done
+        if not done.done():
+            done.set_result(step)
 
 
 def _failed(outputs: Outputs) -> Mask | None:

@@ -39,36 +39,30 @@ def decide(
     action: Action,
     outputs: tuple[Floats, ...],
     noise: Doubles,
-    deterministic: NDArray[np.bool_],
     temperature: float,
 ) -> Decisions:
     """Choose an action for each row.
 
-    `outputs` are `logits`, or `mean` and `log_std`, each rows by `size`. `noise` is what each row
-    may use: one number of [0, 1) for a discrete action, `size` of the standard normal for a
-    continuous one. `deterministic` says which rows get the likeliest action instead.
+    `outputs` are `logits`, or `mean` and `log_std`, each rows by `size`. `noise` has as many: of
+    the standard Gumbel distribution for a discrete action, of the standard normal for a continuous
+    one. A row of zeros gets the likeliest action.
     """
     if action.type is ActionType.DISCRETE:
-        return _discrete(outputs[0], noise[:, 0], deterministic, temperature)
-    return _continuous(action, outputs[0], outputs[1], noise, deterministic, temperature)
+        return _discrete(outputs[0], noise, temperature)
+    return _continuous(action, outputs[0], outputs[1], noise, temperature)
 
 
-def _discrete(
-    logits: Floats, uniform: Doubles, deterministic: NDArray[np.bool_], temperature: float
-) -> Decisions:
-    rows = np.arange(len(logits))
+def _discrete(logits: Floats, gumbel: Doubles, temperature: float) -> Decisions:
+    """The largest of logits with such noise is drawn as softmax says (Gumbel, 1954)."""
     scaled = logits.astype(np.float64)
     if temperature != 1.0:
         scaled /= temperature
-    best = scaled.argmax(axis=1)
-    scaled -= scaled[rows, best][:, None]
-    ends = np.exp(scaled).cumsum(axis=1)
-    totals = ends[:, -1]
-    # How many choices end below the point drawn; rounding may put that beyond the last one.
-    drawn = np.add.reduce(ends <= (uniform * totals)[:, None], axis=1, dtype=np.int64)
-    np.minimum(drawn, logits.shape[1] - 1, out=drawn)
-    chosen = np.where(deterministic, best, drawn)
-    return Decisions(chosen, scaled[rows, chosen] - np.log(totals))
+    chosen = (scaled + gumbel).argmax(axis=1)
+    scaled -= np.maximum.reduce(scaled, axis=1, keepdims=True)
+    totals = np.add.reduce(np.exp(scaled), axis=1)
+    count, size = logits.shape
+    of_chosen = scaled.ravel().take(np.arange(0, count * size, size) + chosen)
+    return Decisions(chosen, of_chosen - np.log(totals))
 
 
 def _continuous(
@@ -76,14 +70,12 @@ def _continuous(
     mean: Floats,
     log_std: Floats,
     normal: Doubles,
-    deterministic: NDArray[np.bool_],
     temperature: float,
 ) -> Decisions:
     wide = np.clip(log_std.astype(np.float64), -_LOG_STD_LIMIT, _LOG_STD_LIMIT)
     wide += math.log(temperature)
-    steps = np.where(deterministic[:, None], 0.0, normal)
-    actions = mean + np.exp(wide) * steps
-    log_probs = -(0.5 * steps * steps + wide + _HALF_LOG_TWO_PI).sum(axis=1)
+    actions = mean + np.exp(wide) * normal
+    log_probs = -(0.5 * normal * normal + wide + _HALF_LOG_TWO_PI).sum(axis=1)
     if action.low:
         actions = np.clip(actions, action.low, action.high)
     return Decisions(actions.astype(np.float32), log_probs)
@@ -100,10 +92,10 @@ class Noise:
 
     def __init__(self, capacity: int, action: Action) -> None:
         """For slots 0 to `capacity` - 1, and for nobody's, which is `capacity`."""
-        self._is_uniform = action.type is ActionType.DISCRETE
-        self._width = 1 if self._is_uniform else action.size
+        self._is_gumbel = action.type is ActionType.DISCRETE
+        self._size = action.size
         self._nobody = capacity
-        self._ahead = np.zeros((capacity, self.AHEAD, self._width), np.float64)
+        self._ahead = np.zeros((capacity * self.AHEAD, action.size), np.float64)
         self._next = np.full(capacity, self.AHEAD, np.int64)
         self._anyone = np.random.Generator(np.random.PCG64())
         self._streams = [self._anyone] * capacity
@@ -113,31 +105,39 @@ class Noise:
         self._streams[slot] = np.random.Generator(np.random.PCG64(seed))
         self._next[slot] = self.AHEAD
 
-    def draw(self, slots: NDArray[np.intp], deterministic: NDArray[np.bool_]) -> Doubles:
-        """The next of each slot that draws, rows by what an action needs; zeros for the others.
+    def draw(self, slots: NDArray[np.intp], deterministic: NDArray[np.bool_] | None) -> Doubles:
+        """The next of each slot that draws, rows by the action's size; zeros for the others.
 
-        No slot is there twice, but for nobody's: that draws from a stream that nobody can repeat.
+        `deterministic` is None if all draw. No slot is there twice, but for nobody's: that draws
+        from a stream that nobody can repeat.
         """
-        if not np.logical_or.reduce(deterministic | (slots == self._nobody)):
-            return self._drawn(slots)
-        noise = np.zeros((len(slots), self._width), np.float64)
-        draws = ~deterministic
-        owned = draws & (slots != self._nobody)
+        owned = slots != self._nobody
+        if deterministic is None:
+            if np.logical_and.reduce(owned):
+                return self._drawn(slots)
+            draws = np.ones(len(slots), np.bool_)
+        else:
+            draws = ~deterministic
+            owned &= draws
+        noise = np.zeros((len(slots), self._size), np.float64)
         noise[owned] = self._drawn(slots[owned])
         free = draws & ~owned
         noise[free] = self._made(self._anyone, int(free.sum()))
         return noise
 
     def _drawn(self, slots: NDArray[np.intp]) -> Doubles:
-        at = self._next[slots]
+        at = self._next.take(slots)
         used_up = at == self.AHEAD
-        if used_up.any():
+        if np.logical_or.reduce(used_up):
             for slot in slots[used_up].tolist():
-                self._ahead[slot] = self._made(self._streams[slot], self.AHEAD)
+                first = slot * self.AHEAD
+                self._ahead[first : first + self.AHEAD] = self._made(
+                    self._streams[slot], self.AHEAD
+                )
             at[used_up] = 0
         self._next[slots] = at + 1
-        return self._ahead[slots, at]
+        return self._ahead.take(slots * self.AHEAD + at, axis=0)
 
     def _made(self, stream: np.random.Generator, count: int) -> Doubles:
-        shape = (count, self._width)
-        return stream.random(shape) if self._is_uniform else stream.standard_normal(shape)
+        shape = (count, self._size)
+        return stream.gumbel(size=shape) if self._is_gumbel else stream.standard_normal(shape)

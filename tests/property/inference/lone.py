@@ -82,12 +82,10 @@ class Lone:
         if deterministic:
             assert likely[told.action] >= likely.max() - self.TOLERANCE
             return
-        # The point drawn lies in the share of the action; at its very ends either side is right.
-        drawn = self._draws.random()
-        end = likely[: told.action + 1].sum()
-        begin = end - likely[told.action]
-        slack = self.TOLERANCE / self._policy.manifest.temperature
-        assert begin - slack <= drawn <= end + slack
+        # The largest with its noise is drawn; of those that are as large, any is right.
+        noisy = scaled + self._draws.gumbel(size=len(scaled))
+        slack = 10 * self.TOLERANCE / self._policy.manifest.temperature
+        assert noisy[told.action] >= noisy.max() - slack
 
     def _check_numbers(
         self, mean: Floats, log_std: Floats, *, deterministic: bool, told: Step
