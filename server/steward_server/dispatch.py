@@ -6,6 +6,7 @@ gateway's, which skips the socket and nothing else, is in `in_process.py`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -160,20 +161,22 @@ def _grpc_handler(
         finally:
             _note(method, call, code, begun_s)
 
-    async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+    async def stream(request: Any, context: Any) -> None:
         if method.signature.streams_requests:
-            request = _well_formed(request)
+            request = _requests(context)
         call, begun_s = _call_from(context, proxies), time.perf_counter()
         code = grpc.StatusCode.CANCELLED
         try:
             async with aclosing(await method.open(request, call)) as responses:
                 async for response in responses:
-                    yield response
+                    await context.write(response)
             code = grpc.StatusCode.OK
             context.set_trailing_metadata(tuple(call.trailing))
         except Refused as refused:
             code = CODES[refused.status.code]
             await _abort(context, call, refused)
+        except grpc.aio.InternalError:  # the caller has gone, and cannot be written to
+            raise asyncio.CancelledError from None
         finally:
             _note(method, call, code, begun_s)
 
@@ -215,8 +218,8 @@ def _deserializer(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]
     return read
 
 
-async def _well_formed(requests: Any) -> AsyncIterator[Any]:
-    async for request in requests:
+async def _requests(context: Any) -> AsyncIterator[Any]:
+    while (request := await context.read()) is not grpc.aio.EOF:
         _refuse_malformed(request)
         yield request
 

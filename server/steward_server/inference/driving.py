@@ -13,8 +13,8 @@ from steward_server.inference.engine import Engine
 from steward_server.inference.metering import Owner
 from steward_server.inference.reading import (
     MISSING,
-    action_of,
     failed,
+    fill_action,
     observation_of,
     owner_for,
 )
@@ -76,9 +76,9 @@ class Drive:
         step = await self._engine.step_one(agent, observation, deterministic=deterministic)
         if step.failed:
             raise failed(["this connection's agent"])
-        return pb.DriveResponse(
-            action=action_of(step.action), value=step.value, pressure=step.pressure
-        )
+        response = pb.DriveResponse(value=step.value, pressure=step.pressure)
+        fill_action(response.action, step.action)
+        return response
 
     async def _look_at(self, token: str) -> None:
         """Find out who sends the token.

@@ -522,48 +522,80 @@ class Engine:
 
     # Steps.
 
-    async def step_one(
-        self, agent: Agent, observation: Sequence[float], *, deterministic: bool
-    ) -> Step:
-        """Let an agent make a step; `observation` is of finite numbers.
+    def charges(self, owner: Owner) -> bool:
+        """Whether an owner pays for steps."""
+        return self._meter is not None and self._meter.charges(owner)
+
+    async def charge(self, owner: Owner, served: Served, steps: int) -> None:
+        """Let an owner pay for steps that are to be made, if their steps cost anything.
 
         Raises:
-            ResourceExhausted: too many steps wait already, QUEUE_FULL; or an agent that pays has no
-                money left, BUDGET_EXCEEDED, or is at a limit.
-            FailedPrecondition: AGENT_STOPPED, an agent that pays is to stop.
+            ResourceExhausted: no money is left, BUDGET_EXCEEDED, or a limit leaves none.
+            FailedPrecondition: AGENT_STOPPED, the owner is to stop.
+        """
+        if self._meter is not None and self._meter.charges(owner):
+            await self._meter.charge(owner, served.reference, steps)
+
+    def begin_one(
+        self, agent: Agent, observation: Sequence[float], *, deterministic: bool
+    ) -> asyncio.Future[Step]:
+        """Begin a step that is paid for; whoever begins it calls `agent.made_step` in the end.
+
+        `observation` is of finite numbers.
+
+        Raises:
+            ResourceExhausted: too many steps wait already, QUEUE_FULL.
             Unavailable: the agent has come to its end meanwhile, AGENT_ENDED.
         """
-        served, lease = agent.served, agent.lease
-        if self._meter is not None and self._meter.charges(agent.owner):
-            await self._meter.charge(agent.owner, served.reference, 1)
+        served = agent.served
         self._admit(served, (agent,), 1)
         agent.last_used_us = self._clock()
         agent.under_way += 1
+        return served.runner.submit_one(observation, agent.lease, deterministic=deterministic)
+
+    def begin(
+        self, agents: Sequence[Agent], lease: Lease, observations: Floats, *, deterministic: bool
+    ) -> asyncio.Future[Results]:
+        """As `begin_one`, a step of each of some agents of one version; no agent twice.
+
+        `lease` is that of all of them; `observations` has a row of finite numbers for each.
+        """
+        served = agents[0].served
+        self._admit(served, agents, len(agents))
+        now_us = self._clock()
+        for agent in agents:
+            agent.under_way += 1
+            agent.last_used_us = now_us
+        return served.runner.submit(observations, lease, deterministic=deterministic)
+
+    async def step_one(
+        self, agent: Agent, observation: Sequence[float], *, deterministic: bool
+    ) -> Step:
+        """Let an agent make a step, and pay for it.
+
+        Raises:
+            ResourceExhausted, FailedPrecondition, Unavailable: as `charge` and `begin_one`.
+        """
+        if self.charges(agent.owner):
+            await self.charge(agent.owner, agent.served, 1)
+        step = self.begin_one(agent, observation, deterministic=deterministic)
         try:
-            return await served.runner.submit_one(observation, lease, deterministic=deterministic)
+            return await step
         finally:
             agent.made_step()
 
     async def step(
         self, agents: Sequence[Agent], lease: Lease, observations: Floats, *, deterministic: bool
     ) -> Results:
-        """Let agents of one version make a step each; no agent twice.
-
-        `lease` is that of all of them; `observations` has a row of finite numbers for each.
+        """Let agents make a step each, and pay for it.
 
         Raises:
-            ResourceExhausted, Unavailable: as `step_one`.
+            ResourceExhausted, FailedPrecondition, Unavailable: as `charge` and `begin`.
         """
-        served = agents[0].served
-        if self._meter is not None and self._meter.charges(agents[0].owner):
-            await self._meter.charge(agents[0].owner, served.reference, len(agents))
-        self._admit(served, agents, len(agents))
-        now_us = self._clock()
-        for agent in agents:
-            agent.under_way += 1
-            agent.last_used_us = now_us
+        await self.charge(agents[0].owner, agents[0].served, len(agents))
+        results = self.begin(agents, lease, observations, deterministic=deterministic)
         try:
-            return await served.runner.submit(observations, lease, deterministic=deterministic)
+            return await results
         finally:
             for agent in agents:
                 agent.made_step()
@@ -574,10 +606,9 @@ class Engine:
         """Make steps from a fresh state, of which nothing is kept.
 
         Raises:
-            ResourceExhausted: as `step_one`.
+            ResourceExhausted, FailedPrecondition: as `charge` and `begin`.
         """
-        if self._meter is not None and self._meter.charges(owner):
-            await self._meter.charge(owner, served.reference, len(observations))
+        await self.charge(owner, served, len(observations))
         self._admit(served, (), len(observations))
         lease = served.arena.nobody(len(observations))
         return await served.runner.submit(observations, lease, deterministic=deterministic)

@@ -78,28 +78,27 @@ def not_finite(field: str) -> InvalidArgument:
     return InvalidArgument.of({field: "has a number that is not finite"})
 
 
-def step_response(step: Step, agent_id: str) -> pb.StepResponse:
-    """The step of one agent.
+def fill_step(response: pb.StepResponse, step: Step, agent_id: str) -> None:
+    """Tell of the step of one agent.
 
     Raises:
         Aborted: NOT_FINITE.
     """
     if step.failed:
         raise failed([agent_id])
-    return pb.StepResponse(
-        action=action_of(step.action),
-        value=step.value,
-        log_prob=step.log_prob,
-        agent_id=agent_id,
-        pressure=step.pressure,
-    )
+    fill_action(response.action, step.action)
+    response.value = step.value
+    response.log_prob = step.log_prob
+    response.agent_id = agent_id
+    response.pressure = step.pressure
 
 
-def action_of(made: int | list[float]) -> pb.Action:
-    """A choice, or numbers."""
+def fill_action(action: pb.Action, made: int | list[float]) -> None:
+    """Tell a choice, or numbers."""
     if isinstance(made, int):
-        return pb.Action(choice=made)
-    return pb.Action(numbers=pb.Vector(values=made))
+        action.choice = made
+    else:
+        action.numbers.values.extend(made)
 
 
 def failed(agent_ids: Sequence[str]) -> Aborted:

@@ -18,10 +18,11 @@ from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
 from steward_server.inference.reading import (
     failed,
+    fill_action,
+    fill_step,
     observation_of,
     observations_of,
     owner_of,
-    step_response,
 )
 from steward_server.inference.runner import Results
 from steward_server.inference.served import Agent
@@ -61,7 +62,9 @@ class InferenceService(rpc.InferenceServiceServicer):
         agent = await self._agent(agent_id, owner_of(context), context)
         observation = observation_of(request.observation, agent.served)
         step = await self._engine.step_one(agent, observation, deterministic=request.deterministic)
-        return step_response(step, agent_id)
+        response = pb.StepResponse()
+        fill_step(response, step, agent_id)
+        return response
 
     async def StepBatch(
         self, request: pb.StepBatchRequest, context: Context
@@ -192,8 +195,5 @@ def _batch_response(
     )
     add = response.actions.add
     for action in actions:
-        if isinstance(action, int):
-            add(choice=action)
-        else:
-            add(numbers=pb.Vector(values=action))
+        fill_action(add(), action)
     return response

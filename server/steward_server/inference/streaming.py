@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,51 @@ from steward_server.inference.engine import Engine
 from steward_server.inference.manifest import ActionType
 from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
-from steward_server.inference.reading import not_finite, observation_of, step_response, wrong_length
-from steward_server.inference.runner import Results
+from steward_server.inference.reading import fill_step, not_finite, observation_of, wrong_length
+from steward_server.inference.runner import Results, Step
 from steward_server.inference.served import Agent, Served
 
 UNDER_WAY = 64
 """Messages that are taken before the first of them is answered."""
+
+
+class _Answer:
+    """What a message is answered with, once that is there."""
+
+    __slots__ = ("_agents", "_sequence", "_told", "waited")
+
+    def __init__(
+        self,
+        sequence: int,
+        waited: asyncio.Future[Any],
+        told: Callable[[Any], pb.StreamResponse] | None = None,
+        agents: Sequence[Agent] = (),
+    ) -> None:
+        """`told` makes the answer of what is waited for; `agents` step meanwhile."""
+        self._sequence = sequence
+        self.waited = waited
+        self._told = told
+        self._agents = agents
+
+    async def response(self) -> pb.StreamResponse:
+        """It, or why it is refused."""
+        try:
+            made = await self.waited
+            response: pb.StreamResponse = self._told(made) if self._told is not None else made
+        except StewardError as error:
+            response = pb.StreamResponse(refusal=error.to_status())
+        finally:
+            self.drop()
+        response.sequence = self._sequence
+        return response
+
+    def drop(self) -> None:
+        """Nobody waits for it any more."""
+        if not self.waited.cancel() and not self.waited.cancelled():
+            self.waited.exception()  # seen
+        for agent in self._agents:
+            agent.made_step()
+        self._agents = ()
 
 
 class Conversation:
@@ -37,6 +77,7 @@ class Conversation:
         self._engine = engine
         self._owner = owner
         self._max_batch = max_batch
+        self._loop = asyncio.get_running_loop()  # asking for it is a system call, in Python 3.11
         self._agents: dict[int, Agent] = {}
         """By the numbers they were given; none is given twice."""
         self._next = 0
@@ -48,60 +89,95 @@ class Conversation:
         self, requests: AsyncIterator[pb.StreamRequest]
     ) -> AsyncIterator[pb.StreamResponse]:
         """An answer to each message, in their order."""
-        queue: asyncio.Queue[asyncio.Task[pb.StreamResponse] | None] = asyncio.Queue(UNDER_WAY)
+        queue: asyncio.Queue[_Answer | None] = asyncio.Queue(UNDER_WAY)
         reader = asyncio.create_task(self._read(requests, queue))
         try:
-            while (answering := await queue.get()) is not None:
-                yield await answering
+            while (answer := await queue.get()) is not None:
+                yield await answer.response()
             await reader
         finally:
             reader.cancel()
             while not queue.empty():  # which makes room: the reader may wait to put something in
-                if (task := queue.get_nowait()) is not None:
-                    task.cancel()
+                if (answer := queue.get_nowait()) is not None:
+                    answer.drop()
             with suppress(asyncio.CancelledError, Exception):
                 await reader
             for agent in self._own:
                 self._engine.end(agent)
 
     async def _read(
-        self,
-        requests: AsyncIterator[pb.StreamRequest],
-        queue: asyncio.Queue[asyncio.Task[pb.StreamResponse] | None],
+        self, requests: AsyncIterator[pb.StreamRequest], queue: asyncio.Queue[_Answer | None]
     ) -> None:
-        before: asyncio.Task[Any] | None = None
+        before: _Answer | None = None
         try:
             async for request in requests:
-                if request.WhichOneof("message") in ("open", "close") and before is not None:
-                    await asyncio.wait({before})
-                before = asyncio.create_task(self._answered(request))
-                await queue.put(before)
-                if request.WhichOneof("message") in ("open", "close"):
-                    await asyncio.wait({before})  # the next may name what this brings
+                changes = request.WhichOneof("message") in ("open", "close")
+                if changes and before is not None:
+                    await asyncio.wait({before.waited})
+                before = self._begun(request)
+                try:
+                    await queue.put(before)
+                except asyncio.CancelledError:
+                    before.drop()
+                    raise
+                if changes:
+                    await asyncio.wait({before.waited})  # the next may name what this brings
         finally:
             await queue.put(None)
 
-    async def _answered(self, request: pb.StreamRequest) -> pb.StreamResponse:
+    def _begun(self, request: pb.StreamRequest) -> _Answer:
+        """Begin with a message: in a task of its own only if it takes more than the step."""
         try:
-            work = self._answer(request)
-            response = await (_timed(work, request.timeout_ms) if request.timeout_ms else work)
+            if (
+                request.WhichOneof("message") in ("step", "packed")
+                and not request.timeout_ms
+                and not self._engine.charges(self._owner)
+            ):
+                return self._stepping(request)
+            work = self._answered(request)
+            waited = _timed(work, request.timeout_ms) if request.timeout_ms else work
+            return _Answer(request.sequence, self._loop.create_task(waited))
         except StewardError as error:
-            response = pb.StreamResponse(refusal=error.to_status())
-        response.sequence = request.sequence
-        return response
+            refused = self._loop.create_future()
+            refused.set_exception(error)
+            return _Answer(request.sequence, refused)
 
-    async def _answer(self, request: pb.StreamRequest) -> pb.StreamResponse:
+    async def _answered(self, request: pb.StreamRequest) -> pb.StreamResponse:
         match request.WhichOneof("message"):
-            case "packed":
-                return pb.StreamResponse(packed=await self._packed(request.packed))
             case "step":
-                return pb.StreamResponse(step=await self._step(request.step))
+                agent = self._agent(request.step.agent)
+                await self._engine.charge(self._owner, agent.served, 1)
+                return await self._stepping(request).response()
+            case "packed":
+                served, agents, _ = self._rows_of(request.packed.agents)
+                await self._engine.charge(self._owner, served, len(agents))
+                return await self._stepping(request).response()
             case "open":
                 return pb.StreamResponse(opened=await self._open(request.open))
             case "close":
                 self._close(request.close)
                 return pb.StreamResponse(closed=pb.StreamClosed())
         raise InvalidArgument.of({"message": "is missing; send open, step, packed or close"})
+
+    def _stepping(self, request: pb.StreamRequest) -> _Answer:
+        """Let agents step."""
+        if request.HasField("packed"):
+            packed = request.packed
+            served, agents, lease = self._rows_of(packed.agents)
+            results = self._engine.begin(
+                agents,
+                lease,
+                _unpacked(packed.observations, len(agents), served),
+                deterministic=packed.deterministic,
+            )
+            return _Answer(request.sequence, results, partial(_packed, served), agents)
+        agent = self._agent(request.step.agent)
+        step = self._engine.begin_one(
+            agent,
+            observation_of(request.step.observation, agent.served),
+            deterministic=request.step.deterministic,
+        )
+        return _Answer(request.sequence, step, partial(_stepped, agent.agent_id), (agent,))
 
     async def _open(self, request: pb.StreamOpen) -> pb.StreamOpened:
         before = len(self._agents)
@@ -160,23 +236,6 @@ class Conversation:
             )
         return agent
 
-    async def _step(self, request: pb.StreamStep) -> pb.StepResponse:
-        agent = self._agent(request.agent)
-        step = await self._engine.step_one(
-            agent,
-            observation_of(request.observation, agent.served),
-            deterministic=request.deterministic,
-        )
-        return step_response(step, agent.agent_id)
-
-    async def _packed(self, request: pb.PackedSteps) -> pb.PackedResults:
-        served, agents, lease = self._rows_of(request.agents)
-        observations = _unpacked(request.observations, len(agents), served)
-        results = await self._engine.step(
-            agents, lease, observations, deterministic=request.deterministic
-        )
-        return _packed(results, served)
-
     def _rows_of(self, numbers: Sequence[int]) -> tuple[Served, list[Agent], Lease]:
         if not numbers:
             if self._all is None:
@@ -208,16 +267,23 @@ def _unpacked(packed: bytes, count: int, served: Served) -> Floats:
     return rows
 
 
-def _packed(results: Results, served: Served) -> pb.PackedResults:
+def _packed(served: Served, results: Results) -> pb.StreamResponse:
     discrete = served.manifest.action.type is ActionType.DISCRETE
     failed = np.flatnonzero(results.failed).tolist() if results.failed.any() else ()
-    return pb.PackedResults(
-        actions=results.actions.astype("<i4" if discrete else "<f4").tobytes(),
-        values=results.values.astype("<f4").tobytes(),
-        log_probs=results.log_probs.astype("<f4").tobytes(),
-        pressures=results.pressures.astype("<f4").tobytes(),
-        failed=failed,
-    )
+    response = pb.StreamResponse()
+    packed = response.packed
+    packed.actions = results.actions.astype("<i4" if discrete else "<f4").tobytes()
+    packed.values = results.values.astype("<f4").tobytes()
+    packed.log_probs = results.log_probs.astype("<f4").tobytes()
+    packed.pressures = results.pressures.astype("<f4").tobytes()
+    packed.failed.extend(failed)
+    return response
+
+
+def _stepped(agent_id: str, step: Step) -> pb.StreamResponse:
+    response = pb.StreamResponse()
+    fill_step(response.step, step, agent_id)
+    return response
 
 
 async def _timed(work: Awaitable[pb.StreamResponse], timeout_ms: int) -> pb.StreamResponse:

@@ -25,7 +25,7 @@ from steward_client.errors import (
     Unauthorized,
     Unavailable,
 )
-from steward_server.inference.streaming import Conversation
+from steward_server.inference.streaming import Conversation, _Answer
 from tests.integration.inference.conftest import STATIC_TOKEN, Site, open_site
 from tests.live import ADMIN_PASSWORD, ServerProcess
 from tests.unit.inference.models import adding
@@ -78,6 +78,11 @@ async def until_no_agents(site: Site) -> None:
             return
         await asyncio.sleep(0.01)
     pytest.fail("agents are kept")
+
+
+def nothing(_: Conversation, request: Any) -> _Answer:
+    """A message is taken, and never answered."""
+    return _Answer(request.sequence, asyncio.get_running_loop().create_future())
 
 
 async def silence(*_: Any) -> Any:
@@ -251,7 +256,7 @@ async def test_a_step_that_takes_too_long_ends_by_its_deadline(
 ) -> None:
     stream = await use("inference.stream", 1, timeout_s=5.0)
     with monkeypatch.context() as patch:
-        patch.setattr(Conversation, "_answer", silence)
+        patch.setattr(Conversation, "_answered", silence)
         with pytest.raises(DeadlineExceeded):
             await use.of(stream, "step", [[1, 0, 0]], timeout_s=0.02)
     assert (await use.of(stream, "step", [[0, 1, 0]])).values.tolist() == [1.0]
@@ -264,7 +269,7 @@ async def test_a_deadline_holds_though_the_server_says_nothing(
     monkeypatch.setattr(agent_streams, "HANG_UP_S", 0.05)
     stream = await client.inference.stream(1)
     with monkeypatch.context() as patch:
-        patch.setattr(Conversation, "_answered", silence)
+        patch.setattr(Conversation, "_begun", nothing)
         with pytest.raises(DeadlineExceeded, match=r"0\.05 s"):
             await stream.step([[1, 0, 0]], timeout_s=0.05)
     await stream.close()
@@ -285,18 +290,24 @@ async def test_no_more_messages_are_under_way_than_allowed(
     client: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     under_way, most = 0, 0
-    answer = Conversation._answer
+    begin = Conversation._begun
 
-    async def counted(self: Any, request: Any) -> Any:
+    def counted(self: Conversation, request: Any) -> _Answer:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await asyncio.sleep(0.002)
-        under_way -= 1
-        return await answer(self, request)
+        answer = begin(self, request)
+
+        async def later() -> Any:
+            nonlocal under_way
+            await asyncio.sleep(0.002)
+            under_way -= 1
+            return await answer.response()
+
+        return _Answer(request.sequence, asyncio.ensure_future(later()))
 
     async with await client.inference.stream(1, in_flight=3) as stream:
-        monkeypatch.setattr(Conversation, "_answer", counted)
+        monkeypatch.setattr(Conversation, "_begun", counted)
         await asyncio.gather(*(stream.step([[0, 0, 0]]) for _ in range(20)))
     assert most == 3
 
@@ -329,7 +340,7 @@ async def test_a_cut_stream_tells_everyone_and_begins_anew_only_when_told_to(
     stream = await use("inference.stream", 2)
     await use.of(stream, "step", np.ones((2, 3)))
     with monkeypatch.context() as patch:
-        patch.setattr(Conversation, "_answer", silence)
+        patch.setattr(Conversation, "_begun", nothing)
         pending = [asyncio.create_task(use.of(stream, "step", np.ones((2, 3)))) for _ in range(3)]
         await asyncio.sleep(0.05)
         await cut(stream)
