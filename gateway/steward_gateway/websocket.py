@@ -125,7 +125,10 @@ class WebSocketRoute:
             response=method.output_type,
             response_body=route.response_body,
         )
-        self.frames = Frames(self.framing.write)
+        write = self.framing.write
+        # What answers one caller's frames is for nobody else.
+        is_alone = route.streams_requests
+        self.frame_of = (lambda message: Frame.of(write(message))) if is_alone else Frames(write).of
 
     async def serve(self, exchange: Exchange) -> web.StreamResponse:
         """Start the call, upgrade once it is accepted, then carry frames until either side ends.
@@ -325,7 +328,7 @@ class _Session:
 
     async def _write(self) -> tuple[int, bytes]:
         """Send what the call yields; gives the code and reason to close with."""
-        frames = self._route.frames
+        frame_of = self._route.frame_of
         refused = self._route.route.refusal
         try:
             async for message in self._call:
@@ -333,7 +336,7 @@ class _Session:
                     failure = _failure_of(getattr(message, refused))
                     await self._send_refusal(self._refusal_of(failure))
                 else:
-                    await self._send_frame(frames.of(message))
+                    await self._send_frame(frame_of(message))
         except RpcFailure as failure:
             return self._close_of(self._refusal_of(failure))
         except Exception:

@@ -21,10 +21,13 @@ from numpy.typing import NDArray
 
 from steward_server.inference.arena import Arena, Lease
 from steward_server.inference.model import INLINE_S, Model, Outputs
-from steward_server.inference.sampling import Decisions, Doubles, Noise, decide
+from steward_server.inference.sampling import Decisions, Doubles, Noise, decide, decide_one
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+_RUNS_ALONE = 8
+"""After so many runs of one row, a step waits for no others: one caller steps, and is answered."""
 
 
 @dataclass(slots=True)
@@ -153,6 +156,10 @@ class Runner:
         self._waiting: deque[_One | _Rows] = deque()
         self._is_called = False
         self._is_running = False
+        self._runs_alone = 0
+        """Runs of one row, one after the other."""
+        self._has_run = False
+        """Whether a step was made in this turn of the loop without a wait for others."""
 
     @property
     def is_idle(self) -> bool:
@@ -171,8 +178,20 @@ class Runner:
     ) -> asyncio.Future[Step]:
         """Let one agent make a step."""
         done: asyncio.Future[Step] = self._loop.create_future()
-        self._wait(_One(observation, lease, deterministic, done, time.perf_counter()))
+        work = _One(observation, lease, deterministic, done, time.perf_counter())
+        if self._runs_alone < _RUNS_ALONE or self._waiting or self._is_running:
+            self._wait(work)
+        elif self._has_run:
+            self._runs_alone = 0
+            self._wait(work)
+        else:
+            self._has_run = True
+            self._loop.call_soon(self._turn_over)
+            self._run_one(work)
         return done
+
+    def _turn_over(self) -> None:
+        self._has_run = False
 
     def _wait(self, work: _One | _Rows) -> None:
         self.waiting_rows += work.count
@@ -193,13 +212,19 @@ class Runner:
         ones, many = self._pick()
         if not ones and not many:
             return
+        if len(ones) == 1 and not many and self._model.expected_s(1) <= INLINE_S:
+            self._runs_alone += 1
+            self._run_one(ones[0])
+            self._go_on()
+            return
+        self._runs_alone = 0
         run = self._gathered(ones, many)
         begun_s = time.perf_counter()
         if self._model.expected_s(len(run.observations)) <= INLINE_S:
             try:
                 made = self._computed(run)
             except Exception as error:  # noqa: BLE001 - of whatever kind the runtime's are
-                self._fail(run, error)
+                _fail(run.works, error)
             else:
                 self._finish(run, made, begun_s)
             self._go_on()
@@ -211,9 +236,9 @@ class Runner:
     def _came(self, run: _Run, done: asyncio.Future[_Made], begun_s: float) -> None:
         self._is_running = False
         if done.cancelled():
-            self._fail(run, asyncio.CancelledError())
+            _fail(run.works, asyncio.CancelledError())
         elif (error := done.exception()) is not None:
-            self._fail(run, error)
+            _fail(run.works, error)
         else:
             self._finish(run, done.result(), begun_s)
         self._go_on()
@@ -303,23 +328,62 @@ class Runner:
             if not work.done.done():
                 work.done.set_result(results.part(at, to))
             at = to
-        counts = self.counts
-        counts.rows += at
-        counts.runs += 1
-        counts.failed_rows += int(failed.sum()) if any_failed else 0
-        counts.ran_s += ended_s - begun_s
+        self.counts.failed_rows += int(failed.sum()) if any_failed else 0
         waits = [begun_s - each.since_s for each in run.works]
-        counts.waited_s += sum(waits)
-        if self._observe is not None:
-            told = pressures if outputs.pressures is not None else None
-            self._observe(at, ended_s - begun_s, waits, told)
+        self._count(at, ended_s - begun_s, waits, outputs.pressures)
 
-    def _fail(self, run: _Run, error: BaseException) -> None:
-        """The runtime itself failed: nobody's state has changed, and everybody is told."""
-        for work in run.works:
-            if not work.done.done():
-                work.done.set_exception(error)
-                work.done.exception()  # seen: whoever asked may have gone
+    def _run_one(self, work: _One) -> None:
+        """As a run of several rows, with as few arrays as can be."""
+        begun_s = time.perf_counter()
+        model, lease = self._model, work.lease
+        seen = np.array([work.observation], np.float32)
+        try:
+            outputs = model.run(seen, self._arena.gather(lease))
+        except Exception as error:  # noqa: BLE001
+            _fail((work,), error)
+            return
+        manifest = model.manifest
+        noise = [0.0] * manifest.action.size
+        if not work.deterministic:
+            noise = self._noise.draw_one(lease.slots[0])
+        value: float = outputs.values.item()
+        pressure = 0.0 if outputs.pressures is None else outputs.pressures.item()
+        with np.errstate(all="ignore"):
+            failed = _failed(outputs) is not None
+        if failed:
+            self.counts.failed_rows += 1
+            step = Step(0, 0.0, 0.0, 0.0, failed=True)
+            for array in (*outputs.states, outputs.pressures):
+                if array is not None:
+                    array[:] = 0.0
+        else:
+            heads = [head[0].tolist() for head in outputs.action]
+            action, log_prob = decide_one(manifest.action, heads, noise, manifest.temperature)
+            step = Step(action, log_prob, value, pressure, failed=False)
+        if outputs.states:
+            self._arena.scatter(lease, outputs.states)
+        work.done.set_result(step)
+        ran_s = time.perf_counter() - begun_s
+        self._count(1, ran_s, (begun_s - work.since_s,), outputs.pressures)
+
+    def _count(
+        self, rows: int, ran_s: float, waits_s: Sequence[float], pressures: Floats | None
+    ) -> None:
+        counts = self.counts
+        counts.rows += rows
+        counts.runs += 1
+        counts.ran_s += ran_s
+        counts.waited_s += sum(waits_s)
+        if self._observe is not None:
+            self._observe(rows, ran_s, waits_s, pressures)
+
+
+def _fail(works: Sequence[_One | _Rows], error: BaseException) -> None:
+    """The runtime itself failed: nobody's state has changed, and everybody is told."""
+    for work in works:
+        if not work.done.done():
+            work.done.set_exception(error)
+            work.done.exception()  # seen: whoever asked may have gone
 
 
 def _deterministic(works: Sequence[_One | _Rows]) -> Mask | None:

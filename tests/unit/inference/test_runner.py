@@ -99,6 +99,28 @@ async def test_a_second_step_of_an_agent_goes_into_the_next_run(
     assert policy.runner.counts.runs == 2
 
 
+async def test_who_steps_alone_is_answered_at_once_until_others_come(
+    model: Model, pool: ThreadPoolExecutor
+) -> None:
+    policy = served(model, pool)
+    lease, other = begun(policy), begun(policy)
+    for _ in range(8):
+        await policy.runner.submit_one([1, 1, 1], lease, deterministic=True)
+        await asyncio.sleep(0)
+    alone = policy.runner.submit_one([1, 1, 1], lease, deterministic=True)
+    assert alone.done()
+    await asyncio.sleep(0)
+
+    both = [policy.runner.submit_one([1, 1, 1], each, deterministic=True) for each in (lease, other)]
+    assert [each.done() for each in both] == [True, False]
+    again = [
+        policy.runner.submit_one([1, 1, 1], each, deterministic=True) for each in (lease, other)
+    ]
+    values = [(await each).value for each in (*both, *again)]
+    assert values == pytest.approx([6 - 3 / 2**9, 3.0, 6 - 3 / 2**10, 4.5])
+    assert policy.runner.counts.runs == 12  # nine alone, one of these, and two of them together
+
+
 async def test_what_draws_at_random_is_repeated_by_its_seed_whoever_it_runs_with(
     model: Model, pool: ThreadPoolExecutor
 ) -> None:
