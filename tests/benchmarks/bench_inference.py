@@ -79,11 +79,11 @@ async def measure() -> list[Figure]:
         with _beside(sys.executable, "-m", "tests.benchmarks.inference_echo") as echo:
             for door in DOORS:
                 figures += await _door(door, ours, echo)
+        figures.append(await _memory(ours))
         if has_peer:
             with _beside(PEER_PYTHON, str(PEER)) as peer:
                 for door in (each for each in DOORS if each.opened is not _stream):
                     figures += await _beside_the_peer(door, ours, peer)
-        figures.append(await _memory(ours))
     return figures
 
 
