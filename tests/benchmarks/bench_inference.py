@@ -6,16 +6,22 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 
 from steward.inference.v1 import inference_pb2 as pb
 from steward.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from steward_server.inference.importing import import_file
+from steward_server.inference.model import Model, load
 from tests.benchmarks.harness import (
     LOAD_CORE,
     SERVER_CORE,
@@ -29,11 +35,22 @@ from tests.benchmarks.harness import (
     resident_bytes,
 )
 from tests.benchmarks.wire import Connection, Socket
+from tests.forking import serve_anew
+from tests.live import ServerProcess
 
 TOKEN = "a-static-token-of-the-benchmarks"
+OURS = {"STEWARD_STATIC_TOKEN": TOKEN, "STEWARD_RATES_INFERENCE_PER_MINUTE": "0"}
 ROUNDS = 3
 ROWS = 256
-WIDTHS = {"cartpole": 4, "cartpole-memory": 2}
+NETWORK = "recurrent"
+"""The peer's, which we serve too: a GRU of 2 x 256, and a memory of 128 rows by 64."""
+WIDTHS = {"cartpole": 4, "cartpole-memory": 2, NETWORK: 4}
+PEER_PYTHON = "/usr/bin/python3"
+PEER_PACKAGES = (
+    "python3-torch python3-fastapi python3-uvicorn python3-uvloop python3-httptools "
+    "python3-websockets libopenblas0-pthread"
+)
+PEER = Path(__file__).parent / "inference_peer.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +66,24 @@ Step = Callable[[int, int], Awaitable[object]]
 
 
 async def measure() -> list[Figure]:
-    """Each door in turns: ours with both networks, and the echo."""
+    """The start; each door in turns, ours with both networks, and the echo; and the peer."""
+    figures = await _starts()
     async with AsyncExitStack() as stack:
-        echo = stack.enter_context(_echo())
+        policies = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="steward-bench-")))
+        has_peer = _import_network(policies)
         bench = await stack.enter_async_context(
-            bench_server(
-                STEWARD_STATIC_TOKEN=TOKEN,
-                STEWARD_RATES_INFERENCE_PER_MINUTE="0",
-            )
+            bench_server(STEWARD_INFERENCE_FOLDER=str(policies), **OURS)
         )
         server = bench.server
         ours = Server(server.pid, server.http_address, server.grpc_address)
-        figures = []
-        for door in DOORS:
-            figures += await _door(door, ours, echo)
+        with _beside(sys.executable, "-m", "tests.benchmarks.inference_echo") as echo:
+            for door in DOORS:
+                figures += await _door(door, ours, echo)
         figures.append(await _memory(ours))
+        if has_peer:
+            with _beside(PEER_PYTHON, str(PEER)) as peer:
+                for door in (each for each in DOORS if each.opened is not _stream):
+                    figures += await _beside_the_peer(door, ours, peer)
     return figures
 
 
@@ -87,7 +107,7 @@ class Door:
 
 
 async def _door(door: Door, ours: Server, echo: Server) -> list[Figure]:
-    targets = {name: (ours, await door.opened(ours, door, name)) for name in WIDTHS}
+    targets = {name: (ours, await door.opened(ours, door, name)) for name in door.must}
     targets["echo"] = (echo, await door.opened(echo, door, "cartpole"))
     figures: dict[str, list[Figure]] = {}
     for _ in range(ROUNDS):
@@ -125,6 +145,31 @@ async def _door(door: Door, ours: Server, echo: Server) -> list[Figure]:
                 )
             )
     return [median_of(each) for each in figures.values()]
+
+
+PEER_ROUNDS = 7
+
+
+async def _beside_the_peer(door: Door, ours: Server, peer: Server) -> list[Figure]:
+    """The network of the peer, by us and by it: short rounds, as their ratio is what counts."""
+    step, peers_step = [await door.opened(server, door, NETWORK) for server in (ours, peer)]
+    name = f"{door.name}, the peer's network"
+    musts = (8.0, 9.0) if door.rows == 1 else (None, None)
+    rounds = []
+    for _ in range(PEER_ROUNDS):
+        load = await closed_loop(ours.pid, door.callers, door.calls_each // 4, step)
+        theirs = await closed_loop(peer.pid, door.callers, door.calls_each // 16, peers_step)
+        rate, peers_rate = load.per_second * door.rows, theirs.per_second * door.rows
+        cost_us, peers_us = _step_us(load, door), _step_us(theirs, door)
+        rounds.append(
+            (
+                Figure(name, rate, "steps/s", note=f"the peer {peers_rate:,.0f}"),
+                Figure(f"{name}, processor", cost_us, "µs/step", note=f"the peer {peers_us:,.0f}"),
+                Figure(f"{name}, steps by the peer's", rate / peers_rate, "x", musts[0]),
+                Figure(f"{name}, the peer's processor by ours", peers_us / cost_us, "x", musts[1]),
+            )
+        )
+    return [median_of(each) for each in zip(*rounds, strict=True)]
 
 
 def _step_us(load: Load, door: Door) -> float:
@@ -307,13 +352,121 @@ async def _memory(server: Server) -> Figure:
     )
 
 
+START_ROUNDS, STEADY_STEPS = 5, 500
+
+
+async def _starts() -> list[Figure]:
+    """What policies add to a start, and the first step of all beside those that follow."""
+    rounds = []
+    with tempfile.TemporaryDirectory(prefix="steward-bench-") as folder:
+        await _start(Path(folder), "demand")  # makes the data
+        for _ in range(START_ROUNDS):
+            without_s, _ = await _start(Path(folder), "demand")
+            with_s, (first_s, *next_s) = await _start(Path(folder), "start")
+            steady_s = quantile(next_s, 0.5)
+            rounds.append(
+                (
+                    Figure(
+                        "start, what the built-in policies add",
+                        with_s - without_s,
+                        "s",
+                        1,
+                        lower_is_better=True,
+                        note=f"ready after {with_s:.2f} s, without them {without_s:.2f} s",
+                    ),
+                    Figure(
+                        "REST /step, the first of a server by those that follow",
+                        first_s / steady_s,
+                        "x",
+                        2,
+                        lower_is_better=True,
+                        note=f"{first_s * 1e3:.2f} ms, p50 {steady_s * 1e3:.2f} ms",
+                    ),
+                )
+            )
+    return [median_of(each) for each in zip(*rounds, strict=True)]
+
+
+async def _start(data: Path, load_when: str) -> tuple[float, list[float]]:
+    """How long a server takes to be ready, and over each of its steps, in seconds."""
+    server = ServerProcess(data, serve_anew, STEWARD_INFERENCE_LOAD=load_when, **OURS)
+    begun_s = time.perf_counter()
+    with _on_core(SERVER_CORE):
+        await server.start()
+    ready_s = time.perf_counter() - begun_s
+    try:
+        connection = await Connection.open(server.http_address)
+        body = {"observation": [0.01] * 4, "agent_id": "default"}
+        step = connection.request("POST", "/step", HEADERS, body)
+        took_s = []
+        for _ in range(1 + STEADY_STEPS):
+            begun_s = time.perf_counter()
+            status, text = await connection.send(step)
+            took_s.append(time.perf_counter() - begun_s)
+            assert status == 200, text
+        connection.close()
+    finally:
+        server.stop()
+    return ready_s, took_s
+
+
+def _import_network(policies: Path) -> bool:
+    """Take over the peer's network, if there is a Python that can make it; else say what to do."""
+    with tempfile.TemporaryDirectory(prefix="steward-bench-") as folder:
+        try:
+            command = [PEER_PYTHON, str(PEER), "--export", folder]
+            subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            why = str(getattr(error, "stderr", error)).strip().rpartition("\n")[2]
+            sys.stderr.write(f"no peer ({why}): apt-get install {PEER_PACKAGES}\n")
+            return False
+        imported = import_file(
+            policies,
+            Path(folder) / "network.onnx",
+            NETWORK,
+            description="The peer's network, with random weights.",
+            names={},
+            shapes={},
+            memory="memory",
+            pressure="The share of the memory's rows that are used.",
+        )
+        with np.load(Path(folder) / "checks.npz") as checks:
+            _check(load(imported.folder, max_batch=1), checks)
+    return True
+
+
+def _check(model: Model, checks: Mapping[str, NDArray[Any]]) -> None:
+    """It gives what PyTorch made of the same observations, several steps long."""
+    states = model.fresh(checks["obs"].shape[1])
+    for step, observations in enumerate(checks["obs"]):
+        outputs = model.run(observations, states)
+        states = outputs.states
+        made: list[Any] = [*outputs.action, outputs.values, *states, outputs.pressures]
+        for name, array in zip(model.manifest.outputs, made, strict=True):
+            np.testing.assert_allclose(array, checks[name][step], atol=1e-4, err_msg=name)
+
+
 @contextmanager
-def _echo() -> Iterator[Server]:
-    os.sched_setaffinity(0, {SERVER_CORE})  # inherited by the process
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.inference_echo"], stdout=subprocess.PIPE, text=True
-    )
-    os.sched_setaffinity(0, {LOAD_CORE})
+def _on_core(core: int) -> Iterator[None]:
+    """What is started meanwhile keeps to this core; this process to that of the load."""
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, {LOAD_CORE})
+
+
+@contextmanager
+def _beside(*command: str) -> Iterator[Server]:
+    """Another server on the core of ours, which prints its ports of HTTP and of gRPC."""
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with _on_core(SERVER_CORE):
+        process = subprocess.Popen(
+            command,
+            env=os.environ | one_thread | {"PEER_TOKEN": TOKEN},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
     try:
         assert process.stdout is not None
         http, rpc = process.stdout.readline().split()

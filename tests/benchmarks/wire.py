@@ -9,6 +9,7 @@ import orjson
 
 HEAD_END = b"\r\n\r\n"
 LENGTH = b"\r\ncontent-length:"
+PING, PONG = 0x89, 0x8A
 
 
 class Connection(asyncio.Protocol):
@@ -73,7 +74,7 @@ class Connection(asyncio.Protocol):
 
 
 class Socket(asyncio.Protocol):
-    """One WebSocket; each message sent is answered by one, of less than 64 kB."""
+    """One WebSocket; answers pings. Each message sent is answered by one, of less than 64 kB."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -124,23 +125,30 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        if self._answer is None or self._answer.done():
-            return
-        if not self._is_open:
+        if self._is_open:
+            self._read_frames()
+        elif self._answer is not None:
             head, found, rest = self._received.partition(HEAD_END)
             if found:
                 self._received = rest
                 self._answer.set_result(head)
-            return
-        received = self._received
-        if len(received) < 2:
-            return
-        size, at = received[1] & 0x7F, 2
-        if size == 126:
-            size, at = int.from_bytes(received[2:4], "big"), 4
-        if len(received) >= at + size:
+
+    def _read_frames(self) -> None:
+        while len(received := self._received) >= 2:
+            size, at = received[1] & 0x7F, 2
+            if size == 126:
+                size, at = int.from_bytes(received[2:4], "big"), 4
+            if len(received) < at + size:
+                return
+            text = received[at : at + size]
+            if received[0] == PING:
+                assert self._transport is not None
+                self._transport.write(bytes([PONG, 0x80 | size]) + bytes(4) + text)
+            elif self._answer is not None and not self._answer.done():
+                self._answer.set_result(text)
+            else:
+                return
             self._received = received[at + size :]
-            self._answer.set_result(received[at : at + size])
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None and not self._answer.done():

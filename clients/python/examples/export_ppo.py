@@ -1,6 +1,6 @@
 """Writes what Stable-Baselines3 or CleanRL trained with PPO as an ONNX file that Steward imports.
 
-    pip install onnx
+    pip install onnx onnxruntime
     python clients/python/examples/export_ppo.py weights.npz policy.onnx
     steward policy import policy.onnx --name mine --description "What it does."
 

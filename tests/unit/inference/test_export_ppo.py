@@ -148,16 +148,25 @@ def test_a_trained_policy_decides_as_before(
     np.testing.assert_allclose(made.action[0], told.action[0], atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("names", "cut", "said"),
+    [(SB3, 5, {"obs_rms.clip": np.float32(5)}), (CLEANRL_CONTINUOUS, 10, {})],
+    ids=["sb3", "cleanrl"],
+)
 def test_observations_are_normalised_as_they_were_in_training(
-    export: Callable[..., Model], rows: NDArray[Any]
+    export: Callable[..., Model],
+    rows: NDArray[Any],
+    names: dict[str, str],
+    cut: int,
+    said: Arrays,
 ) -> None:
     weights = drawn(5, 2, continuous=True)
     mean, variance = np.linspace(-1, 1, 5), np.linspace(0.01, 2, 5)
-    normal = np.clip((rows - mean) / np.sqrt(variance + 1e-8), -5, 5)
+    normal = np.clip((rows - mean) / np.sqrt(variance + 1e-8), -cut, cut)
     told = checks(weights, normal) | {"check.obs": rows}
-    counted = {"obs_rms.mean": mean, "obs_rms.var": variance, "obs_rms.clip": np.float32(5)}
-    assert np.abs(normal).max() == 5
-    model = export(called(weights, SB3) | counted | told)
+    counted = {"obs_rms.mean": mean, "obs_rms.var": variance} | said
+    assert np.abs(normal).max() == cut
+    model = export(called(weights, names) | counted | told)
     made = model.run(rows.astype(np.float32), [])
     np.testing.assert_allclose(made.action[0], told["check.mean"], atol=5e-5)
 
