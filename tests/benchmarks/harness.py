@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -50,18 +50,18 @@ class Figure:
 def median_of(figures: Sequence[Figure]) -> Figure:
     """The middle one of several measurements of the same thing, with the range in its note."""
     ordered = sorted(figures, key=lambda figure: figure.value)
-    middle = ordered[len(ordered) // 2]
+    return _with_range(ordered[len(ordered) // 2], ordered)
+
+
+def best_of(figures: Sequence[Figure]) -> Figure:
+    """The best of several measurements, with the range in its note: for goals that were set so."""
+    ordered = sorted(figures, key=lambda figure: figure.value)
+    return _with_range(ordered[0 if ordered[0].lower_is_better else -1], ordered)
+
+
+def _with_range(figure: Figure, ordered: Sequence[Figure]) -> Figure:
     spread = f"{ordered[0].value:,.4g} to {ordered[-1].value:,.4g}"
-    note = f"{middle.note}; {spread}" if middle.note else spread
-    return Figure(
-        middle.name,
-        middle.value,
-        middle.unit,
-        middle.must,
-        middle.aim,
-        middle.lower_is_better,
-        note,
-    )
+    return replace(figure, note=f"{figure.note}; {spread}" if figure.note else spread)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
