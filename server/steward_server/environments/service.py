@@ -295,9 +295,12 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
             if purpose not in PURPOSES:
                 checks.add("purpose", f"is {purpose}; it is attach, logs or files")
         methods, needed = PURPOSES[purpose]
-        await self._room.find(caller(context), request.environment_id, needed)
+        who, environment_id = caller(context), request.environment_id
+        await self._room.find(who, environment_id, needed)
         call: Call = call_of(context)
-        ticket, expires_at_us = self._tickets.give(call.metadata, request.environment_id, methods)
+        ticket, expires_at_us = self._tickets.give(
+            who.subject, call.metadata, environment_id, methods
+        )
         return pb.CreateTicketResponse(ticket=ticket, expires_at=timestamp(expires_at_us))
 
     async def PauseEnvironment(
