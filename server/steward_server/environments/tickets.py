@@ -70,9 +70,7 @@ class Tickets:
         text = f"tk_{secrets.token_urlsafe(24)}"
         shown = {key: metadata[key] for key in CREDENTIAL_KEYS if metadata.get(key)}
         expires_at_us = now_us + LIFE_US
-        self._open[digest(text)] = Ticket(
-            caller_id, environment_id, methods, shown, expires_at_us
-        )
+        self._open[digest(text)] = Ticket(caller_id, environment_id, methods, shown, expires_at_us)
         self._of_callers[caller_id] += 1
         return text, expires_at_us
 

@@ -84,9 +84,7 @@ async def test_a_wrong_request_is_refused(site: Site) -> None:
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_one_caller_follows_so_many_logs(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_caller_follows_so_many_logs(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logbook, "MAX_FOLLOWED", 1)
     environment_id = await site.running(command=["sh", "-c", "echo one; sleep 600"])
     request = pb.FollowLogLinesRequest(environment_id=environment_id)

@@ -323,12 +323,12 @@ def _may_be_repeated(error: BaseException) -> bool:
     )
 
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
-"""Of one event: objects are far smaller, whatever their pods carry."""
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+"""Of a watch: clusters keep no object of more than 1.5 MiB."""
 
 
 async def lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """The lines of a stream, of any length; the reader's own `readline` gives up at a few MB."""
+    """The lines of a watch; the reader's own `readline` gives up at a few hundred kB."""
     rest = bytearray()
     async for data in content.iter_any():
         start = len(rest)
@@ -337,8 +337,8 @@ async def lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             yield bytes(rest[:end])
             del rest[: end + 1]
             start = 0
-        if len(rest) > MAX_LINE_BYTES:
-            raise aiohttp.ClientPayloadError("a line of the API's answer has no end")
+        if len(rest) > MAX_EVENT_BYTES:
+            raise aiohttp.ClientPayloadError("an event of a watch has no end")
     if rest:
         yield bytes(rest)
 
