@@ -57,7 +57,7 @@ class Channel:
             try:
                 packets.send(self._socket, message, fds)
             except BlockingIOError:
-                await asyncio.sleep(_BUSY_S)
+                await writable(self._socket.fileno())
                 continue
             except OSError as error:
                 raise Gone(str(error)) from None
