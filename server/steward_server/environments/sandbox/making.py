@@ -93,17 +93,13 @@ class Maker:
         self._log_segment_bytes = log_segment_bytes
         self._log_segment_count = log_segment_count
 
-    async def make(self, name: str, shape: Shape, attach: Attach | None = None) -> Body:
-        """Make a machine; nothing is left of it if that fails.
+    async def make(self, folder: Path, shape: Shape, attach: Attach | None = None) -> Body:
+        """Make a machine in a folder that is empty; what is left if that fails is to be cleared.
 
         Raises:
             Unusable: this host cannot.
         """
-        folder = self._folder / name
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            raise taken(name) from None
+        name = folder.name
         try:
             base, claim = ids.claim_range(self._first_range)
             with claim:
@@ -117,11 +113,8 @@ class Maker:
                     opened = await self._open(folder, shape.limits)
                     pid, pidfd = await self._ask(plan, listener, claim, opened, attach)
                 return Body(shape, folder, name, base, pid, pidfd)
-        except BaseException as error:
-            await asyncio.shield(clear(folder, self.groups, name))
-            if isinstance(error, OSError):
-                raise refused(error.strerror, error.filename) from error
-            raise
+        except OSError as error:
+            raise refused(error.strerror, error.filename) from error
 
     async def give(self, body: Body, name: str, spec: Spec, shape: Shape) -> tuple[Path, Record]:
         """Make a machine an environment's: its folder, and what is kept of it.
