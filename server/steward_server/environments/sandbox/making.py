@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -190,7 +191,7 @@ class Maker:
         self,
         plan: dict[str, Any],
         listener: socket.socket,
-        claim: socket.socket,
+        claim: FileIO,
         fds: list[int],
         attach: Attach | None,
     ) -> tuple[int, int]:
