@@ -82,10 +82,7 @@ class Cluster:
             configuration.connection_pool_maxsize = 0
             self._client = ApiClient(configuration=configuration)
         except Exception as error:
-            raise Unavailable(
-                f"the configuration of the cluster cannot be read: {error}",
-                reason="CLUSTER_UNREACHABLE",
-            ) from error
+            raise _away("the configuration of the cluster cannot be read", error) from error
 
     async def aclose(self) -> None:
         if self._client is not None:
@@ -300,8 +297,16 @@ class Cluster:
 
 def unreachable(error: BaseException) -> Unavailable:
     """That the API says nothing."""
-    why = str(error) or type(error).__name__
-    return Unavailable(f"the cluster cannot be reached: {why}", reason="CLUSTER_UNREACHABLE")
+    return _away("the cluster cannot be reached", error)
+
+
+def _away(what: str, error: BaseException) -> Unavailable:
+    # Health tells everybody; the error may hold addresses, paths and what a program for
+    # credentials has written.
+    kind = type(error).__name__
+    log.warning("kubernetes.away", what=what, error=f"{kind}: {error}")
+    told = f"{what} ({kind}); the server's log says more"
+    return Unavailable(told, reason="CLUSTER_UNREACHABLE")
 
 
 def refused(status: int, content: bytes, headers: Mapping[str, str]) -> Refused:
