@@ -26,7 +26,7 @@ class RatesConfig:
         0, "Calls of an agent; of a stream only its opening counts.", minimum=0
     )
     inference_per_minute: int = setting(
-        0, "Steps and resets of a caller; of a stream only its opening counts.", minimum=0
+        600_000, "Steps and resets of a caller; of a stream only its opening counts.", minimum=0
     )
     address_per_minute: int = setting(
         100,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from steward_server.db import Database
 from steward_server.environments import store
+from steward_server.environments.counting import Counts
 from steward_server.environments.driver import Gone, LogRecord
 from steward_server.environments.environment import Environment, State
 from steward_server.environments.gathering import MOST_TOGETHER, gathered
@@ -20,6 +21,8 @@ from steward_server.principals import Principal
 
 MAX_ANSWER_BYTES = 3 * 1024 * 1024
 """Of the lines in one answer: below the 4 MiB a message may have."""
+MAX_FOLLOWED = 500
+"""Logs that one caller follows at a time: as many as there are environments by default."""
 LINE_COST_BYTES = 64
 """What a line costs in a message beside its text."""
 PENDING_POLL_S = 0.01
@@ -52,6 +55,16 @@ class Logbook:
         self._database = database
         self._room = room
         self._driver = room.keeper.driver
+        self._followed = Counts("TOO_MANY_LOGS")
+
+    def following(self, caller: Principal) -> AbstractContextManager[None]:
+        """Say for the block that the caller follows one more log.
+
+        Raises:
+            ResourceExhausted: TOO_MANY_LOGS.
+        """
+        told = f"you follow {MAX_FOLLOWED} logs"
+        return self._followed.one_more(caller.subject, MAX_FOLLOWED, told)
 
     async def page(
         self, caller: Principal, environment_id: str, *, after: int, tail: int | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -221,48 +221,51 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
         self, request: pb.FollowLogsRequest, context: Context
     ) -> AsyncIterator[pb.FollowLogsResponse]:
         timed = request.timestamps or not request.HasField("timestamps")
-        lines = _each(await self._followed(request, context))
-        async for item in self._let(lines, request, context):
-            if isinstance(item, End):
-                yield pb.FollowLogsResponse(end=logs_end(item))
-            else:
-                yield pb.FollowLogsResponse(
-                    log=log_entry(item, timed=timed), sequence=item.sequence
-                )
+        async with self._followed(request, context) as groups:
+            async for item in self._let(_each(groups), request, context):
+                if isinstance(item, End):
+                    yield pb.FollowLogsResponse(end=logs_end(item))
+                else:
+                    yield pb.FollowLogsResponse(
+                        log=log_entry(item, timed=timed), sequence=item.sequence
+                    )
 
     async def FollowLogLines(
         self, request: pb.FollowLogLinesRequest, context: Context
     ) -> AsyncIterator[pb.FollowLogLinesResponse]:
         timed = request.timestamps or not request.HasField("timestamps")
-        groups = await self._followed(request, context)
-        async for item in self._let(groups, request, context):
-            if isinstance(item, End):
-                yield pb.FollowLogLinesResponse(end=logs_end(item))
-            else:
-                yield pb.FollowLogLinesResponse(
-                    lines=[
-                        pb.FollowLogLinesResponse.Line(
-                            log=log_entry(record, timed=timed), sequence=record.sequence
-                        )
-                        for record in item
-                    ]
-                )
+        async with self._followed(request, context) as groups:
+            async for item in self._let(groups, request, context):
+                if isinstance(item, End):
+                    yield pb.FollowLogLinesResponse(end=logs_end(item))
+                else:
+                    yield pb.FollowLogLinesResponse(
+                        lines=[
+                            pb.FollowLogLinesResponse.Line(
+                                log=log_entry(record, timed=timed), sequence=record.sequence
+                            )
+                            for record in item
+                        ]
+                    )
 
+    @asynccontextmanager
     async def _followed(
         self, request: _Following, context: Context
-    ) -> AsyncGenerator[Sequence[LogRecord] | End, None]:
-        """The groups of lines that are asked for.
+    ) -> AsyncIterator[AsyncGenerator[Sequence[LogRecord] | End, None]]:
+        """The groups of lines that are asked for, for the block.
 
         Raises:
-            InvalidArgument, PermissionDenied, NotFound: it is refused, before it is accepted.
+            InvalidArgument, PermissionDenied, NotFound, ResourceExhausted: it is refused, before it
+                is accepted.
         """
         with Checks() as checks:
             tail = _read_logs(checks, request)
         environment_id, who = request.environment_id, caller(context)
         must_be_bound_to(context, environment_id)
         await self._room.find(who, environment_id, Permission.READ)
-        await context.send_initial_metadata(())
-        return self._logbook.follow(who, environment_id, after=request.after, tail=tail)
+        with self._logbook.following(who):
+            await context.send_initial_metadata(())
+            yield self._logbook.follow(who, environment_id, after=request.after, tail=tail)
 
     def _let(self, items: Any, request: _Following, context: Context) -> AsyncIterator[Any]:
         """Pass a log on until the caller may no longer read it."""
@@ -292,9 +295,12 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
             if purpose not in PURPOSES:
                 checks.add("purpose", f"is {purpose}; it is attach, logs or files")
         methods, needed = PURPOSES[purpose]
-        await self._room.find(caller(context), request.environment_id, needed)
+        who, environment_id = caller(context), request.environment_id
+        await self._room.find(who, environment_id, needed)
         call: Call = call_of(context)
-        ticket, expires_at_us = self._tickets.give(call.metadata, request.environment_id, methods)
+        ticket, expires_at_us = self._tickets.give(
+            who.subject, call.metadata, environment_id, methods
+        )
         return pb.CreateTicketResponse(ticket=ticket, expires_at=timestamp(expires_at_us))
 
     async def PauseEnvironment(

@@ -41,6 +41,8 @@ ACCEPT_S = 10.0
 WRITTEN_EVERY_US = 60_000_000
 """How often it is written down that somebody goes on connecting to the same port."""
 MAX_REMEMBERED = 10_000
+HALF_CLOSED_S = 60.0
+"""How long a caller may send nothing once the other side has ended; Linux gives as much."""
 MAX_PIECE_BYTES = 262_144
 """Of what is passed on at once: far below what a message may have."""
 
@@ -276,15 +278,24 @@ async def relayed(
     incoming: AsyncIterator[bytes],
     over: asyncio.Future[None] | None = None,
 ) -> AsyncIterator[bytes]:
-    """Pass on what comes, and give what `incoming` has; ends when both have ended.
+    """Pass on what `incoming` has, and give what comes; ends when both have ended.
 
     That nothing more comes is told by an empty piece. What `incoming` raises is raised here.
 
     Raises:
-        Unavailable: CONNECTION_RESET, it was broken off; LISTENER_ENDED, `over` is done.
+        Unavailable: CONNECTION_RESET, it was broken off; CONNECTION_IDLE, nothing more comes and
+            `incoming` has nothing for long, but no end; LISTENER_ENDED, `over` is done.
     """
     reader, sink = connection
-    feeding = asyncio.create_task(_feed(sink, incoming))
+    passed_count = 0
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal passed_count
+        async for data in incoming:
+            yield data
+            passed_count += 1
+
+    feeding = asyncio.create_task(_feed(sink, counted()))
     try:
         while True:
             data = await _next(reader, feeding, over)
@@ -293,7 +304,16 @@ async def relayed(
             if not data:
                 break
         yield b""
-        await asyncio.wait({feeding, *([over] if over else [])}, return_when=_FIRST)
+        while not feeding.done():
+            before = passed_count
+            waited_for = {feeding, *([over] if over else [])}
+            done, _ = await asyncio.wait(waited_for, timeout=HALF_CLOSED_S, return_when=_FIRST)
+            _look(feeding, over)
+            if not done and passed_count == before:
+                raise Unavailable(
+                    f"the other side has ended, and nothing was sent for {HALF_CLOSED_S:g} s",
+                    reason="CONNECTION_IDLE",
+                )
         _look(feeding, over)
     except ConnectionError:
         raise Unavailable("the connection was broken off", reason="CONNECTION_RESET") from None

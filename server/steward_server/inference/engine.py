@@ -25,6 +25,7 @@ from steward_server.errors import (
 )
 from steward_server.inference.arena import Lease
 from steward_server.inference.config import InferenceConfig
+from steward_server.inference.manifest import Manifest
 from steward_server.inference.metering import Meter, Owner
 from steward_server.inference.model import BadPolicy, Floats, Model, OutOfReach, load
 from steward_server.inference.repository import (
@@ -53,6 +54,7 @@ class Known:
     Attributes:
         latest: the version of whoever names none; 0 if none can be served.
         faults: of versions that cannot be served, why.
+        manifests: of versions, as far as they can be used.
         served: versions that are loaded.
     """
 
@@ -61,6 +63,7 @@ class Known:
     is_default: bool
     versions: frozenset[int]
     faults: Mapping[int, str]
+    manifests: Mapping[int, Manifest]
     served: Mapping[int, Served]
 
 
@@ -151,7 +154,8 @@ class Engine:
 
     async def look(self) -> None:
         """Read the folders."""
-        before, self._shelf = self._shelf, await asyncio.to_thread(look, self._folders)
+        before = self._shelf
+        self._shelf = await asyncio.to_thread(look, self._folders, before)
         for place, why in self._shelf.passed_over.items():
             if before.passed_over.get(place) != why:
                 log.warning("inference.passed_over", folder=str(place), reason=why)
@@ -249,6 +253,11 @@ class Engine:
         for name in sorted({*self._shelf.versions, *(each.name for each in self._served)}):
             served = {each.version: it for each, it in self._served.items() if each.name == name}
             on_shelf = self._shelf.versions.get(name, {})
+            lying = {
+                version: self._shelf.manifests[place]
+                for version, place in on_shelf.items()
+                if place in self._shelf.manifests
+            }
             found.append(
                 Known(
                     name,
@@ -256,6 +265,7 @@ class Engine:
                     name == self._default.name,
                     frozenset({*on_shelf, *served}),
                     {each.version: why for each, why in self._faults.items() if each.name == name},
+                    lying | {version: each.manifest for version, each in served.items()},
                     served,
                 )
             )

@@ -8,7 +8,6 @@ from steward.inference.v1 import policies_pb2 as pb
 from steward.inference.v1 import policies_pb2_grpc as rpc
 from steward_server.audit import Change, record
 from steward_server.calls import Context, caller
-from steward_server.clock import timestamp
 from steward_server.completion import complete
 from steward_server.db import Database, Transaction
 from steward_server.errors import InvalidArgument
@@ -99,28 +98,24 @@ def _policy(known: Known) -> pb.Policy:
 
 
 def _version(known: Known, number: int) -> pb.PolicyVersion:
-    served = known.served.get(number)
-    loaded_at_us = served.loaded_at_us if served is not None else None
-    shown = pb.PolicyVersion(
-        version=number, fault=known.faults.get(number, ""), loaded_at=timestamp(loaded_at_us)
-    )
-    if served is None:
-        return shown
-    manifest = served.manifest
-    counts = served.runner.counts
-    shown.is_loaded = True
-    shown.description = manifest.description
-    shown.model_sha256 = manifest.model_sha256
-    shown.obs_dim = manifest.obs_dim
-    shown.action_type = _TYPES[manifest.action.type]
-    shown.action_size = manifest.action.size
-    shown.state.extend(_tensor(each) for each in manifest.states)
-    if manifest.memory is not None:
-        shown.memory.CopyFrom(_tensor(manifest.memory))
-    shown.pressure = manifest.pressure
-    shown.agent_count = served.arena.used
-    shown.step_count = counts.rows
-    shown.run_count = counts.runs
+    shown = pb.PolicyVersion(version=number, fault=known.faults.get(number, ""))
+    if (manifest := known.manifests.get(number)) is not None:
+        shown.description = manifest.description
+        shown.model_sha256 = manifest.model_sha256
+        shown.obs_dim = manifest.obs_dim
+        shown.action_type = _TYPES[manifest.action.type]
+        shown.action_size = manifest.action.size
+        shown.state.extend(_tensor(each) for each in manifest.states)
+        if manifest.memory is not None:
+            shown.memory.CopyFrom(_tensor(manifest.memory))
+        shown.pressure = manifest.pressure
+    if (served := known.served.get(number)) is not None:
+        counts = served.runner.counts
+        shown.is_loaded = True
+        shown.loaded_at.FromMicroseconds(served.loaded_at_us)
+        shown.agent_count = served.arena.used
+        shown.step_count = counts.rows
+        shown.run_count = counts.runs
     return shown
 
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steward_server.inference.model import MANIFEST_FILE, MODEL_FILE
+from steward_server.inference.manifest import Manifest
+from steward_server.inference.model import MANIFEST_FILE, MODEL_FILE, BadPolicy, manifest_of
 
 BUILT_IN = Path(__file__).parent / "policies"
 
@@ -58,21 +59,27 @@ class Shelf:
         versions: of each policy, by number, with the folder.
         passed_over: folders that are no policies, with the reason.
         stamps: of each version's folder, what differs once somebody has written to its files.
+        manifests: of each version's folder; of none whose manifest cannot be used.
     """
 
     versions: Mapping[str, Mapping[int, Path]] = field(default_factory=dict)
     passed_over: Mapping[Path, str] = field(default_factory=dict)
     stamps: Mapping[Path, object] = field(default_factory=dict)
+    manifests: Mapping[Path, Manifest] = field(default_factory=dict)
 
     def newest(self, name: str) -> int:
         """The number of the newest version; 0 if there is no such policy."""
         return max(self.versions.get(name, ()), default=0)
 
 
-def look(folders: Sequence[Path]) -> Shelf:
+_EMPTY = Shelf()
+
+
+def look(folders: Sequence[Path], before: Shelf = _EMPTY) -> Shelf:
     """Read what lies in folders; a policy of an earlier one hides that of a later one.
 
-    A version without its manifest is passed over: it is still being written.
+    A version without its manifest is passed over: it is still being written. Manifests that are
+    what they were `before` are not read again.
     """
     versions: dict[str, Mapping[int, Path]] = {}
     passed_over: dict[Path, str] = {}
@@ -94,7 +101,13 @@ def look(folders: Sequence[Path]) -> Shelf:
             if found:
                 versions[place.name] = found
     found_at = (place for each in versions.values() for place in each.values())
-    return Shelf(versions, passed_over, {place: _stamp(place) for place in found_at})
+    stamps = {place: _stamp(place) for place in found_at}
+    manifests: dict[Path, Manifest] = {}
+    for place, stamp in stamps.items():
+        with suppress(BadPolicy, KeyError):
+            is_known = stamp == before.stamps.get(place)
+            manifests[place] = before.manifests[place] if is_known else manifest_of(place)
+    return Shelf(versions, passed_over, stamps, manifests)
 
 
 def _stamp(folder: Path) -> object:

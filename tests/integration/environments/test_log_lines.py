@@ -9,7 +9,10 @@ import grpc
 import pytest
 
 from steward.environments.v1 import environments_pb2 as pb
-from tests.integration.environments.conftest import Site
+from steward_server.environments import logbook
+from tests.integration.conftest import refusal_of
+from tests.integration.environments.conftest import Site, until
+from tests.integration.environments.test_logs import follow
 
 SHARES = "/api/v1/environments/{}/shares/{}"
 
@@ -79,3 +82,25 @@ async def test_a_wrong_request_is_refused(site: Site) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await site.stub.FollowLogLines(request, metadata=site.metadata).read()
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_one_caller_follows_so_many_logs(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logbook, "MAX_FOLLOWED", 1)
+    environment_id = await site.running(command=["sh", "-c", "echo one; sleep 600"])
+    request = pb.FollowLogLinesRequest(environment_id=environment_id)
+    first = site.stub.FollowLogLines(request, metadata=site.metadata)
+    await read(first, 1)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await site.stub.FollowLogLines(request, metadata=site.metadata).read()
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refusal_of(refused.value).reason == "TOO_MANY_LOGS"
+    async with follow(site.admin, environment_id) as answer:
+        assert answer.status == 429
+
+    first.cancel()
+
+    async def is_let_in() -> bool:
+        async with follow(site.admin, environment_id) as answer:
+            return bool(answer.status == 200)
+
+    await until(is_let_in, "the place of the first is free")

@@ -42,6 +42,19 @@ async def test_policies_are_listed_with_what_they_take_and_give(site: Site) -> N
     assert (missing.status, missing.body["error"]["reason"]) == (404, "POLICY_NOT_FOUND")
 
 
+async def test_what_is_not_loaded_is_listed_with_what_its_manifest_says(tmp_path: Path) -> None:
+    adding(tmp_path / "policies" / "adding" / "1")
+    place = adding(tmp_path / "policies" / "adding" / "2")
+    (place / "policy.yaml").write_text("description: broken")
+    async with open_site(tmp_path, load="demand") as site:
+        broken, whole = (await policy(site))["versions"]
+        assert (whole["is_loaded"], whole["loaded_at"], whole["agent_count"]) == (False, None, 0)
+        assert (whole["obs_dim"], whole["action_type"], whole["action_size"]) == (3, "discrete", 3)
+        assert whole["state"] == [{"name": "total", "shape": [3]}]
+        assert whole["memory"] == {"name": "memory", "shape": [4, 2]}
+        assert (broken["obs_dim"], broken["description"]) == (0, "")
+
+
 async def test_a_continuous_action_is_a_list(site: Site) -> None:
     reset = {"agent_id": "wheel", "policy": "steering"}
     assert (await site.client.call("POST", "/reset", reset)).status == 200

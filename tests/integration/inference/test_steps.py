@@ -124,3 +124,17 @@ async def test_what_a_policy_does_is_counted(site: Site) -> None:
     assert f"policy_run_seconds_count{labels} 3.0" in told
     assert 'policy_pressure_bucket{le="0.4",policy="adding",version="1"} 1.0' in told
     assert 'request_count_total{endpoint="/step",status="success"} 3.0' in told
+
+
+async def test_every_step_tells_how_many_more_are_let_in(site: Site) -> None:
+    left = []
+    for path, body in (
+        ("/reset", {}),
+        ("/step", {"observation": [1, 0, 0]}),
+        ("/step_batch", {"observations": [[1, 0, 0]]}),
+    ):
+        answer = await site.client.call("POST", path, body)
+        assert (answer.status, answer.headers["X-RateLimit-Limit"]) == (200, "600000")
+        assert int(answer.headers["X-RateLimit-Reset"]) > 1_700_000_000
+        left.append(answer.headers["X-RateLimit-Remaining"])
+    assert left == ["599999", "599998", "599997"]

@@ -19,7 +19,12 @@ from steward_server.environments.output import (
 from steward_server.environments.quota import Quota, Use
 from steward_server.environments.rights import level_of, must_have
 from steward_server.environments.signals import signal_name, signal_number
-from steward_server.environments.tickets import LIFE_US, MAX_TICKETS, Tickets
+from steward_server.environments.tickets import (
+    LIFE_US,
+    MAX_OF_CALLER,
+    MAX_TICKETS,
+    Tickets,
+)
 from steward_server.errors import (
     NotFound,
     PermissionDenied,
@@ -184,7 +189,7 @@ class Clock:
 def test_a_ticket_stands_once_for_what_its_caller_showed() -> None:
     tickets = Tickets(Clock())
     shown = {"authorization": "Bearer x", "user-agent": "curl", "x-api-key": ""}
-    text, expires_at_us = tickets.give(shown, "env-1", frozenset({METHOD}))
+    text, expires_at_us = tickets.give("u-1", shown, "env-1", frozenset({METHOD}))
     assert expires_at_us == NOW_US + LIFE_US
     assert "Bearer" not in repr(tickets._open)
     ticket = tickets.take(text, METHOD)
@@ -195,7 +200,7 @@ def test_a_ticket_stands_once_for_what_its_caller_showed() -> None:
 
 def test_a_ticket_for_something_else_is_refused_and_gone() -> None:
     tickets = Tickets(Clock())
-    text, _ = tickets.give({}, "env-1", frozenset({METHOD}))
+    text, _ = tickets.give("u-1", {}, "env-1", frozenset({METHOD}))
     with pytest.raises(PermissionDenied):
         tickets.take(text, "/s/Other")
     with pytest.raises(Unauthenticated):
@@ -205,13 +210,24 @@ def test_a_ticket_for_something_else_is_refused_and_gone() -> None:
 def test_tickets_end_and_are_bounded() -> None:
     clock = Clock()
     tickets = Tickets(clock)
-    text, _ = tickets.give({}, "env-1", frozenset({METHOD}))
-    for _ in range(MAX_TICKETS - 1):
-        tickets.give({}, "env-1", frozenset({METHOD}))
+    for number in range(MAX_TICKETS):
+        text, _ = tickets.give(f"u-{number % 100}", {}, "env-1", frozenset({METHOD}))
     with pytest.raises(ResourceExhausted):
-        tickets.give({}, "env-1", frozenset({METHOD}))
+        tickets.give("u-another", {}, "env-1", frozenset({METHOD}))
     clock.now_us += LIFE_US
     with pytest.raises(Unauthenticated):
         tickets.take(text, METHOD)
-    tickets.give({}, "env-1", frozenset({METHOD}))
-    assert len(tickets._open) == 1
+    tickets.give("u-another", {}, "env-1", frozenset({METHOD}))
+    assert (len(tickets._open), tickets._of_callers) == (1, {"u-another": 1})
+
+
+def test_nobody_has_so_many_tickets_that_others_have_none() -> None:
+    tickets = Tickets(Clock())
+    for _ in range(MAX_OF_CALLER):
+        text, _ = tickets.give("u-1", {}, "env-1", frozenset({METHOD}))
+    with pytest.raises(ResourceExhausted) as refused:
+        tickets.give("u-1", {}, "env-2", frozenset({METHOD}))
+    assert refused.value.reason == "TOO_MANY_TICKETS"
+    tickets.give("u-2", {}, "env-1", frozenset({METHOD}))
+    tickets.take(text, METHOD)
+    tickets.give("u-1", {}, "env-2", frozenset({METHOD}))

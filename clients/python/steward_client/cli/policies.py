@@ -67,7 +67,7 @@ def _policy_table(listed: Sequence[Policy]) -> Table:
                 f"{policy.name} (default)" if policy.is_default else policy.name,
                 str(policy.latest) if policy.latest else "-",
                 _state(shown),
-                _numbers(shown.obs_dim) if shown.is_loaded else "-",
+                _numbers(shown.obs_dim) if shown.obs_dim else "-",
                 _gives(shown),
                 str(sum(each.agent_count for each in policy.versions)),
                 str(sum(each.step_count for each in policy.versions)),
@@ -88,26 +88,33 @@ def _policy_card(policy: Policy) -> Table:
         rows += [("", ""), ("version", str(version.version)), ("state", _state(version))]
         if version.fault:
             rows.append(("fault", version.fault))
+        if version.obs_dim:
+            rows += _described(version)
         if version.is_loaded:
             rows += _loaded(version)
     return card(rows)
 
 
-def _loaded(version: PolicyVersion) -> list[tuple[str, str | Text]]:
+def _described(version: PolicyVersion) -> list[tuple[str, str | Text]]:
     kept = [f"{each.name} {list(each.shape)}" for each in version.state]
     if version.memory is not None:
         kept.append(f"{version.memory.name} {list(version.memory.shape)}, its memory")
-    rows_a_run = version.step_count / version.run_count if version.run_count else 0.0
     return [
         ("description", version.description),
         ("takes", _numbers(version.obs_dim)),
         ("gives", _gives(version)),
         ("keeps", "; ".join(kept) or "nothing"),
         ("pressure", version.pressure or "-"),
+        ("sha256", version.model_sha256),
+    ]
+
+
+def _loaded(version: PolicyVersion) -> list[tuple[str, str | Text]]:
+    rows_a_run = version.step_count / version.run_count if version.run_count else 0.0
+    return [
         ("agents", str(version.agent_count)),
         ("steps", f"{version.step_count}, {rows_a_run:.1f} in a run"),
         ("loaded", moment(version.loaded_at)),
-        ("sha256", version.model_sha256),
     ]
 
 

@@ -82,10 +82,7 @@ class Cluster:
             configuration.connection_pool_maxsize = 0
             self._client = ApiClient(configuration=configuration)
         except Exception as error:
-            raise Unavailable(
-                f"the configuration of the cluster cannot be read: {error}",
-                reason="CLUSTER_UNREACHABLE",
-            ) from error
+            raise _away("the configuration of the cluster cannot be read", error) from error
 
     async def aclose(self) -> None:
         if self._client is not None:
@@ -300,8 +297,16 @@ class Cluster:
 
 def unreachable(error: BaseException) -> Unavailable:
     """That the API says nothing."""
-    why = str(error) or type(error).__name__
-    return Unavailable(f"the cluster cannot be reached: {why}", reason="CLUSTER_UNREACHABLE")
+    return _away("the cluster cannot be reached", error)
+
+
+def _away(what: str, error: BaseException) -> Unavailable:
+    # Health tells everybody; the error may hold addresses, paths and what a program for
+    # credentials has written.
+    kind = type(error).__name__
+    log.warning("kubernetes.away", what=what, error=f"{kind}: {error}")
+    told = f"{what} ({kind}); the server's log says more"
+    return Unavailable(told, reason="CLUSTER_UNREACHABLE")
 
 
 def refused(status: int, content: bytes, headers: Mapping[str, str]) -> Refused:
@@ -323,12 +328,12 @@ def _may_be_repeated(error: BaseException) -> bool:
     )
 
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
-"""Of one event: objects are far smaller, whatever their pods carry."""
+MAX_EVENT_BYTES = 4 * 1024 * 1024
+"""Of a watch: clusters keep no object of more than 1.5 MiB."""
 
 
 async def lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """The lines of a stream, of any length; the reader's own `readline` gives up at a few MB."""
+    """The lines of a watch; the reader's own `readline` gives up at a few hundred kB."""
     rest = bytearray()
     async for data in content.iter_any():
         start = len(rest)
@@ -337,8 +342,8 @@ async def lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             yield bytes(rest[:end])
             del rest[: end + 1]
             start = 0
-        if len(rest) > MAX_LINE_BYTES:
-            raise aiohttp.ClientPayloadError("a line of the API's answer has no end")
+        if len(rest) > MAX_EVENT_BYTES:
+            raise aiohttp.ClientPayloadError("an event of a watch has no end")
     if rest:
         yield bytes(rest)
 

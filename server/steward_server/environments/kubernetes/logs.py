@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,8 @@ import aiohttp
 import structlog
 
 from steward_server.environments.driver import Gone, LogRecord
-from steward_server.environments.kubernetes.book import Book
-from steward_server.environments.kubernetes.cluster import Cluster, Refused, in_namespace, lines
+from steward_server.environments.kubernetes.book import MOST_LINE_BYTES, Book
+from steward_server.environments.kubernetes.cluster import Cluster, Refused, in_namespace
 from steward_server.environments.kubernetes.marks import CONTAINER, POD, Owner
 from steward_server.environments.kubernetes.pods import Pods
 from steward_server.environments.kubernetes.states import condition
@@ -28,10 +28,14 @@ _TOGETHER_S = 0.05
 _AGAIN_S = 1.0
 _LAST_LINES_S = 0.25
 """How long a deletion lets those who follow a log read its end."""
-
-
+_MOST_WAITING_BYTES = 1024 * 1024
+"""Of lines that are not in the book yet."""
 _PIECE_BYTES = 16 * 1024
 """Of a line, as containerd and CRI-O keep it."""
+_TIME_BYTES = 64
+"""More than a time has."""
+_HELD_BYTES = MOST_LINE_BYTES + _TIME_BYTES * (1 + MOST_LINE_BYTES // _PIECE_BYTES)
+"""A part of a line, with the times in it."""
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d) ")
 
 
@@ -156,9 +160,10 @@ class Logs:
         last, count = book.place
         skipped = 0
         waiting: list[tuple[str, bytes]] = []
+        waiting_bytes = 0
 
         def write() -> None:
-            nonlocal last, count
+            nonlocal last, count, waiting_bytes
             at, together = "", list[bytes]()
             for time_text, line in waiting:
                 count = count + 1 if time_text == last else 1
@@ -172,6 +177,7 @@ class Logs:
                 book.add(_STREAM, together, _time_us(at))
                 book.place = (last, count)
             waiting.clear()
+            waiting_bytes = 0
 
         async def write_soon() -> None:
             await asyncio.sleep(_TOGETHER_S)
@@ -180,19 +186,18 @@ class Logs:
         soon: asyncio.Task[None] | None = None
         begun_at, begun_count = last, count
         try:
-            async for whole in lines(content):
-                time, _, line = whole.partition(b" ")
-                time_text = time.decode(errors="replace")
+            async for time_text, line in _lines(content):
                 if not _is_time(time_text):
                     continue  # a kubelet's own word, such as of a log that was turned over
                 if begun_at and _key(time_text) <= _key(begun_at):
                     skipped += _key(time_text) == _key(begun_at)
                     if _key(time_text) < _key(begun_at) or skipped <= begun_count:
                         continue
-                waiting.append((time_text, joined(line).decode(errors="replace").encode()))
+                waiting.append((time_text, line))
+                waiting_bytes += len(line)
                 if soon is None or soon.done():
                     soon = asyncio.create_task(write_soon())
-                if len(waiting) >= 1_000:
+                if len(waiting) >= 1_000 or waiting_bytes >= _MOST_WAITING_BYTES:
                     write()
         finally:
             if soon is not None:
@@ -228,16 +233,64 @@ class Logs:
                     Book(folder, most_bytes=self._most_bytes).remove()
 
 
-def joined(line: bytes) -> bytes:
-    """A long line without the times that kubelets put before each piece their runtime kept of it.
+class Lines:
+    """Cuts what a kubelet sends into lines, each with its time; a long one into several.
 
-    The one before the first piece is not in the line any more.
+    Where it cuts depends on the line alone: whenever a line is read again, its parts are the same.
     """
-    pieces = []
-    while len(line) > _PIECE_BYTES and (time := _TIME.match(line, _PIECE_BYTES)):
-        pieces.append(line[:_PIECE_BYTES])
-        line = line[time.end() :]
-    return b"".join([*pieces, line])
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._time = ""
+        """Of the line that was begun; all its parts have it."""
+
+    def add(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+        """The lines, and parts of a long one, that are whole now."""
+        self._rest += data
+        while True:
+            end = self._rest.find(b"\n", 0, _HELD_BYTES)
+            if end < 0 and len(self._rest) < _HELD_BYTES:
+                return
+            held = bytes(self._rest[: _HELD_BYTES if end < 0 else end])
+            time, start = self._time, 0
+            if not time:
+                head = held[:_TIME_BYTES].partition(b" ")[0]
+                time, start = head.decode(errors="replace"), len(head) + 1
+            part, taken = joined(held[start:])
+            is_over = end >= 0 and start + taken >= end
+            if part or not self._time:  # else the line has ended with the part before
+                yield time, part
+            self._time = "" if is_over else time
+            del self._rest[: min(start + taken, len(held)) + is_over]
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[tuple[str, bytes]]:
+    lines = Lines()
+    async for data in content.iter_any():
+        for each in lines.add(data):
+            yield each
+    for each in lines.add(b"\n"):  # the last may have no end
+        yield each
+
+
+def joined(line: bytes) -> tuple[bytes, int]:
+    """The first part of a line, and how much of the line it is with the times in it.
+
+    Some kubelets put the time before each piece that their runtime kept of a line. The one before
+    the first piece is not in the line any more.
+    """
+    pieces: list[bytes] = []
+    at, left = 0, MOST_LINE_BYTES
+    while left:
+        pieces.append(line[at : at + _PIECE_BYTES])
+        at, left = at + _PIECE_BYTES, left - _PIECE_BYTES
+        time = _TIME.match(line, at)
+        if time is None:
+            pieces.append(line[at : at + left])
+            at += left
+            break
+        at = time.end()
+    return b"".join(pieces), min(at, len(line))
 
 
 def _is_time(text: str) -> bool:

@@ -57,7 +57,7 @@ class Channel:
             try:
                 packets.send(self._socket, message, fds)
             except BlockingIOError:
-                await asyncio.sleep(_BUSY_S)
+                await writable(self._socket.fileno())
                 continue
             except OSError as error:
                 raise Gone(str(error)) from None
@@ -71,7 +71,8 @@ class Channel:
         """
         while True:
             try:
-                received = packets.receive(self._socket)
+                # Read on the event loop, which an attacker's 32 MiB would hold up for seconds.
+                received = packets.receive(self._socket, most_bytes=packets.MOST_ANSWER_BYTES)
             except BlockingIOError:
                 await readable(self._socket.fileno())
                 continue

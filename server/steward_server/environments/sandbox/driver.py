@@ -62,6 +62,7 @@ _TRIAL = Resources(cpu_millicores=1000, memory_bytes=64 << 20, storage_bytes=4 <
 _TRIAL_NAME = f"{SPARE}trial"  # one that is no environment's
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _LEFT_COMMANDS_S = 20.0
+_CLEAR_AGAIN_S = 10.0
 _LAST_LINES_S = 0.25
 """How long a deletion lets those who follow a log read its end."""
 
@@ -83,8 +84,8 @@ class Images(Protocol):
 class Maker(Protocol):
     """What makes machines."""
 
-    async def make(self, name: str, shape: Shape, attach: Attach | None = None) -> Body:
-        """Make one; nothing is left of it if that fails.
+    async def make(self, folder: Path, shape: Shape, attach: Attach | None = None) -> Body:
+        """Make one in a folder that is empty; what is left if that fails is to be cleared.
 
         Raises:
             Unusable: this host cannot.
@@ -189,7 +190,9 @@ class SandboxDriver:
         self._log_cache = Cache()
         self._machines: dict[str, Machine] = {}
         self._making: set[str] = set()
-        self._left: dict[Path, str] = {}  # what could not be cleared, with its control group
+        self._left: dict[Path, str] = {}  # what is to be cleared, with its control group
+        self._clearing = asyncio.Lock()
+        self._clearing_again: asyncio.Task[None] | None = None
         self._backend: Backend | None = None
         self._no_network = "it was not asked for"
         self._warnings: list[str] = []
@@ -223,7 +226,7 @@ class SandboxDriver:
             if not self._capabilities.unusable:
                 await self._open_network(backend)
                 spare_machines = self._spare_machines if backend.has_spares else 0
-                self._pool = Pool(backend.maker, spare_machines, self._discard)
+                self._pool = Pool(self._made, spare_machines, self._discard)
                 return
             whys.append(f"{kind.name}: {self._capabilities.unusable}")
             backend.close()
@@ -249,6 +252,9 @@ class SandboxDriver:
     async def aclose(self) -> None:
         if self._pool is not None:
             await self._pool.aclose()
+        if self._clearing_again is not None:
+            self._clearing_again.cancel()
+            await asyncio.gather(self._clearing_again, return_exceptions=True)
         for machine in self._machines.values():
             machine.close()
         self._machines = {}
@@ -307,16 +313,30 @@ class SandboxDriver:
     async def _clear(self, backend: Backend, folder: Path, cgroup: str) -> None:
         """Remove what a machine that is nobody's has on the host, and what others have left there.
 
-        What resists is tried again with the next, and when a server starts.
+        What resists is tried again from time to time, and when a server starts.
         """
         self._left[folder] = cgroup
-        for each, group in list(self._left.items()):
-            try:
-                await backend.clear(each, group)
-            except OSError as error:
-                log.warning("sandbox.not_cleared", machine=each.name, why=str(error))
-            else:
-                self._left.pop(each, None)
+        await self._clear_left(backend)
+        if self._left and (self._clearing_again is None or self._clearing_again.done()):
+            self._clearing_again = asyncio.create_task(self._clear_again())
+
+    async def _clear_again(self) -> None:
+        while self._left:
+            await asyncio.sleep(_CLEAR_AGAIN_S)
+            if self._capabilities.unusable:
+                return
+            await self._clear_left(self._backend_now)
+
+    async def _clear_left(self, backend: Backend) -> None:
+        # One at a time: a name that has been cleared may be a new machine's at once.
+        async with self._clearing:
+            for folder, cgroup in list(self._left.items()):
+                try:
+                    await backend.clear(folder, cgroup)
+                except OSError as error:
+                    log.warning("sandbox.not_cleared", machine=folder.name, why=str(error))
+                else:
+                    del self._left[folder]
 
     # Machines
 
@@ -380,10 +400,27 @@ class SandboxDriver:
                     "NO_NETWORK", f"environments have no network here: {self._no_network}"
                 )
             attach = partial(self._attach, self._network, environment_id, policy)
-            return await self._backend_now.maker.make(environment_id, shape, attach)
+            return await self._made(environment_id, shape, attach)
         is_claim = is_claim and not shape.runsc  # kernels of their own are not kept ahead
         spare = self._pool.take(shape) if self._pool and is_claim else None
-        return spare or await self._backend_now.maker.make(environment_id, shape)
+        return spare or await self._made(environment_id, shape)
+
+    async def _made(self, name: str, shape: Shape, attach: Attach | None = None) -> Body:
+        """Have a machine made; what that leaves if it fails is cleared, at once or later.
+
+        Raises:
+            Unusable: this host cannot; reason ALREADY_EXISTS.
+        """
+        backend, folder = self._backend_now, self._place(name)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            raise making.taken(name) from None
+        try:
+            return await backend.maker.make(folder, shape, attach)
+        except BaseException:
+            await asyncio.shield(self._clear(backend, folder, name))
+            raise
 
     @property
     def _backend_now(self) -> Backend:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import socket
+from io import FileIO
 from pathlib import Path
 
 from steward_server.environments.asked import DEFAULT_ID, must_not_be_root
@@ -16,24 +17,29 @@ from steward_server.environments.sandbox.inside.build import RANGE, UID_COUNT
 FIRST_UID = 0x7000_0000
 """Above what distributions, containers and systemd give away; all ranges end below 2^31."""
 RANGE_COUNT = 4_000
+CLAIMS = Path("/run/steward-uids")
+"""Of all servers of this host: a file for each range that was ever claimed."""
 _MOST_PASSWD_BYTES = 1024 * 1024
 
 
-def claim_range(first: int) -> tuple[int, socket.socket]:
+def claim_range(first: int) -> tuple[int, FileIO]:
     """A range of user ids that no living machine on this host has, and what holds the claim.
 
-    The claim is an abstract address that can be bound once. The machine's supervisor keeps it, so
+    The claim is a lock of a file that root alone can open. The machine's supervisor keeps it, so
     the range is free again the moment that ends, whatever becomes of this server.
 
     Raises:
         Unusable: reason TOO_MANY_MACHINES.
+        OSError: claims cannot be kept here.
     """
+    CLAIMS.mkdir(mode=0o700, exist_ok=True)
     for offset in range(RANGE_COUNT):
         number = (first + offset) % RANGE_COUNT
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC
+        claim = FileIO(os.open(CLAIMS / str(number), flags, 0o600))
         try:
-            claim.bind(f"\0steward-uids-{number}")
-        except OSError:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             claim.close()
             continue
         return FIRST_UID + number * RANGE, claim

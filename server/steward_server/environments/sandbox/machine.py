@@ -52,6 +52,7 @@ _HOLDS = {
 }
 """What a command in a machine without a network has to find."""
 _TELL_S = 5.0
+_ASK_AGAIN_S = 0.5
 _MOST_UNWRITTEN = 64
 """Portions of lines that come while a machine stands still."""
 _LOG_CHARACTERS = 64 * 1024
@@ -126,8 +127,10 @@ class Machine(ABC):
             try:
                 told, _ = await channel.ask({"op": "wait"})
                 return Exit(told["exit"]["code"], told["exit"]["signal"] or None)
-            except Gone:
-                continue
+            except Gone:  # it dies, or it hangs up on everybody and is not asked at once again
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ASK_AGAIN_S):
+                        await self.ended()
             finally:
                 channel.close()
 

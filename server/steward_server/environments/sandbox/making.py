@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -93,17 +94,13 @@ class Maker:
         self._log_segment_bytes = log_segment_bytes
         self._log_segment_count = log_segment_count
 
-    async def make(self, name: str, shape: Shape, attach: Attach | None = None) -> Body:
-        """Make a machine; nothing is left of it if that fails.
+    async def make(self, folder: Path, shape: Shape, attach: Attach | None = None) -> Body:
+        """Make a machine in a folder that is empty; what is left if that fails is to be cleared.
 
         Raises:
             Unusable: this host cannot.
         """
-        folder = self._folder / name
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            raise taken(name) from None
+        name = folder.name
         try:
             base, claim = ids.claim_range(self._first_range)
             with claim:
@@ -117,11 +114,8 @@ class Maker:
                     opened = await self._open(folder, shape.limits)
                     pid, pidfd = await self._ask(plan, listener, claim, opened, attach)
                 return Body(shape, folder, name, base, pid, pidfd)
-        except BaseException as error:
-            await asyncio.shield(clear(folder, self.groups, name))
-            if isinstance(error, OSError):
-                raise refused(error.strerror, error.filename) from error
-            raise
+        except OSError as error:
+            raise refused(error.strerror, error.filename) from error
 
     async def give(self, body: Body, name: str, spec: Spec, shape: Shape) -> tuple[Path, Record]:
         """Make a machine an environment's: its folder, and what is kept of it.
@@ -197,7 +191,7 @@ class Maker:
         self,
         plan: dict[str, Any],
         listener: socket.socket,
-        claim: socket.socket,
+        claim: FileIO,
         fds: list[int],
         attach: Attach | None,
     ) -> tuple[int, int]:

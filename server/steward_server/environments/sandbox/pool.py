@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 from uuid import uuid4
 
 import structlog
@@ -30,12 +29,6 @@ _PATIENCE_S = 0.05
 log = structlog.get_logger(__name__)
 
 
-class Maker(Protocol):
-    """The part of a back end's that spare machines need."""
-
-    async def make(self, name: str, shape: Shape) -> Body: ...
-
-
 @dataclass(slots=True)
 class _Shelf:
     shape: Shape
@@ -45,8 +38,13 @@ class _Shelf:
 class Pool:
     """Spare machines of the shapes that were asked for last."""
 
-    def __init__(self, maker: Maker, size: int, discard: Callable[[Body], Awaitable[None]]) -> None:
-        self._maker = maker
+    def __init__(
+        self,
+        make: Callable[[str, Shape], Awaitable[Body]],
+        size: int,
+        discard: Callable[[Body], Awaitable[None]],
+    ) -> None:
+        self._make = make
         self._size = size
         self._discard = discard
         self._shelves: OrderedDict[Shape, _Shelf] = OrderedDict()
@@ -94,7 +92,7 @@ class Pool:
                 return
             shelf = self._shelves[lacking[-1]]
             try:
-                body = await self._maker.make(f"{SPARE}{uuid4().hex[:16]}", shelf.shape)
+                body = await self._make(f"{SPARE}{uuid4().hex[:16]}", shelf.shape)
             except (Unusable, OSError) as error:
                 # Its image may have gone. Whoever asks for one like it is told; here nobody waits.
                 log.warning("sandbox.no_spare", why=str(error))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from steward_server.environments.driver import Command, Exit, Feature, Gone, Hold, Owned, Unusable
 from steward_server.environments.environment import NetworkPolicy, SecurityContext
@@ -384,11 +385,19 @@ async def test_a_cluster_that_comes_late_is_used_once_it_is_there(
         await driver.aclose()
 
 
-async def test_no_configuration_and_no_cluster_are_said(tmp_path: Path) -> None:
-    driver = KubernetesDriver(tmp_path / "steward", Cluster(tmp_path / "none"))
-    await driver.open()
-    assert "cannot be read" in driver.capabilities().unusable
-    await driver.aclose()
+async def test_no_configuration_is_said_and_where_it_stands_in_the_log_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "broken").write_text("clusters: [")
+    for name in ("none", "broken"):
+        driver = KubernetesDriver(tmp_path / "steward", Cluster(tmp_path / name))
+        with structlog.testing.capture_logs() as logged:
+            await driver.open()
+        told = driver.capabilities().unusable
+        await driver.aclose()
+        assert "cannot be read" in told
+        assert str(tmp_path) not in told
+    assert str(tmp_path / "broken") in str(logged)
 
 
 async def test_the_room_a_cluster_has_is_what_its_nodes_have_not_promised(
@@ -449,6 +458,7 @@ async def test_a_cluster_that_goes_away_is_said_to_be_out_of_reach(
         with pytest.raises(Unavailable, match="cannot be reached") as refusal:
             await driver.list_owned()
         assert refusal.value.reason == "CLUSTER_UNREACHABLE"
+        assert "127.0.0.1" not in str(refusal.value)  # everybody is told
         with pytest.raises(Unavailable, match="cannot be reached"):
             await driver.capacity()
     finally:

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sys
 import textwrap
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from steward_server.environments.driver import Exit, Gone, Unusable
 from steward_server.environments.images.catalogue import Catalogue
 from steward_server.environments.sandbox import SandboxDriver, record
+from steward_server.environments.sandbox import driver as sandbox_driver
+from steward_server.environments.sandbox.making import Body
 from tests.integration.environments.sandbox.machines import (
     MIB,
     Machines,
@@ -377,6 +381,37 @@ async def test_what_resists_keeps_no_server_from_starting_and_is_cleared_later(
     await last.aclose()
     assert not any((each / "half").exists() for each in hierarchies)
     assert not (tmp_path / "sandbox/machines/half").exists()
+
+
+async def test_what_a_failed_making_leaves_is_told_as_that_and_cleared_while_the_server_runs(
+    driver: SandboxDriver, machines: Machines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    backend = driver._backend_now
+    clear, resists = backend.clear, True
+
+    async def made(folder: Path, *_: Any) -> Body:
+        (folder / "half").mkdir()
+        raise Unusable("NO_ISOLATION", "this host refused")
+
+    async def cleared(folder: Path, cgroup: str) -> None:
+        if resists:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        await clear(folder, cgroup)
+
+    monkeypatch.setattr(sandbox_driver, "_CLEAR_AGAIN_S", 0.02)
+    monkeypatch.setattr(backend, "clear", cleared)
+    with monkeypatch.context() as patched:
+        patched.setattr(backend.maker, "make", made)
+        with pytest.raises(Unusable, match="this host refused"):
+            await driver.create("never", spec())
+    folder = tmp_path / "sandbox/machines/never"
+    assert folder.exists()
+    with pytest.raises(Unusable) as refusal:
+        await driver.create("never", spec())
+    assert refusal.value.reason == "ALREADY_EXISTS"
+    resists = False
+    await until(lambda: not folder.exists())
+    await machines.make(name="never")
 
 
 async def test_a_server_keeps_no_descriptor_of_what_is_over(

@@ -9,7 +9,7 @@ import pytest
 from steward_server.environments.driver import Exit
 from steward_server.environments.kubernetes import capacity, inside, scripts
 from steward_server.environments.kubernetes.channels import Status, status
-from steward_server.environments.kubernetes.logs import joined
+from steward_server.environments.kubernetes.logs import Lines
 from steward_server.environments.kubernetes.states import condition, exit_of
 
 
@@ -184,10 +184,36 @@ def test_a_network_plugin_is_known_by_its_name(names: list[str], plugin: str) ->
     assert capacity.plugin({"metadata": {"name": each}} for each in names) == plugin
 
 
-@pytest.mark.parametrize("length", [0, 10, 16_384, 16_385, 40_000, 5 * 16_384])
-def test_a_long_line_is_read_without_the_times_before_its_pieces(length: int) -> None:
+STAMP = b"2026-11-26T12:00:00.123456789Z "
+PART_BYTES = 64 * 1024
+
+
+@pytest.mark.parametrize("chunk_bytes", [997, 70_000, 1_000_000])
+@pytest.mark.parametrize(
+    "length", [0, 10, 16_384, 16_385, 40_000, PART_BYTES, PART_BYTES + 1, 5 * PART_BYTES // 2]
+)
+@pytest.mark.parametrize("between", [STAMP, b""], ids=["times between", "plain"])
+def test_a_long_line_is_cut_and_read_without_the_times_before_its_pieces(
+    length: int, chunk_bytes: int, between: bytes
+) -> None:
     text = bytes(ord("a") + at % 26 for at in range(length))
-    pieces = [text[at : at + 16_384] for at in range(0, length, 16_384)]
-    stamp = b"2026-11-26T12:00:00.123456789Z "
-    assert joined(stamp.join(pieces)) == text
-    assert joined(text + stamp) == text + stamp or length % 16_384 == 0
+    pieces = [text[at : at + 16_384] for at in range(0, length + 1, 16_384)]
+    sent = STAMP + between.join(pieces) + b"\n" + STAMP + b"after\n"
+    lines = Lines()
+    found = [
+        each
+        for at in range(0, len(sent), chunk_bytes)
+        for each in lines.add(sent[at : at + chunk_bytes])
+    ]
+    time_text = STAMP.decode().strip()
+    parts = [text[at : at + PART_BYTES] for at in range(0, max(length, 1), PART_BYTES)]
+    assert found == [(time_text, part) for part in [*parts, b"after"]]
+
+
+def test_what_has_no_end_is_told_in_parts_and_never_held() -> None:
+    lines = Lines()
+    list(lines.add(STAMP))
+    told = [part for _ in range(40) for _, part in lines.add(b"x" * 100_000)]
+    assert set(map(len, told)) == {PART_BYTES}
+    assert 4_000_000 - sum(map(len, told)) < 2 * PART_BYTES
+    assert [(len(part) > 0) for _, part in lines.add(b"\n")] == [True]

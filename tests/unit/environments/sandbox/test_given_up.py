@@ -134,17 +134,20 @@ async def test_a_bwrap_that_is_given_up_is_started_with_what_is_its_own_and_is_b
         return process.pid
 
     monkeypatch.setattr(making, "_spawn", slow)
-    (tmp_path / "machines").mkdir()
+    folder = tmp_path / "machines" / "m"
+    folder.mkdir(parents=True)
     maker = making.Maker(tmp_path, "bwrap", None, log_bytes=1 << 20)
     small = limits(Resources(1000, 64 << 20, 4 << 20), process_count=8)
     shape = Shape(Image("nothing", "", tmp_path), small, 1000, 1000, read_only=False)
     before = set(Path("/proc/self/fd").iterdir())
-    making_it = asyncio.create_task(maker.make("m", shape))
+    making_it = asyncio.create_task(maker.make(folder, shape))
     await held.give_up(making_it)
     held.go_on()
     with pytest.raises(asyncio.CancelledError):
         await making_it
+    await making.clear(folder, None, "m")
+    await maker.bury("m")
 
     assert not Path(f"/proc/{started[0].pid}").exists()
     assert set(Path("/proc/self/fd").iterdir()) == before
-    assert list((tmp_path / "machines").iterdir()) == []
+    assert not folder.exists()

@@ -3,10 +3,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from steward_server.environments.sandbox.inside import packets
+from steward_server.environments.driver import Gone
+from steward_server.environments.sandbox.channel import Channel
+from steward_server.environments.sandbox.inside import file_work, packets
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
@@ -93,3 +98,32 @@ def test_a_memory_file_that_does_not_hold_what_it_says_is_no_message(content: by
         with pytest.raises(OSError, match="no message"):
             packets.receive(there)
     os.close(memory)
+
+
+@pytest.mark.attack
+async def test_the_server_reads_no_more_of_an_answer_than_a_machine_has_to_say() -> None:
+    here, there = _pair()
+    here.setblocking(False)
+    with there, closing(Channel(here)) as channel:
+        packets.send(there, {"a": "x" * (packets.MOST_ANSWER_BYTES - 100)})
+        told, _ = await channel.receive()
+        assert len(told["a"]) == packets.MOST_ANSWER_BYTES - 100
+        packets.send(there, {"a": "x" * packets.MOST_ANSWER_BYTES})
+        with pytest.raises(Gone, match="no message"):
+            await channel.receive()
+
+
+@pytest.mark.attack
+def test_a_packet_of_files_with_the_worst_names_is_no_longer_than_the_server_reads(
+    tmp_path: Path,
+) -> None:
+    here, there = _pair()
+    for number in range(60):
+        name = "\udcff" * 250 + f"{number:03d}"
+        (tmp_path / name).symlink_to("\udcff" * 4_000)
+    with here, there:
+        listing = threading.Thread(target=file_work._list, args=(here, str(tmp_path)))
+        listing.start()
+        told, _ = packets.receive(there, most_bytes=packets.MOST_ANSWER_BYTES // 2) or ({}, [])
+        listing.join()
+    assert len(told["files"]) == 50

@@ -51,37 +51,28 @@ class Maker:
     def __init__(
         self, folder: Path, program: str, groups: Undivided | None, *, log_bytes: int
     ) -> None:
-        self._folder = folder / "machines"
         self._log = folder / "bwrap.log"
         self._program = program
         self._groups = groups
         self._log_bytes = log_bytes
         self._bwraps: dict[str, int] = {}  # pids, by the machine's name
 
-    async def make(self, name: str, shape: Shape, attach: Attach | None = None) -> Body:
-        """Make a machine; nothing is left of it if that fails.
+    async def make(self, folder: Path, shape: Shape, attach: Attach | None = None) -> Body:
+        """Make a machine in a folder that is empty; what is left if that fails is to be cleared.
 
         Raises:
             Unusable: this host cannot.
         """
         del attach  # nobody is offered a network by this back end
         _must_fit(shape.limits)
-        folder = self._folder / name
-        try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            raise making.taken(name) from None
         try:
             return await self._make(folder, shape)
-        except BaseException as error:
-            await asyncio.shield(self._take_back(folder))
-            if isinstance(error, OSError):
-                raise refused(error.strerror, error.filename) from error
-            if isinstance(error, Gone):
-                raise refused("the machine ended while it was made", self._log) from None
-            if isinstance(error, TimeoutError):
-                raise refused("there was no answer", self._program) from None
-            raise
+        except Gone:
+            raise refused("the machine ended while it was made", self._log) from None
+        except TimeoutError:
+            raise refused("there was no answer", self._program) from None
+        except OSError as error:
+            raise refused(error.strerror, error.filename) from error
 
     async def give(self, body: Body, name: str, spec: Spec, shape: Shape) -> tuple[Path, Record]:
         """Make a machine an environment's: its folder, and what is kept of it."""
@@ -99,10 +90,6 @@ class Maker:
         for name, pid in list(self._bwraps.items()):
             if os.waitpid(pid, os.WNOHANG)[0]:
                 del self._bwraps[name]
-
-    async def _take_back(self, folder: Path) -> None:
-        await clear(folder, self._groups, folder.name)
-        await self.bury(folder.name)
 
     async def _make(self, folder: Path, shape: Shape) -> Body:
         logs = folder / making.LOGS

@@ -40,7 +40,7 @@ class Descriptors:
         self.listener = rest.pop(0)
         self.logs = rest.pop(0)
         self.claim = rest.pop(0)
-        """An address that nobody else on this host can take: who holds it owns the user range."""
+        """A lock that nobody else on this host can take: who holds it owns the user range."""
         self.storage = rest.pop(0) if plan["storage"]["kind"] == "file" else -1
         self.cgroup = rest.pop(0) if plan["cgroup_clone"] else -1
         self.joins = rest

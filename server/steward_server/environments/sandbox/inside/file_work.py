@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from steward_server.environments.sandbox.inside import command, linux, packets
 
 _CONNECTION = 3
-_ENTRIES_PER_PACKET = 100
+_ENTRIES_PER_PACKET = 50
 _MOST_WATCHES = 4_096
 _HALF_WRITTEN = ".steward-"
 

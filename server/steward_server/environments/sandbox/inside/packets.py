@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 MOST_PACKET_BYTES = 64 * 1024  # well below any default of net.core.wmem_default
-MOST_MESSAGE_BYTES = 32 * 1024 * 1024
+MOST_MESSAGE_BYTES = 32 * 1024 * 1024  # a command with all its words and variables
+MOST_ANSWER_BYTES = 4 * 1024 * 1024  # every process with its words, or some files with long names
 MOST_DESCRIPTORS = 16
 Message = dict[str, Any]
 
@@ -40,7 +41,9 @@ def send(sock: socket.socket, message: Message, fds: Sequence[int] = ()) -> None
         os.close(memory)
 
 
-def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
+def receive(
+    sock: socket.socket, *, most_bytes: int = MOST_MESSAGE_BYTES
+) -> tuple[Message, list[int]] | None:
     """The next message and its descriptors, which are now the caller's; None at the end.
 
     Who is on the other side may belong to an attacker by now: what is no message is a fault of the
@@ -65,7 +68,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
         if "length" in message:
             memory = descriptors.pop(0)
             try:
-                message = _parse(_long(memory, message["length"]))
+                message = _parse(_long(memory, message["length"], most_bytes))
             finally:
                 os.close(memory)
     except (ValueError, TypeError, RecursionError, IndexError):
@@ -84,9 +87,9 @@ def _parse(payload: bytes) -> Message:
     return message
 
 
-def _long(memory: int, length: object) -> bytes:
+def _long(memory: int, length: object, most_bytes: int) -> bytes:
     """What a memory file holds; never more room is taken than it has content."""
-    if not isinstance(length, int) or not 0 <= length <= MOST_MESSAGE_BYTES:
+    if not isinstance(length, int) or not 0 <= length <= most_bytes:
         raise ValueError("too long")
     if not stat.S_ISREG(os.fstat(memory).st_mode):
         raise ValueError("not a memory file")
