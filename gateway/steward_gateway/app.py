@@ -8,7 +8,7 @@ import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -58,6 +58,8 @@ class _Seen:
     request_id: str
     endpoint: str = UNMATCHED
     dialect: Dialect = options_pb2.DIALECT_IRON
+    facts: dict[str, str] = field(default_factory=dict)
+    """What else its line in the log says."""
 
 
 class Gateway:
@@ -190,13 +192,13 @@ class Gateway:
         method = request.method
         for passage in self._passages:
             if path.startswith(passage.path):
-                exchange = Exchange(request, seen.request_id, [], query)
+                exchange = Exchange(request, seen.request_id, [], query, seen.facts)
                 return self._pass_on(passage, exchange, path, seen)
         if "." in path and (door := self._rpc.find(path)) is not None:
             seen.endpoint = door.name
             if door.streams:
                 self._ends_with_gateway()
-            return door.serve(Exchange(request, seen.request_id, [], query))
+            return door.serve(Exchange(request, seen.request_id, [], query, seen.facts))
         if self._stopping.is_set():
             raise Refused(errors.STOPPING)
         if is_upgrade(request):
@@ -204,7 +206,9 @@ class Gateway:
             if socket is not None and method in socket.targets:
                 opened = socket.targets[method]
                 seen.endpoint, seen.dialect = opened.route.template.text, opened.route.dialect
-                return opened.serve(Exchange(request, seen.request_id, socket.segments, query))
+                return opened.serve(
+                    Exchange(request, seen.request_id, socket.segments, query, seen.facts)
+                )
         found = self._rest.find(path, method)
         route = _target(found, method)
         if route is None and method == "HEAD":
@@ -213,7 +217,7 @@ class Gateway:
         if found is not None and route is not None:
             route = route.taken(query)
             seen.endpoint, seen.dialect = route.route.template.text, route.route.dialect
-            exchange = Exchange(request, seen.request_id, found.segments, query)
+            exchange = Exchange(request, seen.request_id, found.segments, query, seen.facts)
             if route.streams:
                 self._ends_with_gateway()
             return route.serve(exchange)
@@ -300,6 +304,7 @@ class Gateway:
                 latency_ms=round(time_s * 1000, 3),
                 peer=request.remote,
                 request_id=seen.request_id,
+                **seen.facts,
             )
 
     async def end_streams(self) -> None:

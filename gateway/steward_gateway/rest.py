@@ -62,6 +62,9 @@ EVENT_STREAM = "text/event-stream"
 OCTETS = "application/octet-stream"
 STREAMED = (EVENT_STREAM, NDJSON, JSON)
 
+MAX_LOGGED = 200
+"""Characters of what a caller has named."""
+
 COMPRESSED_HERE_BYTES = 65_536
 """Larger bodies are compressed on a thread, so that others need not wait for it."""
 
@@ -73,6 +76,8 @@ class Exchange(NamedTuple):
     request_id: str
     segments: list[str]
     query: str
+    facts: dict[str, str]
+    """For the log."""
 
 
 class RestRoute:
@@ -109,6 +114,8 @@ class RestRoute:
         self._parameters = {
             json_name(field, codecs.style) for field in route.method.input_type.fields
         }
+        named = route.method.input_type.fields_by_name.get("agent_id")
+        self._names_agent = named is not None and not named.is_repeated
         self._is_read = route.verb == "GET" and route.success_status == 200
         self._changes = route.verb not in ("GET", "HEAD")
         self._cors = Cors(config.cors_origins) if config.cors_origins else None
@@ -213,6 +220,8 @@ class RestRoute:
         values = self.route.template.values(exchange.segments)
         message = binding.bind(values, query, body, media_type)
         fill_request_id(message, self.route.request_id_field, request.headers)
+        if self._names_agent and (agent_id := getattr(message, "agent_id")):  # noqa: B009
+            exchange.facts["agent_id"] = agent_id[:MAX_LOGGED]
         return message
 
     async def _serve_stream(self, exchange: Exchange) -> web.StreamResponse:

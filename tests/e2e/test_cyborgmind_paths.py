@@ -136,11 +136,12 @@ def test_a_stream_is_refused_before_it_begins_without_an_upgrade(scene: CyborgSc
 
 
 def test_a_log_line_has_what_the_document_prints(scene: CyborgScene) -> None:
-    scene.run(step(GOOD))
-    line = next(each for each in scene.server.log.splitlines() if '"/step"' in each)
-    logged = json.loads(line)
-    assert {"timestamp", "level", "endpoint", "latency_ms", "status"} <= logged.keys()
-    assert (logged["level"], logged["endpoint"]) == ("INFO", "/step")
+    scene.run(step('{"observation":[0,0,0,0],"agent_id":"session_abc"}'))
+    lines = [each for each in scene.server.log.splitlines() if '"/step"' in each]
+    logged = json.loads(next(each for each in lines if "session_abc" in each))
+    assert {"timestamp", "latency_ms", "status"} <= logged.keys()
+    told = (logged["level"], logged["endpoint"], logged["agent_id"])
+    assert told == ("INFO", "/step", "session_abc")
 
 
 def test_a_pair_of_keys_made_as_the_document_says_signs_and_verifies(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from steward_server.inference.served import Served
 from steward_server.principals import Kind, Principal
 
 MISSING = "Missing 'observation' field"
+MISSING_ROWS = "Missing 'observations' field"
 
 
 def owner_of(context: Context) -> Owner:

@@ -17,6 +17,7 @@ from steward_server.inference.engine import DEFAULT_AGENT, Engine
 from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
 from steward_server.inference.reading import (
+    MISSING_ROWS,
     failed,
     fill_action,
     fill_step,
@@ -81,7 +82,7 @@ class InferenceService(rpc.InferenceServiceServicer):
                 reason="WRONG_LENGTH",
             )
         if not count:
-            return pb.StepBatchResponse()
+            raise InvalidArgument(MISSING_ROWS, fields={"observations": MISSING_ROWS})
         owner = owner_of(context)
         if not agent_ids:
             served = await self._engine.default()

@@ -34,6 +34,7 @@ BATCH = {
     "pressures": [float],
 }
 GOOD = '{"observation":[0.1,0.2,0.3,0.4]}'
+NO_ROWS = {"detail": "Missing 'observations' field"}
 INVALID = {"detail": "Invalid authentication token"}
 
 
@@ -197,7 +198,8 @@ ROWS: list[Row] = [
         200,
         BATCH,
     ),
-    ("step a batch of none", batch('{"observations":[]}'), 200, dict.fromkeys(BATCH, list)),
+    ("step a batch of none", batch('{"observations":[]}'), 422, NO_ROWS),
+    ("step a batch without rows", batch("{}"), 422, NO_ROWS),
     (
         "step a batch with too few ids",
         batch('{"observations":[[0,0,0,0],[0,0,0,0]],"agent_ids":["$new_id"]}'),

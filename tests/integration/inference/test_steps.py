@@ -110,8 +110,10 @@ async def test_rows_without_agents_begin_from_a_fresh_state(site: Site) -> None:
     for _ in range(2):
         made = await site.client.call("POST", "/step_batch", body)
         assert (made.status, made.body["values"]) == (200, [1.0, 2.0])
-    empty = await site.client.call("POST", "/step_batch", {"observations": []})
-    assert (empty.status, empty.body["actions"]) == (200, [])
+    bodies: list[dict[str, list[float]]] = [{}, {"observations": []}]
+    for nothing in bodies:
+        refused = await site.client.call("POST", "/step_batch", nothing)
+        assert (refused.status, refused.body["detail"]) == (422, "Missing 'observations' field")
 
 
 async def test_what_a_policy_does_is_counted(site: Site) -> None:
