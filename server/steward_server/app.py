@@ -27,6 +27,7 @@ from steward_server import (
     analytics,
     api_keys,
     auth,
+    credentials,
     environments,
     inference,
     limits,
@@ -57,6 +58,7 @@ from steward_server.budget.store import leased_by_agent
 from steward_server.budget.tasks import Auditor, sweep_forever
 from steward_server.budget.teller import Teller
 from steward_server.calls import Call
+from steward_server.credentials.room import CredentialRoom
 from steward_server.db import now_us
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
@@ -103,6 +105,7 @@ ROOMS = [
         "requests",
         "analytics",
         "environments",
+        "credentials",
         "idempotency",
     )
 ]
@@ -176,6 +179,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             database, streams, People(), max_per_user=settings.api_keys.max_per_user, clock=clock
         )
         provider_room = Providers(database, vault, directory, clock)
+        credential_room = CredentialRoom(database, vault, clock)
         project_room = ProjectRoom(database, desk, directory, clock)
         passwords = Passwords(
             workers=settings.auth.password_workers, queue=settings.auth.password_queue
@@ -215,7 +219,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         tickets = environments.Tickets(clock)
         previews = environments.Previews(clock)
         client_tokens = inference.ClientTokens(settings.inference, development=development)
-        credentials = Credentials(
+        authenticator = Credentials(
             sessions=sessions,
             tokens=token_room,
             keys=key_room,
@@ -238,7 +242,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
                 RequestId(),
                 Metrics(signature, observation.rpcs.of(name), observation.open_streams),
                 Errors(signature),
-                Authentication(signature, credentials, streams, rate_limit),
+                Authentication(signature, authenticator, streams, rate_limit),
             ]
             if rate_limit.is_needed:
                 links.append(rate_limit)
@@ -295,7 +299,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             passwords=passwords,
             config=settings.auth,
             name_key=vault.derive("auth/stranger-names"),
-            belongings=(directory, request_room, key_room, environment_room),
+            belongings=(directory, request_room, key_room, environment_room, credential_room),
             on_rights_changed=(key_room.drop_of,),
             clock=clock,
         )
@@ -315,6 +319,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         projects.register(methods, project_room)
         providers.register(methods, providers=provider_room, development=development)
+        credentials.register(methods, credentials=credential_room)
         add_BudgetServiceServicer_to_server(BudgetService(budget), methods)
         add_PriceServiceServicer_to_server(PriceService(prices, clock), methods)
         provider_keys = ProviderKeyService(database, provider_room, directory, clock)
@@ -356,7 +361,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             database,
             engine=engine,
             tokens=client_tokens,
-            authenticate=credentials.authenticate,
+            authenticate=authenticator.authenticate,
             config=settings.inference,
             clock=clock,
         )
