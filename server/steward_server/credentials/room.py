@@ -132,8 +132,7 @@ def _owner(caller: Principal, user_id: str) -> str:
     """Whose credentials are meant."""
     if user_id not in ("", caller.subject) and not caller.is_admin:
         raise PermissionDenied(
-            "only administrators may see and delete the credentials of others; "
-            "leave out `user_id`",
+            "only administrators may see and delete the credentials of others; leave out `user_id`",
             reason="ROLE_NOT_ALLOWED",
         )
     return user_id or caller.subject

@@ -35,7 +35,9 @@ class CredentialService(rpc.CredentialServiceServicer):
         found = await self._credentials.page(
             caller(context), user_id=request.user_id, before=before, limit=size + 1
         )
-        response = pb.ListCredentialsResponse(credentials=[_to_proto(each) for each in found[:size]])
+        response = pb.ListCredentialsResponse(
+            credentials=[_to_proto(each) for each in found[:size]]
+        )
         if len(found) > size:
             last = found[size - 1]
             response.next_page_token = to_page_token(last.created_at_us, last.credential_id)
