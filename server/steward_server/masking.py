@@ -24,7 +24,7 @@ SHORTEST = 4
 MAX_DEPTH = 200
 """Of lists and objects in one another; what lies deeper is masked unseen."""
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 class Taint:

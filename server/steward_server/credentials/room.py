@@ -13,6 +13,7 @@ from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import NotFound, PermissionDenied, Unavailable
 from steward_server.ids import new_id
 from steward_server.principals import Principal
+from steward_server.resealing import Sealed
 from steward_server.vault import Vault, VaultError
 
 
@@ -151,3 +152,6 @@ def _shown(credential: StoredCredential) -> dict[str, Any]:
 
 def _context(credential_id: str) -> str:
     return f"credential/{credential_id}/password"
+
+
+SEALED = Sealed("credential", "credential_id", "sealed_password", _context)
