@@ -64,6 +64,12 @@ def test_a_secret_is_masked_however_it_is_spelled(spell: Callable[[str], str]) -
     assert spelt not in masked
 
 
+def test_what_stands_before_a_secret_does_not_hide_it() -> None:
+    taint = Taint(["41 x/y", 'u0041"!'])
+    assert taint.mask("%41%20x%2Fy") == f"%{MARKER}"
+    assert taint.mask('\\u0041\\"!') == f"\\{MARKER}"
+
+
 def test_the_marker_tells_nothing_of_the_length() -> None:
     for secret in ("four", "a much longer secret than that", "x" * 1_000):
         assert Taint([secret]).mask(f"<{secret}>") == f"<{MARKER}>"
