@@ -49,6 +49,9 @@ class Taint:
         """A value of JSON with every secret replaced in its texts, the keys among them.
 
         A number whose digits hold a secret becomes the marker; true, false and null are nobody's.
+
+        Raises:
+            TypeError: it is no value of JSON: what is not understood is not let through.
         """
         return self._masked(value, MAX_DEPTH)
 
@@ -75,6 +78,8 @@ class Taint:
             for key, each in value.items():
                 masked[_free(self._whole(key), masked)] = self._masked(each, depth - 1)
             return masked
+        if not isinstance(value, list):
+            raise TypeError(f"{type(value).__name__} is no value of JSON")
         return [self._masked(each, depth - 1) for each in value]
 
     def _whole(self, text: str) -> str:

@@ -130,6 +130,12 @@ def test_what_lies_too_deep_is_masked_unseen() -> None:
     assert masked == MARKER
 
 
+@pytest.mark.parametrize("value", [b"hunter2!", ("hunter2!",), {"hunter2!"}, object()])
+def test_what_is_no_value_of_json_is_not_let_through(value: Any) -> None:
+    with pytest.raises(TypeError, match="is no value of JSON"):
+        Taint(["hunter2!"]).mask_value([value])
+
+
 def test_a_stream_holds_back_only_what_may_begin_a_secret() -> None:
     stream = Taint(["hunter2!", "hunting season"]).stream()
     assert stream.feed("the password is hun") == "the password is "
