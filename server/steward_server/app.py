@@ -27,6 +27,7 @@ from steward_server import (
     analytics,
     api_keys,
     auth,
+    credentials,
     environments,
     inference,
     limits,
@@ -36,11 +37,13 @@ from steward_server import (
     tokens,
 )
 from steward_server.agents.directory import Directory
+from steward_server.alerts.courier import SEALED as WEBHOOK_SECRETS
 from steward_server.analytics.rollups import Rollups, Tidier, catch_up, oldest_hour
 from steward_server.api_keys.room import ApiKeys
 from steward_server.audit.service import AuditService
 from steward_server.auth.administrator import ensure_first_administrator
 from steward_server.auth.authenticator import Credentials, check_static_token
+from steward_server.auth.keys import SEALED as SIGNING_KEYS
 from steward_server.auth.passwords import Passwords
 from steward_server.auth.people import People
 from steward_server.auth.tasks import keep_sweeping
@@ -57,11 +60,14 @@ from steward_server.budget.store import leased_by_agent
 from steward_server.budget.tasks import Auditor, sweep_forever
 from steward_server.budget.teller import Teller
 from steward_server.calls import Call
+from steward_server.credentials.room import SEALED as CREDENTIAL_PASSWORDS
+from steward_server.credentials.room import CredentialRoom
 from steward_server.db import now_us
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
 from steward_server.dispatch import Dispatcher, Signature
 from steward_server.doors import bracketed, open_doors
+from steward_server.environments.keeper import env_context
 from steward_server.events.hub import Hub
 from steward_server.events.service import EventService, Publisher
 from steward_server.idempotency.answers import Answers
@@ -76,8 +82,10 @@ from steward_server.limits.book import LimitBook
 from steward_server.observation import Observation
 from steward_server.peers import trusted_proxies
 from steward_server.projects.room import ProjectRoom
+from steward_server.providers.room import SEALED as PROVIDER_KEYS
 from steward_server.providers.room import Providers
 from steward_server.rates import Rates
+from steward_server.resealing import Sealed, reseal
 from steward_server.settings import Settings
 from steward_server.system.service import SystemService
 from steward_server.tls import check_bind
@@ -103,9 +111,19 @@ ROOMS = [
         "requests",
         "analytics",
         "environments",
+        "credentials",
         "idempotency",
     )
 ]
+
+SEALED = [
+    SIGNING_KEYS,
+    PROVIDER_KEYS,
+    CREDENTIAL_PASSWORDS,
+    *WEBHOOK_SECRETS,
+    Sealed("environment", "environment_id", "sealed_env", env_context),
+]
+"""What the vault has sealed for longer than answers are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +181,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             log.info("analytics.caught_up", entry_count=counted)
         key_file = config.master_key_file or config.data_dir / "master.key"
         vault = Vault.open(key_file, create=config.master_key_file is None)
+        await reseal(database, vault, SEALED)
         observation = Observation()
         streams = LiveStreams()
         hub = Hub(database)
@@ -176,6 +195,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             database, streams, People(), max_per_user=settings.api_keys.max_per_user, clock=clock
         )
         provider_room = Providers(database, vault, directory, clock)
+        credential_room = CredentialRoom(database, vault, clock)
         project_room = ProjectRoom(database, desk, directory, clock)
         passwords = Passwords(
             workers=settings.auth.password_workers, queue=settings.auth.password_queue
@@ -215,7 +235,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         tickets = environments.Tickets(clock)
         previews = environments.Previews(clock)
         client_tokens = inference.ClientTokens(settings.inference, development=development)
-        credentials = Credentials(
+        authenticator = Credentials(
             sessions=sessions,
             tokens=token_room,
             keys=key_room,
@@ -238,7 +258,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
                 RequestId(),
                 Metrics(signature, observation.rpcs.of(name), observation.open_streams),
                 Errors(signature),
-                Authentication(signature, credentials, streams, rate_limit),
+                Authentication(signature, authenticator, streams, rate_limit),
             ]
             if rate_limit.is_needed:
                 links.append(rate_limit)
@@ -295,7 +315,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             passwords=passwords,
             config=settings.auth,
             name_key=vault.derive("auth/stranger-names"),
-            belongings=(directory, request_room, key_room, environment_room),
+            belongings=(directory, request_room, key_room, environment_room, credential_room),
             on_rights_changed=(key_room.drop_of,),
             clock=clock,
         )
@@ -315,6 +335,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         projects.register(methods, project_room)
         providers.register(methods, providers=provider_room, development=development)
+        credentials.register(methods, credentials=credential_room)
         add_BudgetServiceServicer_to_server(BudgetService(budget), methods)
         add_PriceServiceServicer_to_server(PriceService(prices, clock), methods)
         provider_keys = ProviderKeyService(database, provider_room, directory, clock)
@@ -356,7 +377,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             database,
             engine=engine,
             tokens=client_tokens,
-            authenticate=credentials.authenticate,
+            authenticate=authenticator.authenticate,
             config=settings.inference,
             clock=clock,
         )

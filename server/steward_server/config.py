@@ -92,7 +92,7 @@ class ServerConfig:
         "Treat callers on this machine without a credential as the administrator; loopback only.",
     )
     master_key_file: Path | None = setting(
-        None, "Key that wraps the stored provider keys; unset: `master.key` in the data folder."
+        None, "Keys that wrap the stored secrets; unset: `master.key` in the data folder."
     )
     log_format: str = setting(
         "auto",

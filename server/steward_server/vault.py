@@ -36,8 +36,9 @@ _LEAST_BYTES = _HEADER.size + _WRAPPED_BYTES + NONCE_BYTES + TAG_BYTES
 _FORBIDDEN_MODE = 0o037  # group may read: that is how Kubernetes mounts secrets
 _FILE_HEADER = (
     "# Steward's master keys: a version and 32 bytes in base64 per line. The highest version\n"
-    "# seals, the others still open. Keep a copy elsewhere: without it every stored provider key\n"
-    "# is lost. To rotate, add a line with the next version (`openssl rand -base64 32`), restart.\n"
+    "# seals, the others still open. Keep a copy elsewhere: without it every stored secret is\n"
+    "# lost. To rotate, add a line with the next version (`openssl rand -base64 32`) and restart:\n"
+    "# what older ones sealed is sealed anew. A day later their lines can be taken out.\n"
 )
 
 
@@ -92,8 +93,8 @@ class Vault:
 
         `context` says where the value belongs, as ``provider/ip_…/api_key``; it is needed to open.
         """
-        wrapping, fingerprint = self._wrapping[self._newest]
-        header = _HEADER.pack(FORMAT, self._newest, fingerprint)
+        wrapping, _ = self._wrapping[self._newest]
+        header = self.seals_begin
         data_key = secrets.token_bytes(KEY_BYTES)
         wrap_nonce, nonce = secrets.token_bytes(NONCE_BYTES), secrets.token_bytes(NONCE_BYTES)
         wrapped = wrapping.encrypt(wrap_nonce, data_key, _bound(b"key", header, context))
@@ -135,6 +136,11 @@ class Vault:
             raise NotAuthentic(
                 f"a sealed value does not belong to {context!r} or was changed"
             ) from None
+
+    @property
+    def seals_begin(self) -> bytes:
+        """How what it seals now begins; what older master keys sealed begins otherwise."""
+        return _HEADER.pack(FORMAT, self._newest, self._wrapping[self._newest][1])
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes for one purpose, the same as long as the newest master key is."""

@@ -102,6 +102,9 @@ class Scene(Mapping[str, str]):
     def as_key(self) -> str:
         return f"-H 'Authorization: Bearer {self['api_key']}'"
 
+    def as_executor(self) -> str:
+        return f"-H 'X-API-Key: {self._new_api_key(kind='itk', role='executor')['key']}'"
+
     def as_revoked_key(self) -> str:
         made = self._new_api_key()
         curl("-X", "DELETE", f"{self.url()}/api/v1/api-keys/{made['id']}", "-H", self._admin)
@@ -132,6 +135,9 @@ class Scene(Mapping[str, str]):
     def api_key(self) -> str:
         return str(self._new_api_key()["key"])
 
+    def itk_key(self) -> str:
+        return str(self._new_api_key(kind="itk")["key"])
+
     def unknown_api_key(self) -> str:
         return self["api_key"][:-8] + "AAAAAAAA"
 
@@ -140,6 +146,10 @@ class Scene(Mapping[str, str]):
 
     def admin_id(self) -> str:
         return str(curl(f"{self.url()}/api/v1/auth/me", "-H", self._admin).body["id"])
+
+    def user_id(self) -> str:
+        """Of whom `as_user` is."""
+        return str(self.run(f"$url/api/v1/auth/me {self['as_user']}").body["id"])
 
     def new_user_id(self) -> str:
         return str(self._create_user(self.new_name())["id"])
@@ -395,8 +405,8 @@ class Scene(Mapping[str, str]):
     def _new_token(self) -> Any:
         return self.post("/api/tokens", {"agent_id": self._agent(10)}, self._admin)
 
-    def _new_api_key(self) -> Any:
-        return self.post("/api/v1/api-keys", {"role": "admin"}, self._admin)
+    def _new_api_key(self, **fields: str) -> Any:
+        return self.post("/api/v1/api-keys", {"role": "admin"} | fields, self._admin)
 
     def _runtime_of(self, agent_id: str) -> str:
         made = self.post("/api/tokens", {"agent_id": agent_id}, self._admin)

@@ -19,6 +19,8 @@ from tests.e2e.process import Steward, steward
 from tests.live import Api
 
 PASSWORD = "canary-password-7c1f0e9d"
+GATEWAY_PASSWORD = "canary/gateway+password <&\"\\' ü>-7d41c09b"
+OLD_GATEWAY_PASSWORD = "canary-old-gateway-password-e2a5"
 PROVIDER_KEY = "canary/provider+key/3b8e5a2f-no-usual-prefix"
 STATIC_TOKEN = "canary-static-token-94d2c6b1"
 OTHER_PASSWORDS = {
@@ -37,6 +39,7 @@ def shapes(secret: str) -> set[bytes]:
         base64.b64encode(raw).rstrip(b"=")[:-2],
         urllib.parse.quote(secret, safe="").encode(),
         json.dumps(secret).encode()[1:-1],
+        json.dumps(secret, ensure_ascii=False).encode()[1:-1],
     }
 
 
@@ -71,6 +74,7 @@ async def live_through_it(server: Steward) -> tuple[dict[str, str], list[str]]:
         rotated = (await admin.call("POST", rotate, {}, idempotency_key="once")).body
         secrets |= {"IC token": made["token"], "rotated IC token": rotated["token"]}
         await _let_somebody_in(api, admin, secrets)
+        secrets |= await _keep_credentials(session, server, admin)
         runtime = api.acting_as(x_ic_key=rotated["token"])
         wanted = {"requested_budget_usd": 4.95}
         lease = (await runtime.call("POST", "/api/budget/handshake", wanted)).body
@@ -105,6 +109,13 @@ async def live_through_it(server: Steward) -> tuple[dict[str, str], list[str]]:
         await refused(admin, "POST", "/api/v1/providers", provider)
         await refused(admin, "POST", "/api/v1/providers", provider | {"name": "?", "kind": "x"})
         await refused(admin, "POST", "/api/v1/providers", provider | {"api_key": [PROVIDER_KEY]})
+        credential = {"name": "gw", "username": "admin", "password": GATEWAY_PASSWORD}
+        await refused(admin, "POST", "/api/credentials", credential | {"name": "a b"})
+        await refused(admin, "POST", "/api/credentials", credential | {"colour": "red"})
+        await refused(admin, "POST", "/api/credentials", credential | {"username": ""})
+        await refused(admin, "POST", "/api/credentials", {"password": [GATEWAY_PASSWORD]})
+        await refused(admin, "POST", "/api/credentials", [credential])
+        await refused(runtime, "POST", "/api/credentials", credential)
         await refused(runtime, "POST", "/api/budget/handshake", {"ic_token": 5})
         await refused(runtime, "GET", f"/api/tokens?token={rotated['token']}")
         client = api.acting_as(authorization=f"Bearer {STATIC_TOKEN}")
@@ -115,6 +126,24 @@ async def live_through_it(server: Steward) -> tuple[dict[str, str], list[str]]:
         refusals.append(metrics.body)
         await admin.call("POST", "/api/auth/logout", {})
     return secrets, refusals
+
+
+async def _keep_credentials(
+    session: aiohttp.ClientSession, server: Steward, admin: Api
+) -> dict[str, str]:
+    """Two passwords of one credential, the second by Connect; and one that is deleted."""
+    saved = {"name": "gw", "username": "admin", "gateway_url": "http://127.0.0.1:9"}
+    for body in (saved, saved | {"name": "gone"}):
+        old = body | {"password": OLD_GATEWAY_PASSWORD}
+        assert (await admin.call("POST", "/api/credentials", old)).status == 200
+    new = saved | {"password": GATEWAY_PASSWORD}
+    connect = f"{server.url}/steward.credentials.v1.CredentialService/CreateCredential"
+    async with session.post(connect, json=new, headers=admin.headers) as answer:
+        assert answer.status == 200
+    listed = await admin.call("GET", "/api/credentials")
+    assert [each["name"] for each in listed.body["credentials"]] == ["gone", "gw"]
+    assert (await admin.call("DELETE", "/api/credentials/gone")).status == 200
+    return {"gateway password": GATEWAY_PASSWORD, "old gateway password": OLD_GATEWAY_PASSWORD}
 
 
 async def _let_somebody_in(api: Api, admin: Api, secrets: dict[str, str]) -> None:

@@ -38,6 +38,7 @@ from steward_server.alerts.webhook import (
 )
 from steward_server.audit import Change, record
 from steward_server.db import Database, Transaction
+from steward_server.resealing import Sealed
 from steward_server.vault import Vault, VaultError
 
 log = structlog.get_logger(__name__)
@@ -212,6 +213,12 @@ class Courier:
 def secret_context(webhook_id: str) -> str:
     """What a webhook's sealed secret is bound to."""
     return f"webhook/{webhook_id}/secret"
+
+
+SEALED = [
+    Sealed("webhook", "webhook_id", column, secret_context)
+    for column in ("sealed_secret", "previous_secret")
+]
 
 
 async def _disable(transaction: Transaction, webhook_id: str, now_us: int) -> None:

@@ -10,6 +10,7 @@ from steward_server.auth.access_tokens import Signer
 from steward_server.db import Database, Transaction
 from steward_server.events.store import NewEntry, append
 from steward_server.ids import new_id
+from steward_server.resealing import Sealed
 from steward_server.vault import Vault, VaultError
 
 log = structlog.get_logger(__name__)
@@ -44,3 +45,6 @@ async def load_signer(database: Database, vault: Vault, now_us: int) -> Signer:
 
 def _context(key_id: str) -> str:
     return f"auth/signing_key/{key_id}"
+
+
+SEALED = Sealed("signing_key", "key_id", "sealed", _context)

@@ -23,6 +23,7 @@ from steward_server.last_use import LastUse
 from steward_server.principals import Principal
 from steward_server.providers import store
 from steward_server.providers.provider import Provider, ProviderKey, ProviderKind, masked
+from steward_server.resealing import Sealed
 from steward_server.vault import Vault, VaultError
 from steward_server.versions import PROVIDERS
 
@@ -288,3 +289,6 @@ def _shown(provider: Provider) -> dict[str, Any]:
 
 def _context(provider_id: str) -> str:
     return f"provider/{provider_id}/api_key"
+
+
+SEALED = Sealed("provider", "provider_id", "sealed_key", _context)

@@ -24,6 +24,8 @@ from steward.api_keys.v1 import api_keys_pb2
 from steward.api_keys.v1.api_keys_pb2_grpc import ApiKeyServiceStub
 from steward.auth.v1 import auth_pb2
 from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
+from steward.credentials.v1 import credentials_pb2
+from steward.credentials.v1.credentials_pb2_grpc import CredentialServiceStub
 from steward.gateway.v1 import options_pb2
 from steward.providers.v1 import providers_pb2
 from steward.providers.v1.providers_pb2_grpc import ProviderServiceStub
@@ -141,6 +143,15 @@ class World:
         )
         providers: Any = ProviderServiceStub(self.live.channel)
         return (await providers.CreateProvider(request, metadata=self.metadata)).provider
+
+    async def credential(self, *, headers: Headers | None = None) -> str:
+        """The name of a credential of the administrator's, or of whose headers these are."""
+        request = credentials_pb2.CreateCredentialRequest(
+            name=self.name(), username="admin", password=self.password()
+        )
+        credentials: Any = CredentialServiceStub(self.live.channel)
+        metadata = tuple((headers or self.admin).items())
+        return str((await credentials.CreateCredential(request, metadata=metadata)).name)
 
     async def stub(self, service: str, method: str, request: Message) -> Any:
         """Call a method as the administrator."""

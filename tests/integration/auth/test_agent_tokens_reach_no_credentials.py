@@ -14,7 +14,7 @@ import pytest_asyncio
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 
 from steward.gateway.v1 import options_pb2 as options
-from steward.gateway.v1.options_pb2 import DIALECT_AGENTBOX
+from steward.gateway.v1.options_pb2 import DIALECT_AGENTBOX, DIALECT_IGNITION
 from steward_gateway.contracts import full_method, load_contracts, message_class
 from steward_gateway.routes import Route, build_routes
 from tests.integration.conftest import refusal
@@ -23,12 +23,9 @@ from tests.live import Agent, Live, create_agent, live_server, live_settings
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CREDENTIAL_ROOMS = {
-    *("auth", "tokens", "providers", "users", "api_keys", "audit", "alerts"),
+    *("auth", "tokens", "providers", "users", "api_keys", "audit", "alerts", "credentials"),
 }
 """Packages whose every method is about credentials, or about who did what with them."""
-
-TO_COME = {"credentials"}
-"""Such packages that do not exist yet; looked at from their first method on."""
 
 ALLOWED = {
     # Anyone may try to sign in; the token is not looked at.
@@ -70,7 +67,7 @@ def concerned() -> list[MethodDescriptor]:
     return [
         method
         for method in CONTRACTS.methods()
-        if method.containing_service.full_name.split(".")[1] in CREDENTIAL_ROOMS | TO_COME
+        if method.containing_service.full_name.split(".")[1] in CREDENTIAL_ROOMS
         or carries_secret(method.input_type)
         or carries_secret(method.output_type)
     ]
@@ -104,6 +101,9 @@ async def test_the_methods_that_are_looked_at_are_the_ones_that_matter() -> None
         ("alerts.v1.AlertService", "RotateWebhookSecret"),
         ("auth.v1.AuthService", "Logout"),
         ("api_keys.v1.ApiKeyService", "RevokeApiKey"),
+        ("credentials.v1.CredentialService", "ListCredentials"),
+        ("credentials.v1.CredentialService", "CreateCredential"),
+        ("credentials.v1.CredentialService", "DeleteCredential"),
     ):
         assert f"/steward.{service}/{method}" in names - ALLOWED
 
@@ -152,6 +152,13 @@ async def test_an_agent_is_refused_over_rest(
     if route.dialect == DIALECT_AGENTBOX:
         assert (answer.body["error"], answer.body["code"]) == ("Forbidden", 403)
         message = answer.body["message"]
+    elif route.dialect == DIALECT_IGNITION:
+        detail = answer.body["detail"]
+        assert (detail["error"], detail["details"]) == (
+            "permission_denied",
+            {"reason": "ROLE_NOT_ALLOWED"},
+        )
+        message = detail["message"]
     else:
         error = answer.body["error"]
         assert (error["code"], error["reason"]) == ("FORBIDDEN", "ROLE_NOT_ALLOWED")

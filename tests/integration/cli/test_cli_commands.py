@@ -180,6 +180,41 @@ async def test_a_token_is_created_rotated_listed_and_revoked(shell: Shell) -> No
     assert again.code == 6
 
 
+async def test_a_credentials_password_comes_from_stdin_or_a_variable_only(shell: Shell) -> None:
+    save = ("credential", "save", "my-gateway", "--username", "admin")
+    where = ("--gateway-url", "http://localhost:8088", "--description", "Local")
+    one = await shell(*save, *where, "--password-stdin", stdin=f"{KEY}\n")
+    listed = await shell("credential", "list", "--json")
+    again = await shell(*save, "--password-env", "THE_PASSWORD", THE_PASSWORD=KEY)
+    replaced = await shell("credential", "list")
+    none = await shell(*save)
+    both = await shell(*save, "--password-stdin", "--password-env", "THE_PASSWORD", stdin=KEY)
+    as_argument = await shell(*save, "--password", KEY)
+    wrong = await shell(
+        "credential", "save", "my gateway", *save[3:], "--password-stdin", stdin=KEY
+    )
+    deleted = await shell("credential", "delete", "my-gateway")
+    gone = await shell("credential", "delete", "my-gateway")
+
+    assert (one.code, listed.code, again.code, deleted.code) == (0, 0, 0, 0)
+    assert listed.json == [
+        {
+            "name": "my-gateway",
+            "username": "admin",
+            "gateway_url": "http://localhost:8088",
+            "description": "Local",
+        }
+    ]
+    assert "my-gateway" in replaced.out
+    assert "8088" not in replaced.out
+    assert (none.code, both.code, as_argument.code) == (2, 2, 2)
+    assert "no terminal" in none.err
+    assert "name" in wrong.err
+    assert "Credential 'my-gateway' not found" in gone.err
+    assert (wrong.code, gone.code) == (2, 5)
+    assert KEY not in "".join(each.out + each.err for each in (one, listed, again, replaced, wrong))
+
+
 async def test_a_providers_key_comes_from_stdin_or_a_variable_only(shell: Shell) -> None:
     address = ("--kind", "openai", "--base-url", "http://127.0.0.1:9/v1")
     one = await shell("providers", "add", "one", *address, "--key-stdin", "--json", stdin=KEY)

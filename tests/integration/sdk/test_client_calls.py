@@ -18,6 +18,7 @@ from steward_client.client.values import (
     BudgetPath,
     BudgetRequest,
     BudgetTree,
+    Credential,
     EnvironmentPermission,
     Organisation,
     Project,
@@ -278,6 +279,20 @@ async def test_health_says_that_the_books_balance(call: Call) -> None:
     assert health.ledger.balanced
     assert health.version
     assert health.ledger.overrun_usd == 0
+
+
+async def test_a_credential_is_saved_listed_and_deleted(call: Call) -> None:
+    fields = {"gateway_url": "http://localhost:8088", "description": "Local"}
+    await call("credentials.save", "my-gateway", username="me", password=KEY)
+    await call("credentials.save", "my-gateway", username="admin", password=KEY, **fields)
+    shown = await call("credentials.list")
+    await call("credentials.delete", "my-gateway")
+
+    assert shown == (Credential("my-gateway", "admin", **fields),)
+    assert await call("credentials.list") == ()
+    with pytest.raises(NotFound) as refused:
+        await call("credentials.delete", "my-gateway")
+    assert refused.value.reason == "CREDENTIAL_NOT_FOUND"
 
 
 async def test_a_key_is_created_listed_used_and_revoked(call: Call, live: Live) -> None:

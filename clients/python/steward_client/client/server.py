@@ -25,6 +25,7 @@ from steward_client.client.credentials import Credentials, SignIn
 from steward_client.client.environments import Environments
 from steward_client.client.environments_images import Images
 from steward_client.client.events import Feed
+from steward_client.client.gateway_credentials import GatewayCredentials
 from steward_client.client.guards import Limits, Webhooks
 from steward_client.client.holding import Holder
 from steward_client.client.inference import Inference
@@ -47,6 +48,7 @@ class Server(Resource[Manner], Generic[Manner]):
         self.tokens: Tokens[Manner] = Tokens(performer)
         self.api_keys: ApiKeys[Manner] = ApiKeys(performer)
         self.providers: Providers[Manner] = Providers(performer)
+        self.credentials: GatewayCredentials[Manner] = GatewayCredentials(performer)
         self.projects: Projects[Manner] = Projects(performer)
         self.organisation: Organisations[Manner] = Organisations(performer)
         self.budget: Budgets[Manner] = Budgets(performer)

@@ -373,6 +373,17 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """What playbooks sign in to a gateway with, without the password."""
+
+    name: str
+    username: str
+    gateway_url: str
+    """Where it is good for; empty if that was not said."""
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """The limits of a scope and how far they are used; None is no limit. Times are UTC's."""
 
