@@ -30,19 +30,7 @@ REMEMBERING = POLICY | {
 }
 FORGETTING = POLICY | {"name": "pendulum", "versions": [VERSION | {"memory": None}]}
 UNLOADED = FORGETTING | {
-    "versions": [
-        VERSION
-        | {
-            "is_loaded": False,
-            "description": "",
-            "model_sha256": "",
-            "obs_dim": 0,
-            "action_type": None,
-            "memory": None,
-            "pressure": "",
-            "loaded_at": None,
-        }
-    ]
+    "versions": [VERSION | {"is_loaded": False, "memory": None, "loaded_at": None}]
 }
 NO_POLICY = error("NOT_FOUND", "POLICY_NOT_FOUND", details={"policy": str})
 PATH = "$url/api/v1/policies"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import fcntl
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for each in items:
         if isinstance(each, pytest.Function) and ".test_attacks_" in each.function.__module__:
             each.add_marker(pytest.mark.attack)
+
+
+@pytest.fixture(autouse=True)
+def alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What starves others waits until nobody else does, in whatever process."""
+    if request.node.get_closest_marker("starves") is None:
+        yield
+        return
+    with Path(__file__).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 CREATION: dict[str, Any] = {

@@ -288,7 +288,8 @@ class _Line:
         self._sequence = 1
         """Of the last message; the first was said with the call."""
         self._waiting: dict[int, asyncio.Future[pb.StreamResponse]] = {}
-        self._outbox: asyncio.Queue[pb.StreamRequest] = asyncio.Queue()
+        self._outbox: asyncio.Queue[pb.StreamRequest | None] = asyncio.Queue()
+        """Ends with None."""
         self._cut: StewardError | None = None
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._write())]
 
@@ -320,13 +321,17 @@ class _Line:
     async def hang_up(self) -> None:
         """End it, and return when the server has let go of what it had of it."""
         reading, writing = self._tasks
-        writing.cancel()
-        with suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        self._outbox.put_nowait(None)
+        with suppress(
+            TimeoutError, grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError
+        ):
             async with asyncio.timeout(HANG_UP_S):
+                await writing
                 if self._cut is None:
                     await self._call.done_writing()
                     await reading
         self._call.cancel()
+        writing.cancel()
         reading.cancel()
         await asyncio.gather(reading, writing, return_exceptions=True)
 
@@ -351,8 +356,7 @@ class _Line:
         # What one task sends is not lost because another is cancelled: grpc ends a call amid whose
         # message somebody was.
         with suppress(grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-            while True:
-                request = await self._outbox.get()
+            while (request := await self._outbox.get()) is not None:
                 if request.sequence in self._waiting:  # else it came too late
                     await self._call.write(request)
 

@@ -88,6 +88,7 @@ async def test_files_of_a_machine_are_those_of_the_server_outside(
     assert set(status.split("Uid:\t")[1].split("\n")[0].split("\t")) == {str(os.geteuid())}
 
 
+@pytest.mark.starves
 @pytest.mark.attack
 async def test_a_fork_bomb_stays_within_its_number_and_ends_with_its_command(
     machines: Machines, machine: str
@@ -227,6 +228,7 @@ _ATTACKS = {
 }
 
 
+@pytest.mark.starves
 @pytest.mark.attack
 @pytest.mark.parametrize("program", _ATTACKS.values(), ids=_ATTACKS.keys())
 async def test_nothing_flees_from_the_end_of_its_command(
@@ -278,6 +280,7 @@ async def test_a_command_ends_although_another_stops_everything(
     assert await machines.driver.processes(machine) == []
 
 
+@pytest.mark.starves
 @pytest.mark.attack
 async def test_a_server_starts_although_machines_are_full_of_bombs(
     machines: Machines, tmp_path: Path, images: Catalogue

@@ -14,6 +14,7 @@ from tests.integration.environments.sandbox.machines import MIB, Machines, spec
 _FORK_BOMB = "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"
 
 
+@pytest.mark.starves
 async def test_a_fork_bomb_stays_within_its_number_and_ends_with_its_command(
     machines: Machines, machine: str
 ) -> None:
@@ -40,6 +41,7 @@ async def test_a_fork_bomb_stays_within_its_number_and_ends_with_its_command(
     assert (await machines.run(machine, "echo", "fine")).stdout == "fine\n"
 
 
+@pytest.mark.starves
 async def test_a_fork_bomb_can_be_deleted(machines: Machines, machine: str) -> None:
     bomb = await machines.driver.exec(machine, Command(("python3", "-c", _FORK_BOMB)))
     await asyncio.sleep(1)
@@ -49,6 +51,7 @@ async def test_a_fork_bomb_can_be_deleted(machines: Machines, machine: str) -> N
         await bomb.aclose()
 
 
+@pytest.mark.starves
 async def test_a_memory_bomb_is_killed_and_the_machine_goes_on(machines: Machines) -> None:
     name = await machines.make(spec(memory_bytes=128 * MIB))
 
@@ -59,6 +62,7 @@ async def test_a_memory_bomb_is_killed_and_the_machine_goes_on(machines: Machine
     assert machines.driver._machine(name).is_alive
 
 
+@pytest.mark.starves
 async def test_many_small_eaters_are_killed_and_the_machine_goes_on(machines: Machines) -> None:
     """Each of them smaller than the supervisor, which must not be the one that is killed."""
     name = await machines.make(spec(memory_bytes=64 * MIB))
