@@ -372,7 +372,7 @@ class _Checking:
 
     def _child(self, step: Step, kind_of: Any) -> None:
         target = step.parameters.get("playbook")
-        if not isinstance(target, str) or "{{" in target:
+        if not isinstance(target, str) or not target or "{{" in target:
             return
         at = (*step.path, "parameters", "playbook")
         if why := why_unsafe(target):

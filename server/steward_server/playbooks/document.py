@@ -79,7 +79,9 @@ class _Open:
     value: dict[str, Any] | list[Any]
     key: str | None = None
     is_ignored: bool = False
-    """Of a key that is there already: read, and left out."""
+    """Read, and left out."""
+    skips_next: bool = False
+    """The value of a key that is there already, or is none."""
 
 
 @dataclass(slots=True)
@@ -91,7 +93,6 @@ class _Building:
     values: dict[Path, Span] = field(default_factory=dict)
     keys: dict[Path, Span] = field(default_factory=dict)
     documents: int = 0
-    doubled: bool = False
 
     def document(self) -> Document:
         is_whole = False
@@ -140,8 +141,8 @@ class _Building:
         if parent is not None:
             last = len(parent.value) if isinstance(parent.value, list) else parent.key
             path = (*parent.path, last if last is not None else "")
-            ignored = parent.is_ignored or self.doubled
-            self.doubled = False
+            ignored = parent.is_ignored or parent.skips_next
+            parent.skips_next = False
         value = self._value(event)
         if not ignored:
             self.values[path] = _span(event)
@@ -162,7 +163,7 @@ class _Building:
             if isinstance(event, CollectionStartEvent):
                 # Read to its end, as the key of nothing.
                 self.open.append(_Open((), [] if _is_list(event) else {}, is_ignored=True))
-            parent.key, self.doubled = "", True
+            parent.key, parent.skips_next = "", True
             return
         parent.key = event.value
         path = (*parent.path, event.value)
@@ -170,7 +171,7 @@ class _Building:
             first = self.keys.get(path)
             where = f"; it is in line {first.line} already" if first else ""
             self._fault(event, f"the key {event.value!r} is there twice{where}")
-            self.doubled = True
+            parent.skips_next = True
         elif not parent.is_ignored:
             self.keys[path] = _span(event)
             self._tag(event)

@@ -117,4 +117,4 @@ def called(path: Path) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that this one is a slip of; empty if there is none."""
-    return str(next(iter(get_close_matches(word, list(known), 1, 0.7)), ""))
+    return str(next(iter(get_close_matches(word, list(known), 1)), ""))

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from steward_server.playbooks.catalogue import CATALOGUE
-from steward_server.playbooks.catalogue.binding import bound_so_far, timeout_s
-from steward_server.playbooks.catalogue.forms import Kind, StepType
+from steward_server.playbooks.catalogue.binding import bound_so_far, references_of, timeout_s
+from steward_server.playbooks.catalogue.forms import StepType
 from steward_server.playbooks.checking import RUN, Library, given_to_child
 from steward_server.playbooks.playbook import MAX_DEPTH, Playbook, Step
 from steward_server.playbooks.references import (
@@ -174,15 +174,9 @@ def _left(
     step_type: StepType, written: Mapping[str, Any], values: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """References that could not be replaced. Data that looks like one was no reference."""
-    found: dict[str, None] = {}
-    for name, value in written.items():
-        declared = step_type.parameter(name)
-        if declared is not None and declared.kind is Kind.CODE:
-            continue
-        before = {str(each) for each in references(value)}
-        after = {str(each) for each in references(values[name])}
-        found |= dict.fromkeys(sorted(before & after))
-    return tuple(found)
+    before = {str(each) for each in references_of(step_type, written)}
+    after = {str(each) for each in references_of(step_type, values)}
+    return tuple(sorted(before & after))
 
 
 def _only(value: Any) -> Reference | None:

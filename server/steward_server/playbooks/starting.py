@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from steward_server.playbooks.catalogue import CATALOGUE
-from steward_server.playbooks.catalogue.binding import bound_so_far
+from steward_server.playbooks.catalogue.binding import bound_so_far, references_of
 from steward_server.playbooks.catalogue.forms import Problem, misfit, misfits
 from steward_server.playbooks.checking import clashes, field_of
 from steward_server.playbooks.faults import nearest
@@ -18,7 +18,7 @@ from steward_server.playbooks.playbook import (
     Playbook,
     Step,
 )
-from steward_server.playbooks.references import Reference, Scope, references
+from steward_server.playbooks.references import Reference, Scope
 
 MAX_URL_CHARACTERS = 500
 
@@ -71,7 +71,8 @@ def autofilled(
 def start_values(playbook: Playbook, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of all parameters of a checked playbook that have one, for a `Scope`.
 
-    Defaults are among them. Nothing is coerced. A parameter of type credential is a reference to the credential it names.
+    Defaults are among them. Nothing is coerced. One of type credential is a reference to the
+    credential it names.
 
     Raises:
         BadStart: something is missing, unknown or of the wrong type, or a step cannot use it.
@@ -162,7 +163,7 @@ def _given(playbook: Playbook, step: Step, scope: Scope) -> Iterator[Problem]:
 def _uses(playbook: Playbook, step: Step, values: Mapping[str, Any]) -> Iterator[Problem]:
     condition = step.when.references if step.when is not None else ()
     used = [each for each, is_needed in condition if is_needed]
-    used += references(step.parameters)
+    used += references_of(CATALOGUE[step.type], step.parameters)
     for name in dict.fromkeys(each.name for each in used if each.namespace == "parameter"):
         if name in values:
             continue

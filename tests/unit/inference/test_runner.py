@@ -111,7 +111,9 @@ async def test_who_steps_alone_is_answered_at_once_until_others_come(
     assert alone.done()
     await asyncio.sleep(0)
 
-    both = [policy.runner.submit_one([1, 1, 1], each, deterministic=True) for each in (lease, other)]
+    both = [
+        policy.runner.submit_one([1, 1, 1], each, deterministic=True) for each in (lease, other)
+    ]
     assert [each.done() for each in both] == [True, False]
     again = [
         policy.runner.submit_one([1, 1, 1], each, deterministic=True) for each in (lease, other)

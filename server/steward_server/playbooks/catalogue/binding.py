@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from steward_server.playbooks.catalogue.forms import Field, Kind, Problem, StepType, misfits
-from steward_server.playbooks.faults import called
+from steward_server.playbooks.credential import Credential
+from steward_server.playbooks.faults import Path, called
 from steward_server.playbooks.playbook import DEFAULT_STEP_TIMEOUT_S, Step
-from steward_server.playbooks.references import Scope, Unresolved, resolve, resolve_known
+from steward_server.playbooks.references import (
+    Reference,
+    Scope,
+    Unresolved,
+    references,
+    rendered,
+    resolve,
+    resolve_known,
+)
 
 _SPARE_S = 30.0
 """What a step needs beside the wait that its own parameter names."""
@@ -36,14 +45,11 @@ def bound(step_type: StepType, parameters: Mapping[str, Any], scope: Scope) -> d
     values: dict[str, Any] = {}
     unresolved: list[Problem] = []
     for name, value in parameters.items():
-        if _is_code(step_type, name):
-            values[name] = value
-            continue
         try:
-            values[name] = resolve(value, scope)
+            values[name] = _replaced(step_type.parameter(name), value, (name,), scope)
         except Unresolved as error:
-            path = (name, *error.path)
-            unresolved.append(Problem(path, f"{called(path)!r}: {error}", error.hint))
+            message = f"{called(error.path)!r}: {error}"
+            unresolved.append(Problem(error.path, message, error.hint))
     missing = {str(each.path[0]) for each in unresolved}
     problems = [
         each
@@ -60,10 +66,17 @@ def bound_so_far(
 ) -> dict[str, Any]:
     """The same before it is run: what is not known yet is left as it is written."""
     known = {
-        name: value if _is_code(step_type, name) else resolve_known(value, scope)
+        name: _replaced(step_type.parameter(name), value, (name,), scope, is_final=False)
         for name, value in parameters.items()
     }
     return {**_defaults(step_type), **known}
+
+
+def references_of(step_type: StepType, parameters: Mapping[str, Any]) -> Iterator[Reference]:
+    """The references that are replaced before a step is run: in all that is no code."""
+    for name, value in parameters.items():
+        if not _is_code(step_type, name):
+            yield from references(value)
 
 
 def timeout_s(step: Step, step_type: StepType, values: Mapping[str, Any]) -> float:
@@ -88,6 +101,39 @@ def waits_s(step_type: StepType, values: Mapping[str, Any]) -> list[tuple[Field,
 
 _NO_WAITS = ("lifetime", "idle_timeout")
 """Times, but not of the step."""
+
+
+def _replaced(
+    declared: Field | None, value: Any, path: Path, scope: Scope, *, is_final: bool = True
+) -> Any:
+    """A value with its references replaced, rendered where a text is wanted.
+
+    Raises:
+        Unresolved: one stands for nothing, and it is final.
+    """
+    if isinstance(value, Mapping):
+        fields = {each.name: each for each in declared.fields} if declared else {}
+        item = declared.item if declared else None
+        return {
+            key: _replaced(fields.get(key, item), each, (*path, key), scope, is_final=is_final)
+            for key, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        item = declared.item if declared else None
+        return [
+            _replaced(item, each, (*path, index), scope, is_final=is_final)
+            for index, each in enumerate(value)
+        ]
+    if not isinstance(value, str) or (declared is not None and declared.kind is Kind.CODE):
+        return value
+    try:
+        found = resolve(value, scope) if is_final else resolve_known(value, scope)
+        is_text = declared is not None and declared.kind is Kind.STRING
+        if not is_text or found is None or isinstance(found, str | Credential):
+            return found
+        return rendered(found)
+    except Unresolved as error:
+        raise Unresolved(str(error), path, error.hint) from None
 
 
 def _is_code(step_type: StepType, name: str) -> bool:

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     """What a value is."""
 
     STRING = "string"
+    """Text; what a reference stands for is rendered as text."""
     INTEGER = "integer"
     NUMBER = "number"
     BOOLEAN = "boolean"
@@ -234,8 +235,9 @@ def _may_be(given: Kind, wanted: Kind) -> bool:
         return given is not Kind.CREDENTIAL
     if given is Kind.ANY or given is wanted:
         return True
-    texts = (Kind.STRING, Kind.FILE)
-    if given in texts and wanted in (*texts, Kind.CREDENTIAL):
+    if wanted is Kind.STRING:
+        return given is not Kind.CREDENTIAL  # it is rendered, as within text
+    if given in (Kind.STRING, Kind.FILE) and wanted in (Kind.FILE, Kind.CREDENTIAL):
         return True
     return given is Kind.INTEGER and wanted is Kind.NUMBER
 
