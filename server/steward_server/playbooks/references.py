@@ -25,6 +25,8 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _QUOTED = re.compile(r"\"((?:[^\"\\]|\\[\"\\])*)\"|'((?:[^'\\]|\\['\\])*)'")
 _INDEX = re.compile(r"[0-9]{1,9}")
 _ESCAPE = re.compile(r"\\(.)")
+_TO_ESCAPE = re.compile(r"([\"\\])")
+_ESCAPED = r"\\\1"
 
 
 class BadReference(ValueError):
@@ -74,7 +76,7 @@ class Reference:
 
     def __str__(self) -> str:
         return self.namespace + "".join(
-            f".{part}" if _PART.fullmatch(part) else f"[{json.dumps(part, ensure_ascii=False)}]"
+            f".{part}" if _PART.fullmatch(part) else f'["{_TO_ESCAPE.sub(_ESCAPED, part)}"]'
             for part in self.parts
         )
 
