@@ -41,7 +41,7 @@ RUN = "playbook.run"
 _SET = "utility.set_variable"
 _SETS = re.compile(r"set_variable\(\s*(?:name\s*=\s*)?[\"']([A-Za-z_][A-Za-z0-9_-]*)[\"']")
 """In code: which variables it sets."""
-_IN_CODE = re.compile(r"\{\{\s*(?:parameter|variable|credential|step)[.\[][^}]*\}\}")
+_IN_CODE = re.compile(r"\{\{\s{0,8}(?:parameter|variable|credential|step)[.\[][^{}\n]{1,200}\}\}")
 _INDEX = re.compile(r"[0-9]+")
 
 
@@ -137,14 +137,12 @@ def field_of(parameter: Parameter) -> Field:
     )
 
 
-def given_to_child(step: Step) -> dict[str, tuple[Path, Any]]:
-    """What a step of `playbook.run` hands over, by name, with where in the step each stands."""
-    nested = step.parameters.get("parameters")
+def given_to_child(parameters: Mapping[str, Any]) -> dict[str, tuple[Path, Any]]:
+    """What a step of `playbook.run` hands over, by name, with where in its own each stands."""
+    nested = parameters.get("parameters")
     own = CATALOGUE[RUN]
     given: dict[str, tuple[Path, Any]] = {
-        name: ((name,), value)
-        for name, value in step.parameters.items()
-        if own.parameter(name) is None
+        name: ((name,), value) for name, value in parameters.items() if own.parameter(name) is None
     }
     if isinstance(nested, Mapping):
         given |= {name: (("parameters", name), value) for name, value in nested.items()}
@@ -395,7 +393,7 @@ class _Checking:
             self._hand_over(step, child, target, kind_of)
 
     def _hand_over(self, step: Step, child: Playbook, target: str, kind_of: Any) -> None:
-        given = given_to_child(step)
+        given = given_to_child(step.parameters)
         names = [each.name for each in child.parameters]
         for name, (where, value) in given.items():
             parameter = child.parameter(name)

@@ -117,4 +117,9 @@ def called(path: Path) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that this one is a slip of; empty if there is none."""
+    if len(word) > _LONGEST_WORD:
+        return ""
     return str(next(iter(get_close_matches(word, list(known), 1)), ""))
+
+
+_LONGEST_WORD = 100

@@ -9,10 +9,11 @@ from typing import Any
 
 from steward_server.playbooks.catalogue import CATALOGUE
 from steward_server.playbooks.catalogue.binding import bound_so_far, references_of, timeout_s
-from steward_server.playbooks.catalogue.forms import StepType
+from steward_server.playbooks.catalogue.forms import Field, StepType
 from steward_server.playbooks.checking import RUN, Library, given_to_child
 from steward_server.playbooks.playbook import MAX_DEPTH, Playbook, Step
 from steward_server.playbooks.references import (
+    BadReference,
     Reference,
     Scope,
     parse,
@@ -21,6 +22,8 @@ from steward_server.playbooks.references import (
     whole,
 )
 from steward_server.playbooks.starting import BadStart, start_values
+
+MASK = "********"
 
 
 class Will(StrEnum):
@@ -37,7 +40,8 @@ class PlannedStep:
     """A step as it would be run.
 
     Attributes:
-        parameters: with defaults, and with references replaced where that is possible.
+        parameters: with defaults, and with references replaced where that is possible; secrets that
+            are written out are masked.
         unknown: the references that are left: what only the run can tell, and secrets.
         undo: what a rollback would run.
         child: the plan of the playbook it runs; None also where that cannot be looked at.
@@ -120,7 +124,9 @@ class _Planning:
             name=step.name,
             type=step.type,
             will=will,
-            parameters=values,
+            parameters={
+                name: _masked(step_type.parameter(name), value) for name, value in values.items()
+            },
             unknown=_left(step_type, step.parameters, values),
             is_read_only=step_type.is_read_only,
             is_repeatable=step_type.is_repeatable,
@@ -158,7 +164,7 @@ class _Planning:
         if not child or self.depth >= MAX_DEPTH:
             return None
         given: dict[str, Any] = {}
-        for name, (_, value) in given_to_child(step).items():
+        for name, (_, value) in given_to_child(step.parameters).items():
             resolved = resolve_known(value, scope)
             left = [*references(resolved)]
             # What is not known yet is handed on as the reference that it is.
@@ -179,8 +185,20 @@ def _left(
     return tuple(sorted(before & after))
 
 
+def _masked(declared: Field | None, value: Any) -> Any:
+    """The value, or a mask where it is a secret that is not only referred to."""
+    if declared is None or not declared.secret or value is None or _only(value) is not None:
+        return value
+    return MASK
+
+
 def _only(value: Any) -> Reference | None:
-    return whole(parse(value)) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    try:
+        return whole(parse(value))
+    except BadReference:
+        return None
 
 
 def _shown(value: Any) -> Any:

@@ -151,6 +151,10 @@ class Playbook:
         """The parameter of this name."""
         return next((each for each in self.parameters if each.name == name), None)
 
+    def line(self, step: Step) -> int:
+        """In which line of the text a step begins."""
+        return self.source.at(step.path, "").line
+
     def rollback(self, completed: Collection[str]) -> tuple[Step, ...]:
         """What undoes the steps with these ids, in the order in which it is to run."""
         return tuple(

@@ -18,6 +18,7 @@ from steward_server.playbooks.faults import Path, nearest
 
 NAMESPACES = ("parameter", "variable", "credential", "step")
 MAX_PARTS = 32
+MAX_IN_ONE_TEXT = 200
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -297,9 +298,13 @@ def _part(value: Any, part: str, so_far: Reference) -> Any:
 def _read(text: str) -> tuple[Template, Sequence[BadReference]]:
     found: list[str | Reference] = []
     bad: list[BadReference] = []
-    plain, end = "", 0
+    plain, end, seen = "", 0, 0
     while (begins := text.find("{{", end)) >= 0:
         plain += text[end:begins]
+        seen += 1
+        if seen > MAX_IN_ONE_TEXT:
+            bad.append(BadReference(f"more than {MAX_IN_ONE_TEXT} references in a text", begins))
+            return tuple(found), bad
         try:
             one, end = _one(text, begins)
         except BadReference as error:

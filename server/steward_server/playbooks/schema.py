@@ -66,7 +66,6 @@ def schema() -> Schema:
     retry = Retry()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://steward.example/playbook.schema.json",
         "title": "Playbook",
         "description": "A procedure that Steward runs. What references, conditions and nested "
         "playbooks mean is checked by `steward playbook check`.",

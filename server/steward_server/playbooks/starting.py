@@ -167,8 +167,7 @@ def _uses(playbook: Playbook, step: Step, values: Mapping[str, Any]) -> Iterator
     for name in dict.fromkeys(each.name for each in used if each.namespace == "parameter"):
         if name in values:
             continue
-        span = playbook.source.values.get(step.path)
-        where = f" in line {span.line}" if span else ""
+        where = f" in line {playbook.line(step)}"
         yield Problem(
             (name,), f"parameter {name!r} has no value, and step {step.id!r}{where} uses it"
         )

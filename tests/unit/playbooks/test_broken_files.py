@@ -395,3 +395,16 @@ def test_a_billion_laughs_are_refused_where_they_begin() -> None:
     told = faults("\n".join(lines))
     assert told[0] == "1:1: a playbook needs the key 'name'"
     assert "2:8: '*a' stands for another place; write the value out" in told
+
+
+def test_a_text_of_nothing_but_references_is_read_to_an_end() -> None:
+    told = faults(steps(log("'" + "{{ x }}" * 10_000 + "'")))
+    assert told[0] == "8:17: there is no parameter 'x'"
+    assert len(told) == 201
+    assert told[-1] == "8:1417: more than 200 references in a text"
+
+
+def test_code_that_is_full_of_braces_is_searched_in_no_time() -> None:
+    # With a search that goes on to the end of the text from each of them, this takes minutes.
+    script = "{{step." * 50_000
+    assert not faults(steps(step("a", "utility.python", f"parameters: {{script: '{script}'}}")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from steward_server.playbooks.checking import load
-from steward_server.playbooks.planning import Plan, Will, plan
+from steward_server.playbooks.planning import MASK, Plan, Will, plan
 from steward_server.playbooks.starting import BadStart
 from tests.unit.playbooks.writing import SLEEP, Shelf, log, step, steps
 
@@ -106,3 +106,22 @@ def test_what_undoes_and_what_ends_is_planned() -> None:
 def test_it_is_refused_as_the_run_would_be() -> None:
     with pytest.raises(BadStart):
         planned(steps(SLEEP, before="parameters: [{name: n, type: float}]"))
+
+
+def test_secrets_are_not_shown_even_where_a_file_has_them_in_it() -> None:
+    made = planned(
+        steps(
+            step("a", "gateway.login", "parameters: {username: me, password: hunter2}"),
+            step("b", "gateway.login", "parameters: {username: me, password: '{{ secret }}'}"),
+            step("c", "browser.fill", "parameters: {selector: a, value: 'x{{ secret }}'}"),
+            step(
+                "d",
+                "gateway.login",
+                "parameters: {username: me, password: '{{ credential.gw.password }}'}",
+            ),
+            before="parameters: [{name: secret, type: string}]",
+        ),
+        secret="hunter3",
+    )
+    shown = [each.parameters.get("password", each.parameters.get("value")) for each in made.steps]
+    assert shown == [MASK, MASK, MASK, "{{ credential.gw.password }}"]

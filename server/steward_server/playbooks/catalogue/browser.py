@@ -80,7 +80,7 @@ STEPS = (
         "Fills a field. What it is filled with is neither shown nor kept.",
         parameters=(
             _SELECTOR,
-            Field("value", Kind.STRING, "The text.", required=True, most=1_000_000),
+            Field("value", Kind.STRING, "The text.", required=True, most=1_000_000, secret=True),
             timeout(30_000),
         ),
         outputs=(_SHOWN_SELECTOR, STATUS),

@@ -7,7 +7,7 @@ from steward_server.playbooks.catalogue.forms import Field, Kind, Need, StepType
 _NEEDS = frozenset({Need.DESIGNER})
 _STATUS = (Field("status", Kind.STRING, "How it ended."),)
 _USERNAME = Field("username", Kind.STRING, "Who signs in.", least=1, most=255)
-_PASSWORD = Field("password", Kind.STRING, "Their password.", most=1_000)
+_PASSWORD = Field("password", Kind.STRING, "Their password.", most=1_000, secret=True)
 
 
 def _timeout(default: int) -> Field:

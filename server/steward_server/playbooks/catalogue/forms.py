@@ -80,6 +80,7 @@ class Field:
         fields: of a map whose keys are known.
         nullable: whether null is a value, with a meaning of its own.
         literal: whether it must be written out, because others depend on what it is.
+        secret: whether its value is never shown nor kept.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Field:
     fields: tuple[Field, ...] = ()
     nullable: bool = False
     literal: bool = False
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)

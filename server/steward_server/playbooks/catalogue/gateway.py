@@ -39,7 +39,7 @@ STEPS = (
         parameters=(
             Field("credential", Kind.CREDENTIAL, "The credential to sign in with."),
             Field("username", Kind.STRING, "Who signs in.", least=1, most=255),
-            Field("password", Kind.STRING, "Their password.", most=1_000),
+            Field("password", Kind.STRING, "Their password.", most=1_000, secret=True),
         ),
         alternatives=(("credential",), ("username", "password")),
         outputs=(_STATUS, Field("username", Kind.STRING, "Who signed in.")),
