@@ -203,12 +203,12 @@ class _Checking:
         for step in playbook.steps:
             self._step(step, known)
             known = known.after(step)
-            undoable = undoable or bool(step.undo)
             if step.on_failure is OnFailure.ROLLBACK and not undoable:
                 self._at(
                     (*step.path, "on_failure"),
-                    "there is nothing to roll back: neither this step nor one before it has 'undo'",
+                    "there is nothing to roll back: no step before this one has 'undo'",
                 )
+            undoable = undoable or bool(step.undo)
             undone = known
             for undo in step.undo:
                 self._step(undo, undone)

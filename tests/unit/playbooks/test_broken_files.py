@@ -271,12 +271,18 @@ BROKEN: dict[str, tuple[str | bytes, list[str]]] = {
     "a rollback of nothing, and an undo of an undo": (
         steps(
             step("a", "utility.sleep", "on_failure: rollback"),
-            step("b", "utility.sleep", "undo: [{id: c, name: C, type: utility.log, undo: []}]"),
+            step(
+                "b",
+                "utility.sleep",
+                "on_failure: rollback",
+                "undo: [{id: c, name: C, type: utility.log, undo: []}]",
+            ),
         ),
         [
-            "7:17: there is nothing to roll back: neither this step nor one before it has 'undo'",
-            "11:12: utility.log needs the parameter 'message'",
-            "11:48: only steps in `steps` can be undone",
+            "7:17: there is nothing to roll back: no step before this one has 'undo'",
+            "11:17: there is nothing to roll back: no step before this one has 'undo'",
+            "12:12: utility.log needs the parameter 'message'",
+            "12:48: only steps in `steps` can be undone",
         ],
     ),
     "a reference for a key, and one in a default": (

@@ -27,6 +27,10 @@ parameters:
     default: 3
     description: How many
 steps:
+  - id: nap
+    name: Nap
+    type: utility.sleep
+    undo: [{id: wake, name: Wake, type: utility.log, parameters: {message: up}}]
   - id: make
     name: Make
     type: environment.create
@@ -65,7 +69,7 @@ def test_everything_that_is_written_is_there() -> None:
     url, count = playbook.parameters
     assert (url.type, url.required, url.default) == (ParameterType.STRING, True, None)
     assert (count.required, count.default, count.description) == (False, 3, "How many")
-    make, say = playbook.steps
+    _, make, say = playbook.steps
     assert make.on_failure is OnFailure.ROLLBACK
     assert make.timeout_s == 50
     assert make.retry == Retry(4, 1.0, Backoff.EXPONENTIAL, 3.0, 0.5, 5.0)
@@ -74,7 +78,14 @@ def test_everything_that_is_written_is_there() -> None:
     assert [each.id for each in make.undo] == ["unmake"]
     assert (say.retry.attempts, say.retry.delay_s, say.timeout_s) == (3, 0.5, None)
     assert say.parameters == {"message": "{{ count }} of {{ step.make.name }}"}
-    assert [each.id for each in playbook.all_steps] == ["make", "unmake", "say", "end"]
+    assert [each.id for each in playbook.all_steps] == [
+        "nap",
+        "wake",
+        "make",
+        "unmake",
+        "say",
+        "end",
+    ]
     assert [each.id for each in playbook.finally_] == ["end"]
 
 

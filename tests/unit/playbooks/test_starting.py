@@ -36,6 +36,7 @@ def refused(playbook: Any, given: dict[str, Any]) -> list[str]:
         ("integer", 5, 5.0, "a whole number, not the number 5.0"),
         ("float", 5, True, "a number, not true"),
         ("float", 5.5, "5.5", "a number, not text"),
+        ("float", 5, float("nan"), "a number, not the number nan"),
         ("boolean", False, 0, "true or false, not the number 0"),
         ("list", [], {}, "a list, not a map"),
         ("dict", {}, [], "a map, not a list"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
@@ -253,7 +254,8 @@ def _is(kind: Kind, value: Any) -> bool:
         case Kind.INTEGER:
             return isinstance(value, int) and not isinstance(value, bool)
         case Kind.NUMBER:
-            return isinstance(value, int | float) and not isinstance(value, bool)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            return is_number and math.isfinite(value)
         case Kind.BOOLEAN:
             return isinstance(value, bool)
         case Kind.LIST:
