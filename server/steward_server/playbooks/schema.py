@@ -211,6 +211,8 @@ def _value(declared: Field) -> Schema:
         plain["type"] = name
         bounds = zip(_BOUNDS.get(name, ()), (declared.least, declared.most), strict=False)
         plain |= {key: bound for key, bound in bounds if bound is not None}
+    if declared.shape is not None:
+        plain["pattern"] = f"^{declared.shape.pattern}$"
     if declared.choices:
         plain["enum"] = list(declared.choices)
     if declared.kind is Kind.LIST and declared.item is not None:

@@ -179,6 +179,27 @@ BROKEN: dict[str, tuple[str | bytes, list[str]]] = {
         steps(step("a", "utility.log", "parameters:", "  message: a", "  lvel: info")),
         ["9:7: utility.log has no parameter 'lvel'; did you mean 'level'?"],
     ),
+    "names with folders in them, and an address of a file": (
+        steps(
+            step("a", "browser.screenshot", "parameters: {name: ../../etc/cron.d/x}"),
+            step("b", "fat.export_report", "parameters: {report_id: r, output_path: /tmp/r.html}"),
+            step("c", "http.request", "parameters: {url: 'file:///etc/passwd'}"),
+            step("d", "browser.screenshot", "parameters: {name: page 1.png}"),
+            step("e", "browser.navigate", "parameters: {url: 'file:///etc/passwd'}"),
+        ),
+        [
+            (
+                "7:24: 'name' must be a name without folders: letters, digits, spaces, '.', '_' "
+                "and '-'"
+            ),
+            (
+                "11:45: 'output_path' must be a name without folders: letters, digits, spaces, "
+                "'.', '_' and '-'"
+            ),
+            "15:23: 'url' must be an address that begins with http:// or https://",
+            "23:23: 'url' must be an address that begins with http:// or https://",
+        ],
+    ),
     "half a sign-in": (
         steps(step("a", "gateway.login", "parameters: {username: x}")),
         ["4:5: gateway.login needs 'password' beside 'username'"],

@@ -191,3 +191,10 @@ def test_null_is_a_value_only_where_it_means_something() -> None:
     assert bound(verify, given, Scope())["value"] is None
     with pytest.raises(BadValues, match="'selector' must be text, not null"):
         bound(verify, {**given, "selector": None}, Scope())
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "a\\b", "a\n", "", "-a", "a" * 101])
+def test_an_artifact_is_called_nothing_that_leads_elsewhere(name: str) -> None:
+    scope = Scope(parameters={"name": name})
+    with pytest.raises(BadValues, match="name"):
+        bound(CATALOGUE["browser.screenshot"], {"name": "{{ parameter.name }}"}, scope)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from steward_server.playbooks.catalogue.forms import Field, Kind, Need, StepType
+from steward_server.playbooks.catalogue.forms import (
+    ARTIFACT_NAME,
+    WEB_ADDRESS,
+    Field,
+    Kind,
+    Need,
+    StepType,
+)
 
 NEEDS = frozenset({Need.BROWSER})
 STATUS = Field("status", Kind.STRING, "How it ended.")
@@ -36,7 +43,9 @@ STEPS = (
         "browser.navigate",
         "Opens a page.",
         parameters=(
-            Field("url", Kind.STRING, "Its address.", required=True, least=1, most=10_000),
+            Field(
+                "url", Kind.STRING, "Its address.", required=True, shape=WEB_ADDRESS, most=10_000
+            ),
             Field(
                 "wait_until",
                 Kind.STRING,
@@ -133,7 +142,7 @@ STEPS = (
                 "name",
                 Kind.STRING,
                 "What the picture is called, without folders; by default the time.",
-                least=1,
+                shape=ARTIFACT_NAME,
                 most=100,
             ),
             Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steward_server.playbooks.catalogue.forms import Field, Kind, Need, StepType
+from steward_server.playbooks.catalogue.forms import ARTIFACT_NAME, Field, Kind, Need, StepType
 
 _NEEDS = frozenset({Need.DESIGNER})
 _STATUS = (Field("status", Kind.STRING, "How it ended."),)
@@ -65,7 +65,15 @@ STEPS = (
     StepType(
         "designer.screenshot",
         "Takes a picture of the designer, which is kept with the run.",
-        parameters=(Field("name", Kind.STRING, "What the picture is called.", least=1, most=100),),
+        parameters=(
+            Field(
+                "name",
+                Kind.STRING,
+                "What the picture is called, without folders; by default the time.",
+                shape=ARTIFACT_NAME,
+                most=100,
+            ),
+        ),
         outputs=(Field("screenshot", Kind.STRING, "The artifact's name."), *_STATUS),
         is_read_only=True,
         is_repeatable=True,

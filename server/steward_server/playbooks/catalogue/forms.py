@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
@@ -69,6 +70,26 @@ class Need(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """What a text must look like.
+
+    Attributes:
+        pattern: that all of it matches; read alike by Python and JSON Schema.
+        words: the same, for people.
+    """
+
+    pattern: str
+    words: str
+
+
+ARTIFACT_NAME = Shape(
+    "[A-Za-z0-9_][A-Za-z0-9 ._-]*",
+    "a name without folders: letters, digits, spaces, '.', '_' and '-'",
+)
+WEB_ADDRESS = Shape(r"https?://[^\s/]\S*", "an address that begins with http:// or https://")
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """A parameter or an output of a step.
 
@@ -77,6 +98,7 @@ class Field:
         unit: `s` or `ms`, of times.
         least: of a number; of a text or list, how long it is.
         choices: the only values, if there are any.
+        shape: of a text.
         item: of each in a list, or each value of a map.
         fields: of a map whose keys are known.
         nullable: whether null is a value, with a meaning of its own.
@@ -94,6 +116,7 @@ class Field:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    shape: Shape | None = None
     item: Field | None = None
     fields: tuple[Field, ...] = ()
     nullable: bool = False
@@ -273,6 +296,8 @@ def _bounds(declared: Field, value: Any, path: Path) -> Iterator[Problem]:
         choices = ", ".join(declared.choices)
         hint = nearest(value, declared.choices)
         yield Problem(path, f"{called(path)!r} must be one of {choices}, not {value!r}", hint)
+    if declared.shape is not None and not re.fullmatch(declared.shape.pattern, value):
+        yield Problem(path, f"{called(path)!r} must be {declared.shape.words}")
     if isinstance(value, Credential | bool):
         return
     is_number = isinstance(value, int | float)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steward_server.playbooks.catalogue.forms import Field, Kind, Need, StepType
+from steward_server.playbooks.catalogue.forms import WEB_ADDRESS, Field, Kind, Need, StepType
 
 _ENVIRONMENTS = frozenset({Need.ENVIRONMENTS})
 _INFERENCE = frozenset({Need.INFERENCE})
@@ -233,7 +233,7 @@ STEPS = (
         "http.request",
         "Sends an HTTP request, and fails if the answer is not as expected.",
         parameters=(
-            Field("url", Kind.STRING, "http:// or https://.", required=True, least=8, most=10_000),
+            Field("url", Kind.STRING, "Where to.", required=True, shape=WEB_ADDRESS, most=10_000),
             Field(
                 "method",
                 Kind.STRING,

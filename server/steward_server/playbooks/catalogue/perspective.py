@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steward_server.playbooks.catalogue.browser import NEEDS, STATUS, timeout
-from steward_server.playbooks.catalogue.forms import Field, Kind, StepType
+from steward_server.playbooks.catalogue.forms import WEB_ADDRESS, Field, Kind, StepType
 
 _TEXT = Field("text", Kind.STRING, "A text.")
 _MESSAGE = Field("message", Kind.STRING, "What was found, in a sentence.")
@@ -140,7 +140,13 @@ STEPS = (
                 "Whether to open the first page again after each.",
                 default=True,
             ),
-            Field("baseline_url", Kind.STRING, "That page; by default the one that is open."),
+            Field(
+                "baseline_url",
+                Kind.STRING,
+                "That page; by default the one that is open.",
+                shape=WEB_ADDRESS,
+                most=10_000,
+            ),
         ),
         outputs=(
             STATUS,

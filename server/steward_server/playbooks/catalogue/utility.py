@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steward_server.playbooks.catalogue.forms import Field, Kind, Need, StepType
+from steward_server.playbooks.catalogue.forms import ARTIFACT_NAME, Field, Kind, Need, StepType
 
 _COUNTS = tuple(
     Field(name, Kind.INTEGER, f"How many {meaning}.")
@@ -178,7 +178,7 @@ STEPS = (
                 "output_path",
                 Kind.STRING,
                 "What the artifact is called, without folders.",
-                least=1,
+                shape=ARTIFACT_NAME,
                 most=100,
             ),
         ),
