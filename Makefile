@@ -75,12 +75,14 @@ check: $(READY) ## Format, lint, types, contracts, architecture: what CI runs be
 	$(BIN)/buf format --diff --exit-code proto
 	$(BIN)/buf lint
 	$(BIN)/python -m steward_server.settings --check docs/configuration.md
+	$(BIN)/python -m steward_server.playbooks.schema --check docs
 
 format: $(READY) ## Put the source into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format -w proto
 	$(BIN)/python -m steward_server.settings --write docs/configuration.md
+	$(BIN)/python -m steward_server.playbooks.schema --write docs
 
 lock: $(READY) ## Pin every package again, by hash
 	$(BIN)/python -m pip install --quiet $(UV)

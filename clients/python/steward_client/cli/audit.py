@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import orjson
 from rich.table import Table
 
 from steward_client.cli.endings import FAILED
+from steward_client.cli.of_server import of_server
 from steward_client.cli.output import card, moment, table
 from steward_client.cli.steward import Steward, calls_server
 from steward_client.client.values import AuditEntry, AuditVerdict
@@ -102,13 +102,8 @@ def verify(steward: Steward, *, head: tuple[int, str] | None, data_dir: Path | N
 
 
 def _read(data_dir: Path, head: tuple[int, str] | None) -> AuditVerdict:
-    """Have the server's own code read a database; it is found as its commands are."""
-    found = entry_points(group="steward.data").select(name="verify-audit")
-    if not found:
-        raise click.ClickException(
-            "the server is not installed here, and only it can read its data"
-        )
-    verify_file = next(iter(found)).load()
+    """Have the server's own code read a database."""
+    verify_file = of_server("verify-audit", "can read its data")
     known = (head[0], bytes.fromhex(head[1])) if head else None
     try:
         verdict = verify_file(data_dir, known)

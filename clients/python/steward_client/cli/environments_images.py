@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from rich.table import Table
 
 from steward_client.cli.environments import size
+from steward_client.cli.of_server import of_server
 from steward_client.cli.output import card, json_text, line, moment, say, show, table
 from steward_client.cli.steward import Steward, calls_server
 from steward_client.client.environments_values import Image
@@ -92,13 +92,8 @@ def import_image(archive: Path, *, name: str, data_dir: Path, quiet: bool, as_js
 
 
 def _imported(data_dir: Path, archive: Path, name: str) -> Any:
-    """Have the server's own code unpack an archive; it is found as its commands are."""
-    found = entry_points(group="steward.data").select(name="import-image")
-    if not found:
-        raise click.ClickException(
-            "the server is not installed here, and only it can write its data"
-        )
-    import_archive = next(iter(found)).load()
+    """Have the server's own code unpack an archive."""
+    import_archive = of_server("import-image", "can write its data")
     try:
         return import_archive(data_dir, archive, name)
     except (OSError, ValueError) as error:

@@ -6,14 +6,14 @@ What a file says, and whether it can be served, the server's own code finds out.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import click
 
+from steward_client.cli.of_server import of_server
 from steward_client.cli.output import card, json_text, line, show
 
 
@@ -172,7 +172,9 @@ def import_policy(
     is tried before it is put in place, and the digest of its bytes is written down. Runs on the
     server's machine, as the user who runs the server.
     """
-    inspect_file, import_file = _of_server("inspect-policy"), _of_server("import-policy")
+    inspect_file, import_file = (
+        of_server(name, "knows what it can serve") for name in ("inspect-policy", "import-policy")
+    )
     if folder is None:
         if not data_dir.is_dir():
             raise click.ClickException(
@@ -281,17 +283,6 @@ def _bound(
         text = f"The {'least' if end == 'low' else 'most'} that numbers may be (nothing: no bound)"
         given = questions.ask(f"--{end}", "", text, (), Bounds())
     return given * count if given is not None and len(given) == 1 else given or ()
-
-
-def _of_server(name: str) -> Callable[..., Any]:
-    """The server's own code, found as its commands are."""
-    found = entry_points(group="steward.data").select(name=name)
-    if not found:
-        raise click.ClickException(
-            "the server is not installed here, and only it knows what it can serve"
-        )
-    work: Callable[..., Any] = next(iter(found)).load()
-    return work
 
 
 def _tell(made: Any, facts: Any, *, quiet: bool, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import re
 from functools import cache
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema
 from kubernetes_asyncio.client import models
 
 MODELS = {
