@@ -192,6 +192,7 @@ class _Checking:
     _later: frozenset[str] = frozenset()
     """Steps there are at all, so that one used too early is told apart from none."""
     _looked_at: set[tuple[str, int]] = field(default_factory=set)
+    _children: dict[str, tuple[Fault, ...]] = field(default_factory=dict)
 
     def check(self) -> None:
         playbook = self.playbook
@@ -389,8 +390,14 @@ class _Checking:
             self._at(at, problem[0], problem[1])
             return
         child = self.library.find(target)
-        if child is not None:
-            self._hand_over(step, child, target, kind_of)
+        if child is None:
+            return
+        self._hand_over(step, child, target, kind_of)
+        if target not in self._children:
+            # There is no circle, so this comes to an end.
+            self._children[target] = check(child, path=target, library=self.library)
+        if wrong := self._children[target]:
+            self._at(at, f"playbook {target!r} cannot be used: {wrong[0]}")
 
     def _hand_over(self, step: Step, child: Playbook, target: str, kind_of: Any) -> None:
         given = given_to_child(step.parameters)

@@ -169,6 +169,13 @@ def test_a_child_that_is_broken_is_told() -> None:
     ]
 
 
+def test_a_child_that_gives_its_own_child_too_little_is_told() -> None:
+    shelf = Shelf(middle=steps(run("inner.yaml")), inner=child("{name: url, type: string}"))
+    assert faults(steps(run("middle.yaml")), library=shelf) == [
+        "8:17: playbook 'middle.yaml' cannot be used: 4:5: 'inner.yaml' needs the parameter 'url'"
+    ]
+
+
 def test_circles_are_told() -> None:
     shelf = Shelf(a=steps(run("b.yaml")), b=steps(run("a.yaml")))
     assert faults(shelf.texts["a.yaml"], library=shelf, path="a.yaml") == [
