@@ -1,4 +1,4 @@
-"""A credential: a gateway's user name and password, as they are kept and as runs use them. Pure."""
+"""A credential as it is kept: a gateway's user name, and its password sealed. Pure."""
 
 from __future__ import annotations
 
@@ -13,31 +13,6 @@ MAX_USERNAME = 255
 MAX_PASSWORD = 1_000
 MAX_URL = 500
 MAX_DESCRIPTION = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A credential in clear, for the run that uses it."""
-
-    name: str
-    username: str
-    password: str = field(repr=False)
-    gateway_url: str = ""
-    description: str = ""
-
-    def __getitem__(self, field_name: str) -> str:
-        """What `{{ credential.<name>.<field> }}` stands for.
-
-        Raises:
-            KeyError: it is none of `FIELDS`.
-        """
-        if field_name not in FIELDS:
-            raise KeyError(field_name)
-        return str(getattr(self, field_name))
-
-
-FIELDS = ("username", "password", "gateway_url", "description")
-"""What a reference may ask a credential for."""
 
 
 @dataclass(frozen=True, slots=True)

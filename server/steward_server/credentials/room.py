@@ -7,8 +7,9 @@ from typing import Any
 
 from steward_server.audit import Change, record
 from steward_server.belongings import Handover
+from steward_server.credential import Credential
 from steward_server.credentials import store
-from steward_server.credentials.credential import Credential, StoredCredential
+from steward_server.credentials.credential import StoredCredential
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import NotFound, PermissionDenied, Unavailable
 from steward_server.ids import new_id

@@ -6,12 +6,12 @@ from steward.credentials.v1 import credentials_pb2 as pb
 from steward.credentials.v1 import credentials_pb2_grpc as rpc
 from steward_server.calls import Context, caller
 from steward_server.checks import Checks
+from steward_server.credential import Credential
 from steward_server.credentials.credential import (
     MAX_DESCRIPTION,
     MAX_PASSWORD,
     MAX_USERNAME,
     NAME,
-    Credential,
     StoredCredential,
     wrong_with_url,
 )

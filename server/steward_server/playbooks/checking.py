@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from steward_server.credential import FIELDS
 from steward_server.playbooks.catalogue import CATALOGUE, MISSPELT_TYPES, NOT_AVAILABLE
 from steward_server.playbooks.catalogue.binding import waits_s
 from steward_server.playbooks.catalogue.forms import (
@@ -19,7 +20,6 @@ from steward_server.playbooks.catalogue.forms import (
     misfit,
     misfits,
 )
-from steward_server.playbooks.credential import FIELDS
 from steward_server.playbooks.faults import BadPlaybook, Fault, Path, nearest
 from steward_server.playbooks.paths import why_unsafe
 from steward_server.playbooks.playbook import (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steward_server.playbooks.credential import FIELDS, Credential
+from steward_server.credential import FIELDS, Credential
 from steward_server.playbooks.faults import Path, nearest
 
 NAMESPACES = ("parameter", "variable", "credential", "step")

@@ -12,7 +12,7 @@ import pytest
 from steward.credentials.v1 import credentials_pb2 as pb
 from steward.credentials.v1.credentials_pb2_grpc import CredentialServiceStub
 from steward_server.auth.accounts import Role
-from steward_server.credentials.credential import Credential
+from steward_server.credential import Credential
 from steward_server.credentials.room import CredentialRoom
 from steward_server.errors import NotFound, Unavailable
 from steward_server.vault import Vault

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steward_server.app import ROOMS, SEALED
-from steward_server.credentials.credential import Credential
+from steward_server.credential import Credential
 from steward_server.credentials.room import CredentialRoom
 from steward_server.db import Database
 from steward_server.db.migrate import migrate

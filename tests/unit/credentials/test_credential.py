@@ -1,4 +1,4 @@
-"""Credentials as values: what references read of them, and what may be an address."""
+"""Credentials as values: what their text shows, and what may be an address."""
 
 from __future__ import annotations
 
@@ -6,21 +6,10 @@ import pickle
 
 import pytest
 
-from steward_server.credentials.credential import FIELDS, Credential, wrong_with_url
+from steward_server.credential import Credential
+from steward_server.credentials.credential import wrong_with_url
 
 CREDENTIAL = Credential("my-gateway", "admin", "hunter2!", "http://localhost:8088", "the local one")
-
-
-def test_the_four_fields_can_be_read_by_name_and_nothing_else_can() -> None:
-    assert {name: CREDENTIAL[name] for name in FIELDS} == {
-        "username": "admin",
-        "password": "hunter2!",
-        "gateway_url": "http://localhost:8088",
-        "description": "the local one",
-    }
-    for name in ("name", "", "passwords", "__class__", "__getitem__"):
-        with pytest.raises(KeyError):
-            CREDENTIAL[name]
 
 
 def test_no_text_made_of_it_shows_the_password() -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from steward_server.credential import Credential
 from steward_server.playbooks.catalogue import CATALOGUE, MISSPELT_TYPES, NOT_AVAILABLE
 from steward_server.playbooks.catalogue.binding import BadValues, bound, references_of, timeout_s
 from steward_server.playbooks.catalogue.forms import Field, misfit
 from steward_server.playbooks.checking import load
-from steward_server.playbooks.credential import Credential
 from steward_server.playbooks.references import Scope
 from tests.unit.playbooks.writing import step, steps
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steward_server.playbooks.credential import Credential
+from steward_server.credential import Credential
 from steward_server.playbooks.references import (
     BadReference,
     Reference,

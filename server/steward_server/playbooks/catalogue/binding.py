@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from steward_server.credential import Credential
 from steward_server.playbooks.catalogue.forms import Field, Kind, Problem, StepType, misfits
-from steward_server.playbooks.credential import Credential
 from steward_server.playbooks.faults import Path, called
 from steward_server.playbooks.playbook import DEFAULT_STEP_TIMEOUT_S, Step
 from steward_server.playbooks.references import (

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from steward_server.playbooks.credential import Credential
+from steward_server.credential import Credential
 from steward_server.playbooks.faults import Path, called, nearest
 from steward_server.playbooks.playbook import ParameterType
 from steward_server.playbooks.references import (

@@ -1,10 +1,11 @@
-"""What a playbook may use of a credential. Pure."""
+"""A credential in clear: what somebody signs in to a gateway with, for the run that uses it. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 FIELDS = ("name", "username", "password", "gateway_url", "description")
+"""What a reference in a playbook may ask a credential for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,9 +14,6 @@ class Credential:
 
     name: str
     username: str
-    password: str
+    password: str = field(repr=False)
     gateway_url: str = ""
     description: str = ""
-
-    def __repr__(self) -> str:
-        return f"<credential {self.name!r}>"
