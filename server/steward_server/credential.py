@@ -1,4 +1,4 @@
-"""A credential in clear: what somebody signs in to a gateway with, for the run that uses it. Pure."""
+"""A credential in clear, for the run that uses it: how somebody signs in to a gateway. Pure."""
 
 from __future__ import annotations
 
