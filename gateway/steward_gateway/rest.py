@@ -42,7 +42,7 @@ from steward_gateway.exchange import (
     timeout_of,
 )
 from steward_gateway.joining import JoinedWriter
-from steward_gateway.names import json_name
+from steward_gateway.names import field_rule, json_name
 from steward_gateway.negotiation import (
     LEAST_COMPRESSED_BYTES,
     accepts,
@@ -114,8 +114,8 @@ class RestRoute:
         self._parameters = {
             json_name(field, codecs.style) for field in route.method.input_type.fields
         }
-        named = route.method.input_type.fields_by_name.get("agent_id")
-        self._names_agent = named is not None and not named.is_repeated
+        fields = route.method.input_type.fields
+        self._logged = [field.name for field in fields if field_rule(field).logged]
         self._is_read = route.verb == "GET" and route.success_status == 200
         self._changes = route.verb not in ("GET", "HEAD")
         self._cors = Cors(config.cors_origins) if config.cors_origins else None
@@ -220,8 +220,9 @@ class RestRoute:
         values = self.route.template.values(exchange.segments)
         message = binding.bind(values, query, body, media_type)
         fill_request_id(message, self.route.request_id_field, request.headers)
-        if self._names_agent and (agent_id := getattr(message, "agent_id")):  # noqa: B009
-            exchange.facts["agent_id"] = agent_id[:MAX_LOGGED]
+        for name in self._logged:
+            if text := getattr(message, name):
+                exchange.facts[name] = text[:MAX_LOGGED]
         return message
 
     async def _serve_stream(self, exchange: Exchange) -> web.StreamResponse:
