@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from steward_server.masking import MARKER
 from steward_server.playbooks.catalogue import CATALOGUE
 from steward_server.playbooks.catalogue.binding import bound_so_far, references_of, timeout_s
 from steward_server.playbooks.catalogue.forms import Field, StepType
@@ -22,8 +23,6 @@ from steward_server.playbooks.references import (
     whole,
 )
 from steward_server.playbooks.starting import BadStart, start_values
-
-MASK = "********"
 
 
 class Will(StrEnum):
@@ -189,7 +188,7 @@ def _masked(declared: Field | None, value: Any) -> Any:
     """The value, or a mask where it is a secret that is not only referred to."""
     if declared is None or not declared.secret or value is None or _only(value) is not None:
         return value
-    return MASK
+    return MARKER
 
 
 def _only(value: Any) -> Reference | None:

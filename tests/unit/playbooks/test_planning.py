@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from steward_server.masking import MARKER
 from steward_server.playbooks.checking import load
-from steward_server.playbooks.planning import MASK, Plan, Will, plan
+from steward_server.playbooks.planning import Plan, Will, plan
 from steward_server.playbooks.starting import BadStart
 from tests.unit.playbooks.writing import SLEEP, Shelf, log, step, steps
 
@@ -124,4 +125,4 @@ def test_secrets_are_not_shown_even_where_a_file_has_them_in_it() -> None:
         secret="hunter3",
     )
     shown = [each.parameters.get("password", each.parameters.get("value")) for each in made.steps]
-    assert shown == [MASK, MASK, MASK, "{{ credential.gw.password }}"]
+    assert shown == [MARKER, MARKER, MARKER, "{{ credential.gw.password }}"]
