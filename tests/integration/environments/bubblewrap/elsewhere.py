@@ -23,9 +23,8 @@ from typing import Any, TextIO
 import pytest
 
 ROOT = Path(__file__).parents[4]
-USER = 61_184
-"""Nobody's, on this host."""
-
+USER = 61_184 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+"""Nobody's, on this host, and no other worker's: each counts what its own user leaves behind."""
 
 INSIDE = "STEWARD_TEST_ELSEWHERE"
 """A variable that is set in such a process."""
