@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests use of the system, on Debian and what descends from it: a container engine
-# with its parts, bwrap, gVisor's runsc, busybox and jq. Nothing is started. Elsewhere it says what
+# with its parts, bwrap, gVisor's runsc, Chromium, busybox and jq. Nothing is started. Elsewhere it says what
 # is missing, and the tests say it again.
 set -euo pipefail
 
 packages=()
-for program in podman conmon catatonit busybox jq; do
+for program in podman conmon catatonit chromium busybox jq; do
   command -v "$program" >/dev/null || packages+=("$program")
 done
 command -v bwrap >/dev/null || packages+=(bubblewrap)
