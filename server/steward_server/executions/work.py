@@ -171,7 +171,7 @@ class Job(Protocol):
         ...
 
     def file(self, path: str) -> Path:
-        """Where a file is that the run may read: an artifact of its own, by name, or one of a folder.
+        """Where a file is that the run may read: an artifact of its own, by name, or another.
 
         The folders are its playbook's and those that the server's settings name.
 
