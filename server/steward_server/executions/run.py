@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 
 class State(StrEnum):
@@ -18,7 +19,7 @@ class State(StrEnum):
     """It waits for its turn."""
     RUNNING = "running"
     PAUSED = "paused"
-    """No step is being made, and none is before it is resumed."""
+    """No step is begun before it is resumed; the one in hand waits at a safe point of its own."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -58,6 +59,11 @@ class Kind(StrEnum):
     STEP_SKIPPED = "step_skipped"
     STEP_REOPENED = "step_reopened"
     """It is to be made again."""
+    ASKED = "asked"
+    """The step in hand waits for a person's word."""
+    ANSWERED = "answered"
+    LOGGED = "logged"
+    """A step has said something; nothing changes by it."""
     ENDED = "ended"
 
 
@@ -69,6 +75,7 @@ class Change(NamedTuple):
         text: why: an error, or what somebody said.
         state: that the run ends in, or is to end in.
         is_final: of a failure: whether there is no further attempt.
+        data: facts about it, values of JSON, that decide nothing here: outputs, who asked.
     """
 
     kind: Kind
@@ -76,6 +83,7 @@ class Change(NamedTuple):
     text: str = ""
     state: State | None = None
     is_final: bool = True
+    data: Mapping[str, Any] = MappingProxyType({})
 
 
 class Outline(Protocol):
@@ -138,6 +146,8 @@ class Run:
         stop: the state it is to end in, if it is being stopped.
         why: it is stopped, or ended as it did.
         is_cut: whether `finally` is left out.
+        asks: that for which the step in hand waits for a person's word, until they gave it.
+        answers: what persons said, by the ids of steps.
         changes: how many there were: the number of the last one.
     """
 
@@ -150,6 +160,8 @@ class Run:
     stop: State | None = None
     why: str = ""
     is_cut: bool = False
+    asks: Change | None = None
+    answers: Mapping[str, Change] = field(default_factory=dict)
     changes: int = 0
 
     def of(self, step: Outline) -> StepState:
@@ -218,6 +230,19 @@ def stop(run: Run, why: str, ends: State = State.CANCELLED) -> list[Change]:
     if run.stop is None:
         return [Change(Kind.STOP_ASKED, text=why, state=ends)]
     return [] if run.is_cut else [Change(Kind.CUT)]
+
+
+def answer(run: Run, step_id: str, text: str, data: Mapping[str, Any]) -> list[Change]:
+    """Give a person's word to the step that waits for it.
+
+    Raises:
+        WrongState: no step waits, or another one does.
+    """
+    if run.asks is None:
+        raise WrongState(f"the run is {run.state} and no step of it waits for an approval")
+    if step_id not in ("", run.asks.step_id):
+        raise WrongState(f"step {step_id!r} waits for no approval; step {run.asks.step_id!r} does")
+    return [Change(Kind.ANSWERED, run.asks.step_id, text, data=data)]
 
 
 def _must_go_on(run: Run, done: str) -> None:
@@ -302,14 +327,21 @@ def is_to_end(run: Run, plan: Plan) -> bool:
     return run.stop is not None and any(step.id == run.in_hand for step in plan.steps)
 
 
-def holding(run: Run) -> list[Change]:
-    """The worker waits: a run that was to pause, is paused."""
-    return [] if run.state is State.PAUSED else [Change(Kind.PAUSED)]
+def holding(run: Run, where: str = "") -> list[Change]:
+    """The worker waits, or the step in hand at a safe point: a run that was to pause, is paused."""
+    return [] if run.state is State.PAUSED else [Change(Kind.PAUSED, text=where)]
 
 
-def failing(run: Run, plan: Plan, text: str, *, is_final: bool) -> list[Change]:
+def failing(
+    run: Run,
+    plan: Plan,
+    text: str,
+    *,
+    is_final: bool,
+    data: Mapping[str, Any] = MappingProxyType({}),
+) -> list[Change]:
     """The step in hand has failed; in debug mode it is held then."""
-    failure = Change(Kind.STEP_FAILED, run.in_hand, text, is_final=is_final)
+    failure = Change(Kind.STEP_FAILED, run.in_hand, text, is_final=is_final, data=data)
     is_main = any(step.id == run.in_hand for step in plan.steps)
     if is_final and plan.holds and is_main and run.stop is None:
         return [failure, Change(Kind.PAUSED, run.in_hand, text)]
@@ -317,16 +349,20 @@ def failing(run: Run, plan: Plan, text: str, *, is_final: bool) -> list[Change]:
 
 
 def left(
-    run: Run, plan: Plan, *, is_repeatable: Callable[[str], bool], reason: str
+    run: Run, plan: Plan, *, is_repeatable: Callable[[str], bool], can_go_on: bool, reason: str
 ) -> list[Change]:
     """The server was away, and its worker with it.
 
     A step in hand is made again if that is safe; else it has failed, and so does the run, after
-    what is to be cleared up.
+    what is to be cleared up. Without a step in hand it goes on, if it can.
     """
-    if run.state.is_over or run.state is State.PENDING or not run.in_hand:
+    if run.state.is_over or run.state is State.PENDING:
         return []
-    if is_repeatable(run.in_hand):
+    if not run.in_hand:
+        if can_go_on or run.stop is not None:
+            return []
+        return [Change(Kind.STOP_ASKED, text=reason, state=State.FAILED)]
+    if can_go_on and is_repeatable(run.in_hand):
         return [Change(Kind.STEP_REOPENED, run.in_hand, reason)]
     failure = Change(Kind.STEP_FAILED, run.in_hand, reason)
     if run.stop is not None or _failed(run, plan) is not None:
@@ -372,6 +408,12 @@ def _applied(run: Run, change: Change) -> Run:
         case Kind.ENDED:
             assert change.state is not None  # noqa: S101 - whoever makes one says it
             return replace(run, state=change.state, why=change.text, pausing=False, held="")
+        case Kind.ASKED:
+            return replace(run, asks=change)
+        case Kind.ANSWERED:
+            return replace(run, asks=None, answers={**run.answers, change.step_id: change})
+        case Kind.LOGGED:
+            return run
         case _:
             return _step_applied(run, change)
 
@@ -388,12 +430,13 @@ _STATES = {
 def _step_applied(run: Run, change: Change) -> Run:
     before = run.made.get(change.step_id, Made(StepState.PENDING))
     begins = change.kind is Kind.STEP_STARTED
-    goes_on = change.kind is Kind.STEP_FAILED and not change.is_final
+    has_failed = change.kind is Kind.STEP_FAILED
+    goes_on = has_failed and not change.is_final
     made = Made(
         StepState.RUNNING if goes_on else _STATES[change.kind],
         before.attempts + begins,
         change.text,
-        change.kind is Kind.STEP_FAILED and run.stop is not None,
+        has_failed and run.stop is not None,
     )
     is_in_hand = begins or goes_on
     return replace(
@@ -402,4 +445,11 @@ def _step_applied(run: Run, change: Change) -> Run:
         in_hand=change.step_id if is_in_hand else "",
         skipping=run.skipping and is_in_hand,
         held="" if run.held == change.step_id else run.held,
+        asks=run.asks if is_in_hand else None,
+        answers=_without(run.answers, change.step_id) if has_failed else run.answers,
     )
+
+
+def _without(answers: Mapping[str, Change], step_id: str) -> Mapping[str, Change]:
+    """Whatever was said is said: another attempt asks again."""
+    return {name: answer for name, answer in answers.items() if name != step_id}

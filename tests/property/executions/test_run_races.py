@@ -18,6 +18,7 @@ from steward_server.executions.run import (
     State,
     StepState,
     WrongState,
+    answer,
     failing,
     following,
     holding,
@@ -53,6 +54,8 @@ class Simulation:
         self.history: list[Change] = []
         self.asked_to_pause = False
         self.asked_to_skip = ""
+        self.failed_once = ""
+        """The step in hand, after an attempt that failed and before the next one."""
 
     def _plan(self) -> Plan:
         chance = self.chance
@@ -83,7 +86,9 @@ class Simulation:
         assert not before.state.is_over, "nothing happens to what is over"
         running = [name for name, made in run.made.items() if made.state is StepState.RUNNING]
         assert running == ([run.in_hand] if run.in_hand else [])
-        assert not (run.state is State.PAUSED and run.in_hand)
+        if before.state is State.PAUSED and before.in_hand:
+            assert change.kind is not Kind.STEP_COMPLETED, "it waits at a safe point"
+        assert run.asks is None or run.asks.step_id == run.in_hand
         assert not (run.held and run.state is not State.PAUSED)
         for name, made in before.made.items():
             if made.state is StepState.COMPLETED:
@@ -94,10 +99,18 @@ class Simulation:
             self.asked_to_pause = False
         elif change.kind is Kind.STEP_STARTED:
             assert not self.asked_to_pause
-            assert not before.in_hand
             begun = before.made.get(change.step_id)
-            assert begun is None or begun.state is StepState.PENDING, "once, unless reopened"
+            if before.in_hand:
+                assert before.in_hand == change.step_id == self.failed_once, "another attempt"
+            else:
+                assert begun is None or begun.state is StepState.PENDING, "once, unless reopened"
+            self.failed_once = ""
             self.check_order(before, change.step_id)
+        elif change.kind is Kind.STEP_FAILED:
+            self.failed_once = "" if change.is_final else change.step_id
+        elif change.kind is Kind.ANSWERED:
+            assert before.asks is not None
+            assert before.asks.step_id == change.step_id
         elif change.kind is Kind.SKIP_ASKED:
             self.asked_to_skip = change.step_id
         elif change.kind is Kind.STEP_SKIPPED:
@@ -105,7 +118,8 @@ class Simulation:
         elif change.kind is Kind.STEP_REOPENED and change.text == "interrupted":
             assert change.step_id in self.repeatable
         if change.kind is Kind.ENDED:
-            assert before.state in (State.RUNNING, State.PENDING)
+            ended_a_step = self.history[-2:][0].kind in (Kind.STEP_SKIPPED, Kind.STEP_FAILED)
+            assert before.state in (State.RUNNING, State.PENDING) or ended_a_step
         elif before.state is State.PENDING:
             assert change.kind in (Kind.PAUSE_ASKED, Kind.RESUMED, Kind.STARTED)
 
@@ -125,11 +139,20 @@ class Simulation:
             self.take([Change(Kind.STARTED)])
         elif run.in_hand:
             drawn = chance.random()
-            if is_to_end(run, plan) and drawn < 0.8:  # else it was over just before
+            if is_to_end(run, plan) and (drawn < 0.8 or self.failed_once):  # else it was over
                 if run.skipping:
                     self.take([Change(Kind.STEP_SKIPPED, run.in_hand, "skipped")])
                 else:
                     self.take(failing(run, plan, run.why, is_final=True))
+            elif run.state is State.PAUSED:
+                return  # it waits at a safe point
+            elif run.pausing and drawn < 0.3:
+                self.take(holding(run, "in the middle of a step"))
+            elif self.failed_once:
+                if not run.pausing:
+                    self.take([Change(Kind.STEP_STARTED, run.in_hand)])
+            elif drawn < 0.4 and run.asks is None and run.in_hand not in run.answers:
+                self.take([Change(Kind.ASKED, run.in_hand, "may I?")])
             elif drawn < 0.5 or is_to_end(run, plan):
                 self.take([Change(Kind.STEP_COMPLETED, run.in_hand)])
             elif drawn < 0.7:
@@ -147,7 +170,7 @@ class Simulation:
 
     def people(self) -> None:
         """Somebody asks for something."""
-        ask = self.chance.choice((pause, resume, skip, self._cancel))
+        ask = self.chance.choice((pause, resume, skip, self._cancel, self._answer))
         try:
             changes = ask(self.run)
         except WrongState:
@@ -157,14 +180,19 @@ class Simulation:
     def _cancel(self, run: Run) -> list[Change]:
         return stop(run, "somebody cancelled it")
 
+    def _answer(self, run: Run) -> list[Change]:
+        return answer(run, "", "yes", {"approved": True})
+
     def crash(self) -> None:
         """The server dies, and another takes over from what was written down."""
         self.run = replay(self.history)
+        self.failed_once = ""
         self.take(
             left(
                 self.run,
                 self.plan,
                 is_repeatable=self.repeatable.__contains__,
+                can_go_on=self.chance.random() < 0.7,
                 reason="interrupted",
             )
         )

@@ -1,0 +1,323 @@
+"""Has runs made: so many at a time, the others in their order; and takes up what was left."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from steward_server.db import Database, Transaction
+from steward_server.errors import FailedPrecondition, ResourceExhausted, StewardError
+from steward_server.executions import store
+from steward_server.executions.artifacts import Artifacts
+from steward_server.executions.config import ExecutionsConfig
+from steward_server.executions.execution import Execution, references_in
+from steward_server.executions.feed import Feed
+from steward_server.executions.nested import run_playbook
+from steward_server.executions.recovery import going_on
+from steward_server.executions.run import Change, State
+from steward_server.executions.session import RunJob, wait_for_word
+from steward_server.executions.work import StepFailed, Steward, Work
+from steward_server.executions.worker import Credentials, Tools, Worker
+from steward_server.playbooks.catalogue import CATALOGUE
+from steward_server.playbooks.catalogue.binding import references_of
+from steward_server.playbooks.checking import Library as Playbooks
+from steward_server.playbooks.playbook import MAX_DEPTH, Playbook
+from steward_server.playbooks.reading import read
+from steward_server.playbooks.starting import BadStart, start_values
+
+log = structlog.get_logger(__name__)
+
+INTERRUPTED = "interrupted"
+"""Why a run failed that the server was stopped in the middle of."""
+
+_MOST_READ = 32
+_FAULT = "the server made a mistake, which its log tells of"
+
+
+class Library(Protocol):
+    """The part of the playbooks room that runs need."""
+
+    async def opened(self, path: str) -> tuple[Playbook, str]:
+        """A playbook that can be used, and its text.
+
+        Raises:
+            NotFound: there is none at this path.
+            InvalidArgument: the path is unsafe, or what is there cannot be used.
+        """
+        ...
+
+    @property
+    def view(self) -> Playbooks:
+        """The playbooks that others run."""
+        ...
+
+
+class Engine:
+    """Makes runs. Start it, and close it: runs that are not over go on when it is started again."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        library: Library,
+        credentials: Credentials,
+        work: Mapping[str, Work],
+        steward: Callable[[Execution], Steward],
+        config: ExecutionsConfig,
+        data_dir: Path,
+        clock: Callable[[], int],
+    ) -> None:
+        self.feed = Feed(database)
+        self.artifacts = Artifacts(database, data_dir / "artifacts", config, clock)
+        self._database = database
+        self._library = library
+        self._credentials = credentials
+        self._config = config
+        self._clock = clock
+        self._files = (config.files_dir or data_dir / "files").resolve()
+        nested = {"playbook.run": partial(run_playbook, self._child)}
+        self._tools = Tools(
+            database=database,
+            clock=clock,
+            feed=self.feed,
+            work={**work, **nested, "approval.wait": wait_for_word},
+            artifacts=self.artifacts,
+            credentials=credentials,
+            steward=steward,
+            file=self._file,
+        )
+        self._workers: dict[str, Worker] = {}
+        """Of all runs that are not over."""
+        self._waiting: deque[Worker] = deque()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._read: dict[bytes, Playbook] = {}
+
+    async def start(self) -> None:
+        """Take up what was left when the server last stopped."""
+        left = await store.unfinished(self._database)
+        await self.artifacts.clear(await store.with_artifacts(self._database))
+        found = [each for each in [await self._taken_up(each) for each in left] if each]
+        # Those that had begun come before those that waited.
+        for worker in sorted(found, key=lambda each: each.run.state is State.PENDING):
+            self._enqueue(worker)
+        if left:
+            log.info("executions.taken_up", count=len(left), going_on=len(found))
+
+    async def aclose(self) -> None:
+        """Let go of the runs; what was written down of them is true."""
+        self._waiting.clear()
+        tasks = [*self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def worker(self, execution_id: str) -> Worker | None:
+        """Who makes a run; None if it is over."""
+        return self._workers.get(execution_id)
+
+    def check_queue(self) -> None:
+        """Refuse another run where too many wait.
+
+        Raises:
+            ResourceExhausted: they do.
+        """
+        if self._is_full and len(self._waiting) >= self._config.max_queued:
+            raise ResourceExhausted(
+                f"{len(self._waiting)} runs wait already; try again when some are over",
+                reason="QUEUE_FULL",
+                retry_after_s=30,
+            )
+
+    async def check_credential(self, owner_id: str, name: str) -> None:
+        """Refuse a credential that cannot be used.
+
+        Raises:
+            NotFound: there is none of this name.
+            Unavailable: its password cannot be decrypted.
+        """
+        await self._credentials.opened(self._database, owner_id, name)
+
+    async def take(
+        self, execution: Execution, playbook: Playbook, carried: Sequence[Change] = ()
+    ) -> None:
+        """Make a new run when it is its turn; `carried` is what it need not do."""
+        worker = Worker(self._tools, execution, playbook)
+        if carried:
+            await worker.carry(carried)
+        self._enqueue(worker)
+
+    async def playbook_of(self, execution: Execution) -> Playbook:
+        """The playbook of a run, as it was."""
+        found = self._read.get(execution.playbook_digest)
+        if found is None:
+            text = await store.text_of(self._database, execution.playbook_digest)
+            reading = await asyncio.to_thread(read, text)
+            if reading.playbook is None:
+                raise FailedPrecondition(
+                    "the playbook of this run can not be read any more", reason="WRONG_STATE"
+                )
+            found = reading.playbook
+            if len(self._read) >= _MOST_READ:
+                del self._read[next(iter(self._read))]
+            self._read[execution.playbook_digest] = found
+        return found
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._running) >= self._config.max_running
+
+    def _enqueue(self, worker: Worker) -> None:
+        self._workers[worker.execution.execution_id] = worker
+        self._waiting.append(worker)
+        self._let_run()
+
+    def _let_run(self) -> None:
+        while self._waiting and not self._is_full:
+            worker = self._waiting.popleft()
+            name = worker.execution.execution_id
+            if worker.run.state.is_over:
+                self._workers.pop(name, None)  # cancelled while it waited
+                continue
+            self._running[name] = asyncio.create_task(self._made(worker))
+
+    async def _made(self, worker: Worker) -> None:
+        name = worker.execution.execution_id
+        try:
+            await worker.open(credential_names(worker.playbook, worker.execution))
+            await worker.go()
+        except StewardError as error:
+            await self._break_off(worker, error.message)
+        except Exception:
+            log.exception("executions.broke", execution_id=name)
+            await self._break_off(worker, _FAULT)
+        finally:
+            self._workers.pop(name, None)
+            self._running.pop(name, None)
+            self._let_run()
+
+    async def _break_off(self, worker: Worker, why: str) -> None:
+        try:
+            await worker.break_off(why)
+        except Exception:
+            # It is taken up, and ended, when the server starts again.
+            log.exception("executions.lost", execution_id=worker.execution.execution_id)
+
+    async def _taken_up(self, execution: Execution) -> Worker | None:
+        """The worker of a run that was left; None where it can not go on."""
+        events = await store.events_of(self._database, execution.execution_id)
+        try:
+            playbook = await self.playbook_of(execution)
+        except FailedPrecondition as error:
+            playbook = Playbook(name=execution.playbook_name, version="", steps=())
+            await Worker(self._tools, execution, playbook, events=events).break_off(error.message)
+            return None
+        worker = Worker(self._tools, execution, playbook, events=events)
+        for kept in await store.artifacts_of(self._database, execution.execution_id):
+            worker.artifacts[kept.artifact.name] = kept.artifact
+        if execution.parent_id:
+            await worker.break_off(INTERRUPTED)
+            return None
+        changes = going_on(
+            playbook, worker.plan, worker.run, has_lost=worker.has_lost, reason=INTERRUPTED
+        )
+        await worker.write(changes)
+        return worker
+
+    @asynccontextmanager
+    async def _child(
+        self, job: RunJob, path: str, given: Mapping[str, Any]
+    ) -> AsyncIterator[Worker]:
+        parent = job.worker
+        chain = [parent]
+        while chain[-1].parent is not None:
+            chain.append(chain[-1].parent)
+        if len(chain) >= MAX_DEPTH:
+            raise StepFailed(f"playbooks run each other at most {MAX_DEPTH} deep")
+        if path in (each.execution.playbook_path for each in chain):
+            raise StepFailed(f"playbook {path!r} would run itself")
+        playbook, text = await self._library.opened(path)
+        try:
+            values = await asyncio.to_thread(start_values, playbook, given)
+        except BadStart as error:
+            raise StepFailed(f"playbook {path!r} cannot be started so: {error}") from None
+        plain = {name: each for name, each in values.items() if name not in _references(values)}
+        stored: Any = parent.taint.mask_value(plain)
+        secrets = {name: each for name, each in plain.items() if stored[name] != each}
+        execution = Execution(
+            execution_id=str(uuid.uuid4()),
+            owner_id=parent.execution.owner_id,
+            agent_id=parent.execution.agent_id,
+            key_id=parent.execution.key_id,
+            playbook_path=path,
+            playbook_name=playbook.name,
+            playbook_digest=hashlib.sha256(text.encode()).digest(),
+            parameters={**values, **stored},
+            gateway_url=parent.execution.gateway_url,
+            credential_name=parent.execution.credential_name,
+            parent_id=parent.execution.execution_id,
+            parent_step_id=job.step_id,
+            total_steps=len(playbook.steps),
+            created_at_us=self._clock(),
+        )
+
+        async def work(transaction: Transaction) -> None:
+            await store.insert(transaction, execution, text)
+
+        await self._database.run(work)
+        child = Worker(self._tools, execution, playbook, parent=parent, secrets=secrets)
+        self._workers[execution.execution_id] = child
+        try:
+            await child.open(credential_names(playbook, execution))
+            yield child
+        except Exception:
+            await self._break_off(child, "it could not be made")
+            raise
+        finally:
+            self._workers.pop(execution.execution_id, None)
+
+    def _file(self, worker: Worker, path: str) -> Path:
+        """Where a file is that a run may read."""
+        made = worker.artifacts.get(path)
+        if made is not None:
+            return self.artifacts.path(worker.execution.execution_id, made.artifact_id)
+        if worker.execution.agent_id:
+            raise StepFailed(f"there is no file {path!r}: the runs of agents read their own only")
+        found = (self._files / path).resolve()
+        if not found.is_relative_to(self._files) or not found.is_file():
+            raise StepFailed(
+                f"there is no file {path!r} that runs may read; it must be in the server's folder "
+                "of files (STEWARD_EXECUTIONS_FILES_DIR), or made by the run"
+            )
+        return found
+
+
+def credential_names(playbook: Playbook, execution: Execution) -> list[str]:
+    """The credentials that a run uses, as far as they are named in it."""
+    return list(dict.fromkeys(each for each in _credential_names(playbook, execution) if each))
+
+
+def _credential_names(playbook: Playbook, execution: Execution) -> Iterator[str]:
+    yield execution.credential_name
+    for reference in references_in(execution.parameters):
+        yield reference.name
+    for step in playbook.all_steps:
+        conditions = step.when.references if step.when else ()
+        used = [reference for reference, _ in conditions]
+        used += references_of(CATALOGUE[step.type], step.parameters)
+        for reference in used:
+            if reference.namespace == "credential":
+                yield reference.name
+
+
+def _references(values: Mapping[str, Any]) -> Collection[str]:
+    found = set(map(id, references_in(values)))
+    return [name for name, value in values.items() if id(value) in found]

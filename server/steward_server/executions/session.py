@@ -1,0 +1,168 @@
+"""What the steps of one run share, and one attempt at one of them, as the engine gives them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from steward_server.credential import Credential
+from steward_server.executions.run import Change, Kind, State
+from steward_server.executions.work import Artifact, ArtifactKind, Result, StepFailed, Steward
+from steward_server.playbooks.playbook import Step
+
+if TYPE_CHECKING:
+    from steward_server.executions.worker import Worker
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Shared:
+    """What steps of a run, and of those that it runs, have opened and use together."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, asyncio.Task[Any]] = {}
+        self._stack = AsyncExitStack()
+        self._lock = asyncio.Lock()
+
+    async def get(self, key: str, opened: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        async with self._lock:
+            found = self._opened.get(key)
+            if found is None:
+                # A task of its own: the step that asks first may be cancelled meanwhile.
+                found = asyncio.create_task(self._stack.enter_async_context(opened()))
+                self._opened[key] = found
+        try:
+            result: T = await asyncio.shield(found)
+        except Exception:
+            self._opened.pop(key, None)
+            raise
+        return result
+
+    async def aclose(self) -> None:
+        """Close everything, what was opened last first; once more is no harm."""
+        opening = [each for each in self._opened.values() if not each.done()]
+        for each in opening:
+            each.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
+        self._opened.clear()
+        try:
+            await self._stack.aclose()
+        except Exception:
+            log.exception("executions.not_closed")
+
+
+class RunSession:
+    """The `Session` of a run that a worker makes."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.execution_id = worker.execution.execution_id
+        self.playbook_name = worker.execution.playbook_name
+        self.gateway_url = worker.gateway_url
+        self.credential: Credential | None = worker.credential
+        self.steward: Steward = worker.tools.steward(worker.execution)
+
+    @property
+    def results(self) -> Sequence[Result]:
+        return self._worker.results
+
+    async def shared(self, key: str, opened: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        return await self._worker.shared.get(key, opened)
+
+    def show(self, png: bytes) -> None:
+        self._worker.show(png)
+
+    def mask(self, text: str) -> str:
+        return self._worker.taint.mask(text)
+
+
+class RunJob:
+    """The `Job` of a step that a worker makes."""
+
+    def __init__(self, worker: Worker, step: Step, values: Mapping[str, Any]) -> None:
+        self.worker = worker
+        self.step = step
+        self.values = values
+        self.session = worker.session
+        self.type = step.type
+        self.step_id = step.id
+        self.request_id = f"{worker.execution.execution_id}/{step.id}"
+        self.set: dict[str, Any] = {}
+        """Variables that the run has once the step is completed."""
+
+    @property
+    def variables(self) -> Mapping[str, Any]:
+        return {**self.worker.variables, **self.set}
+
+    def set_variable(self, name: str, value: Any) -> None:
+        self.set[name] = value
+
+    async def log(self, message: str, level: str = "info") -> None:
+        await self.worker.write([Change(Kind.LOGGED, self.step_id, message, data={"level": level})])
+
+    async def sleep(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        left_s = seconds
+        while left_s > 0:
+            begun_s, bell = loop.time(), self.worker.bell
+            if self.worker.run.pausing:
+                await self.safe_point(f"in step {self.step_id!r}")
+                continue
+            await asyncio.wait({bell}, timeout=left_s)
+            left_s -= loop.time() - begun_s
+
+    async def safe_point(self, where: str) -> None:
+        await self.worker.pause_here(where)
+
+    def file(self, path: str) -> Path:
+        return self.worker.tools.file(self.worker, path)
+
+    async def keep(
+        self, name: str, content: bytes | Path, *, kind: ArtifactKind, content_type: str
+    ) -> Artifact:
+        worker = self.worker
+        artifact = await worker.tools.artifacts.keep(
+            worker.execution.execution_id,
+            self.step_id,
+            worker.taint.mask(name),
+            content,
+            kind=kind,
+            content_type=content_type,
+        )
+        worker.artifacts[artifact.name] = artifact
+        return artifact
+
+
+async def wait_for_word(job: RunJob) -> Mapping[str, Any]:
+    """The work of `approval.wait`."""
+    worker, loop = job.worker, asyncio.get_running_loop()
+    if job.step_id not in worker.run.answers and worker.run.asks is None:
+        question = {
+            "message": job.values["message"],
+            "not_by_starter": job.values["not_by_starter"],
+            "expires_at_us": worker.tools.clock() + round(job.values["timeout"] * 1e6),
+        }
+        text = job.values["message"]
+        await worker.write([Change(Kind.ASKED, job.step_id, text, data=question)])
+    begun_s = loop.time()
+    while (answer := worker.run.answers.get(job.step_id)) is None:
+        bell = worker.bell
+        if worker.run.pausing or worker.run.state is State.PAUSED:
+            await job.safe_point(f"in step {job.step_id!r}, which waits for an approval")
+            continue
+        left_s = job.values["timeout"] - (loop.time() - begun_s)
+        if left_s <= 0:
+            raise StepFailed(f"nobody approved or rejected within {job.values['timeout']:g} s")
+        await asyncio.wait({bell}, timeout=left_s)
+    said = answer.data
+    if not said["approved"]:
+        comment = f": {answer.text}" if answer.text else ""
+        raise StepFailed(f"rejected by {said['by']}{comment}", by=said["by"], comment=answer.text)
+    return {"approved": True, "by": said["by"], "comment": answer.text, "at": said["at"]}
