@@ -20,6 +20,7 @@ from steward.budget.v1.prices_pb2_grpc import add_PriceServiceServicer_to_server
 from steward.budget.v1.provider_key_pb2_grpc import add_ProviderKeyServiceServicer_to_server
 from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
+from steward.playbooks.v1.playbooks_pb2_grpc import add_PlaybookServiceServicer_to_server
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
 from steward_server import (
     agents,
@@ -81,6 +82,8 @@ from steward_server.interceptors.request_id import RequestId
 from steward_server.limits.book import LimitBook
 from steward_server.observation import Observation
 from steward_server.peers import trusted_proxies
+from steward_server.playbooks.library import Library
+from steward_server.playbooks.service import PlaybookService
 from steward_server.projects.room import ProjectRoom
 from steward_server.providers.room import SEALED as PROVIDER_KEYS
 from steward_server.providers.room import Providers
@@ -196,6 +199,8 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         provider_room = Providers(database, vault, directory, clock)
         credential_room = CredentialRoom(database, vault, clock)
+        library = Library(database, settings.playbooks, config.data_dir, clock)
+        stack.callback(library.close)
         project_room = ProjectRoom(database, desk, directory, clock)
         passwords = Passwords(
             workers=settings.auth.password_workers, queue=settings.auth.password_queue
@@ -336,6 +341,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         projects.register(methods, project_room)
         providers.register(methods, providers=provider_room, development=development)
         credentials.register(methods, credentials=credential_room)
+        add_PlaybookServiceServicer_to_server(PlaybookService(library), methods)
         add_BudgetServiceServicer_to_server(BudgetService(budget), methods)
         add_PriceServiceServicer_to_server(PriceService(prices, clock), methods)
         provider_keys = ProviderKeyService(database, provider_room, directory, clock)
@@ -406,6 +412,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         ]
         background = [
             _load_late(),
+            library.read_all(),
             hub.run(),
             sweep_forever(database, desk, clock, settings.budget.sweep_interval_s),
             auditor.run(settings.budget.audit_interval_s),
