@@ -30,6 +30,7 @@ from steward_server import (
     auth,
     credentials,
     environments,
+    executions,
     inference,
     limits,
     projects,
@@ -90,6 +91,7 @@ from steward_server.providers.room import Providers
 from steward_server.rates import Rates
 from steward_server.resealing import Sealed, reseal
 from steward_server.settings import Settings
+from steward_server.starters import Starters
 from steward_server.system.service import SystemService
 from steward_server.tls import check_bind
 from steward_server.tokens.room import Tokens
@@ -115,6 +117,7 @@ ROOMS = [
         "analytics",
         "environments",
         "credentials",
+        "executions",
         "idempotency",
     )
 ]
@@ -313,6 +316,29 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             config=settings.requests,
             clock=clock,
         )
+        run_engine = await stack.enter_async_context(
+            executions.open_engine(
+                methods,
+                database,
+                library=library,
+                credentials=credential_room,
+                starters=Starters(database, people, key_room, token_room),
+                work={},
+                config=settings.executions,
+                data_dir=config.data_dir,
+                clock=clock,
+            )
+        )
+        execution_room = executions.register(
+            methods,
+            database,
+            engine=run_engine,
+            library=library,
+            people=people,
+            agents=directory,
+            config=settings.executions,
+            clock=clock,
+        )
         auth.register(
             methods,
             database,
@@ -320,7 +346,14 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             passwords=passwords,
             config=settings.auth,
             name_key=vault.derive("auth/stranger-names"),
-            belongings=(directory, request_room, key_room, environment_room, credential_room),
+            belongings=(
+                directory,
+                request_room,
+                key_room,
+                environment_room,
+                credential_room,
+                execution_room,
+            ),
             on_rights_changed=(key_room.drop_of,),
             clock=clock,
         )
@@ -407,6 +440,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         add_SystemServiceServicer_to_server(system, methods)
 
+        await run_engine.start()
         last_uses = [
             room.last_use for room in (token_room, key_room, provider_room, environment_room.uses)
         ]
@@ -425,6 +459,8 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             environments.clear(images),
             environment_health.keep_measuring(settings.environments.stats_interval_s),
             engine.keep_looking(),
+            run_engine.feed.run(),
+            executions.keep_tidying(execution_room),
             answers.keep_sweeping(settings.idempotency.sweep_interval_s),
             *(each.keep_writing(settings.tokens.last_use_interval_s) for each in last_uses),
         ]

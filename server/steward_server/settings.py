@@ -31,6 +31,7 @@ from steward_server.config import (
 )
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.events.config import EventsConfig
+from steward_server.executions.config import ExecutionsConfig
 from steward_server.idempotency.config import IdempotencyConfig
 from steward_server.inference.config import InferenceConfig
 from steward_server.limits.config import LimitsConfig
@@ -58,6 +59,7 @@ SECTIONS: dict[str, type[Any]] = {
     "environments": EnvironmentsConfig,
     "inference": InferenceConfig,
     "playbooks": PlaybooksConfig,
+    "executions": ExecutionsConfig,
     "idempotency": IdempotencyConfig,
 }
 
@@ -100,6 +102,7 @@ class Settings:
     environments: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     playbooks: PlaybooksConfig = field(default_factory=PlaybooksConfig)
+    executions: ExecutionsConfig = field(default_factory=ExecutionsConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

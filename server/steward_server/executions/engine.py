@@ -256,7 +256,7 @@ class Engine:
             execution_id=str(uuid.uuid4()),
             owner_id=parent.execution.owner_id,
             agent_id=parent.execution.agent_id,
-            key_id=parent.execution.key_id,
+            credential_id=parent.execution.credential_id,
             playbook_path=path,
             playbook_name=playbook.name,
             playbook_digest=hashlib.sha256(text.encode()).digest(),

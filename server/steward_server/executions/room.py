@@ -136,7 +136,7 @@ class ExecutionRoom:
             execution_id=str(uuid.uuid4()),
             owner_id=owner_id,
             agent_id=agent_id,
-            key_id=caller.credential if caller.kind is not CallerKind.PERSON else "",
+            credential_id=_credential_id(caller),
             playbook_path=asked.playbook_path,
             playbook_name=playbook.name,
             playbook_digest=hashlib.sha256(text.encode()).digest(),
@@ -177,7 +177,7 @@ class ExecutionRoom:
             execution_id=str(uuid.uuid4()),
             owner_id=owner_id,
             agent_id=agent_id,
-            key_id=caller.credential if caller.kind is not CallerKind.PERSON else "",
+            credential_id=_credential_id(caller),
             parent_id="",
             parent_step_id="",
             rerun_of=execution_id,
@@ -480,6 +480,12 @@ def _shown(execution: Execution) -> dict[str, Any]:
         "credential_name": execution.credential_name,
         "rerun_of": execution.rerun_of,
     }
+
+
+def _credential_id(caller: Principal) -> str:
+    """Of the key or token that a caller has, which can be taken from them."""
+    has_one = caller.kind in (CallerKind.KEY, CallerKind.AGENT)
+    return caller.credential if has_one else ""
 
 
 def _iso(at_us: int) -> str:
