@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pytest
 
@@ -59,8 +59,8 @@ def test_what_was_set_can_be_read_and_only_that_is_told() -> None:
 
 
 def test_of_what_is_printed_the_beginning_is_kept() -> None:
-    kept = script_runner._Kept(5)
-    text: TextIO = io.TextIOWrapper(kept, "utf-8", write_through=True)
+    kept: Any = script_runner._Kept(5)
+    text = io.TextIOWrapper(kept, "utf-8", write_through=True)
     text.write("abc")
     assert (bytes(kept.data), kept.was_cut) == (b"abc", False)
     text.write("defg")
