@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -263,19 +264,60 @@ async def test_what_one_may_only_look_at_is_not_deleted(
     assert (await run(session, lab, "true"))["exit_code"] == 0
 
 
-async def test_what_cannot_be_deleted_does_not_hide_why_the_step_failed(
-    session: TestSession, driver: ChildDriver
+@dataclass
+class Wayward:
+    """A server that answers some methods otherwise, the first times they are called."""
+
+    steward: Any
+    answers: dict[str, list[Callable[[], Awaitable[Any]]]]
+
+    async def call(self, method: str, request: Any) -> Any:
+        if others := self.answers.get(method.rpartition("/")[2]):
+            return await others.pop(0)()
+        return await self.steward.call(method, request)
+
+
+async def cut_off() -> Any:
+    raise StepFailed("the call was cut off by a stop of the server", reason="OUTCOME_UNKNOWN")
+
+
+async def not_now() -> Any:
+    raise StepFailed("not now")
+
+
+async def never() -> Any:
+    await asyncio.Event().wait()
+
+
+async def test_what_a_stop_of_the_server_cut_off_is_made_again(session: TestSession) -> None:
+    session.steward = Wayward(session.steward, {"CreateEnvironment": [cut_off]})
+    outputs = await WORK["environment.create"](creation(session, "exec_1/cut"))
+    assert outputs["status"] == "running"
+
+
+async def test_a_creation_without_an_answer_does_not_keep_a_step_that_is_cancelled(
+    session: TestSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(environment, "_PATIENCE_S", 0.05)
+    session.steward = Wayward(session.steward, {"CreateEnvironment": [never]})
+    task = asyncio.ensure_future(WORK["environment.create"](creation(session, "exec_1/never")))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    async with asyncio.timeout(1):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize("answer", [not_now, never])
+async def test_what_cannot_be_deleted_does_not_hide_why_the_step_failed(
+    session: TestSession,
+    driver: ChildDriver,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[], Awaitable[Any]],
+) -> None:
+    monkeypatch.setattr(environment, "_PATIENCE_S", 0.05)
     driver.faults["start"].append(RuntimeError("the disk is on fire"))
-    job = creation(session, "exec_1/both")
-    steward = session.steward
-
-    class Undeleting:
-        async def call(self, method: str, request: Any) -> Any:
-            if method.endswith("/DeleteEnvironment"):
-                raise StepFailed("not now")
-            return await steward.call(method, request)
-
-    session.steward = Undeleting()
+    session.steward = Wayward(session.steward, {"DeleteEnvironment": [answer]})
+    job = creation(session, f"exec_1/{answer.__name__}")
     failed = await failure(WORK["environment.create"](job))
     assert str(failed).startswith("the environment does not run: ")

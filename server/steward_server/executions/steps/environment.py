@@ -26,6 +26,8 @@ _SERVICE = "/steward.environments.v1.EnvironmentService"
 _LOOK_S = 5
 """How long one look waits: a run that is to pause does not have to wait longer."""
 _MOST_TRIES = 100
+_PATIENCE_S = 20.0
+"""How long a step that has failed, or is cancelled, waits to leave nothing behind."""
 
 
 def work() -> Mapping[str, Work]:
@@ -111,23 +113,17 @@ async def made(
     for number in range(1, _MOST_TRIES + 1):
         if is_repeatable:
             request.request_id = job.request_id if number == 1 else f"{job.request_id}/{number}"
-        known: list[str] = []
-
-        async def begin(known: list[str] = known) -> None:
-            response = await steward.call(f"{_SERVICE}/CreateEnvironment", request)
-            known.append(response.environment.id)
-
+        creating = asyncio.ensure_future(_created(steward, request))
         try:
-            await finish(begin())  # cut off in the middle, nobody would know what to delete
-            return await _running(job, known[0], wait_s)
+            return await _running(job, await asyncio.shield(creating), wait_s)
         except BaseException as error:
             reason = error.context.get("reason") if isinstance(error, StepFailed) else None
             # The answer was that of an earlier attempt, which deleted what it had made, or it is
             # not known whether that made anything.
             if is_repeatable and reason in ("ENVIRONMENT_NOT_FOUND", "OUTCOME_UNKNOWN"):
                 continue
-            if known:
-                await _removed(steward, known[0])
+            if environment_id := await _outcome(creating):
+                await _removed(steward, environment_id)
             raise
     raise StepFailed(f"the environment was deleted {_MOST_TRIES} times before it ran")
 
@@ -180,12 +176,30 @@ def how_it_ended(ended: pb.ExecResponse, timeout_s: int) -> str:
     return f"{how}: {end}" if end else how
 
 
+async def _created(steward: Steward, request: pb.CreateEnvironmentRequest) -> str:
+    response = await steward.call(f"{_SERVICE}/CreateEnvironment", request)
+    return str(response.environment.id)
+
+
+async def _outcome(creating: asyncio.Future[str]) -> str | None:
+    """Which environment a call has made; it may still be under way, and only its end can tell."""
+    await asyncio.wait({creating}, timeout=_PATIENCE_S)
+    creating.cancel()
+    await asyncio.wait({creating})
+    return None if creating.cancelled() or creating.exception() else creating.result()
+
+
 async def _removed(steward: Steward, environment_id: str) -> None:
     """Delete an environment that nobody needs; one that cannot be ends with its lifetime."""
+
+    async def remove() -> None:
+        async with asyncio.timeout(_PATIENCE_S):
+            await delete(steward, environment_id, force=True)
+
     try:
-        await finish(delete(steward, environment_id, force=True))
-    except StepFailed as error:
-        log.warning("run.environment_left", environment_id=environment_id, error=str(error))
+        await finish(remove())
+    except (StepFailed, TimeoutError) as error:
+        log.warning("run.environment_left", environment_id=environment_id, error=repr(error))
 
 
 async def _running(job: Job, environment_id: str, wait_s: float) -> pb.EnvironmentDetails:
