@@ -6,6 +6,7 @@ a credential. Who that is now, and what they may, is asked anew each time.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -41,11 +42,21 @@ class OnBehalf:
     async def call(self, method: str, request: Message) -> Any:
         """Call a method by its name on the wire (`/package.Service/Method`); gives the response.
 
-        It is cancelled with whoever waits for it.
+        It is cancelled with whoever waits for it. Where its person has called too often, it waits
+        until they may again: a run is not to fail because of what they do meanwhile.
 
         Raises:
             StepFailed: it was refused; `context` has the `code` and the `reason`.
         """
+        while True:
+            try:
+                return await self._call(method, request)
+            except StepFailed as refused:
+                if refused.context.get("reason") != "RATE_LIMITED":
+                    raise
+                await asyncio.sleep(refused.context["retry_after_s"])
+
+    async def _call(self, method: str, request: Message) -> Any:
         found = self._methods.get(method)
         if found is None or found.signature.streams_requests or found.signature.streams_responses:
             raise StepFailed(f"{method} cannot be called by steps", code="UNIMPLEMENTED")

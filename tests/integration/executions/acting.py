@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from steward.gateway.v1.options_pb2 import ROLE_ADMIN, ROLE_USER
 from steward_server.executions.on_behalf import OnBehalf
-from steward_server.executions.work import StepFailed
+from steward_server.executions.work import StepFailed, Work
 from steward_server.playbooks.catalogue import CATALOGUE
+from steward_server.playbooks.catalogue.binding import bound
+from steward_server.playbooks.catalogue.forms import misfit
+from steward_server.playbooks.references import Scope
 from steward_server.principals import Kind, Principal
-from tests.jobs import TestSession
+from tests.jobs import TestJob, TestSession
 from tests.live import Live
 from tests.people import add_person
+
+_numbers = count(1)
 
 
 def administrator(data_dir: Path) -> Principal:
@@ -68,8 +74,21 @@ async def failure(step: Awaitable[Any]) -> StepFailed:
     raise AssertionError(f"the step went well: {outputs}")
 
 
+async def do(
+    session: TestSession, work: Mapping[str, Work], step_type: str, **parameters: Any
+) -> Any:
+    """Do a step that was never done before; gives its outputs, which fit the catalogue."""
+    values = bound(CATALOGUE[step_type], parameters, Scope())
+    job = TestJob(session, step_type, values, request_id=f"exec_1/step-{next(_numbers)}")
+    outputs = await work[step_type](job)
+    must_fit(step_type, outputs)
+    return outputs
+
+
 def must_fit(step_type: str, outputs: Any) -> None:
     """That outputs are those that the catalogue tells, and of those kinds."""
     declared = CATALOGUE[step_type]
     names = {each.name for each in declared.outputs}
     assert names <= set(outputs) if declared.gives_more else names == set(outputs)
+    for each in declared.outputs:
+        assert not list(misfit(each, outputs[each.name], (each.name,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -18,10 +19,11 @@ from steward.projects.v1 import projects_pb2 as pb
 from steward.projects.v1.projects_pb2_grpc import ProjectServiceStub
 from steward_server.calls import CURRENT
 from steward_server.errors import Unauthenticated
+from steward_server.executions import on_behalf
 from steward_server.principals import Principal
 from steward_server.rates import RatesConfig
 from tests.integration.executions.acting import Acting, administrator, always, failure, person
-from tests.live import create_agent, live_server, live_settings
+from tests.live import TurnedClock, create_agent, live_server, live_settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -106,19 +108,28 @@ async def test_repeats_are_known_by_the_id_of_the_request(acting: Acting) -> Non
     assert failed.context["reason"] == "REQUEST_ID_REUSED"
 
 
-async def test_calls_of_runs_count_among_those_of_their_person(
-    tmp_path_factory: pytest.TempPathFactory,
+async def test_calls_of_runs_count_among_those_of_their_person_and_wait_for_their_turn(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path_factory.mktemp("limited")
+    clock, waited = TurnedClock(), []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        clock.advance(seconds)
+
+    monkeypatch.setattr(on_behalf, "asyncio", SimpleNamespace(sleep=sleep))
     rates = RatesConfig(default_per_minute=2, address_per_minute=0)
-    async with live_server(live_settings(folder, rates=rates)) as live:
+    async with live_server(live_settings(folder, rates=rates), clock) as live:
         steward = Acting(live, folder, administrator(folder)).steward()
         request = pb.ListProjectsRequest()
         await steward.call(f"{PROJECTS}/ListProjects", request)
-        await live.admin.call("GET", "/api/v1/projects")
-        failed = await failure(steward.call(f"{PROJECTS}/ListProjects", request))
-    assert failed.context["reason"] == "RATE_LIMITED"
-    assert failed.context["retry_after_s"] > 0
+        assert (await live.admin.call("GET", "/api/v1/projects")).status == 200
+        assert (await live.admin.call("GET", "/api/v1/projects")).status == 429
+        assert waited == []
+        await steward.call(f"{PROJECTS}/ListProjects", request)
+    assert len(waited) == 1
+    assert 55 < waited[0] <= 61
 
 
 @pytest.mark.parametrize(
