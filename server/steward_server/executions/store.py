@@ -16,9 +16,9 @@ from steward_server.playbooks.references import Reference
 
 _COLUMNS = (
     "execution_id, owner_id, agent_id, credential_id, playbook_path, playbook_name,"
+    " playbook_digest, parameters, gateway_url, credential_name, debug_mode, parent_id,"
     " parent_step_id, rerun_of, total_steps, created_at_us, state, step_index, started_at_us,"
     " ended_at_us"
-    " total_steps, created_at_us, state, step_index, started_at_us, ended_at_us"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM execution"
 _EVENT = "number, at_us, kind, step_id, text, state, is_final, data, run_state, step_index"
