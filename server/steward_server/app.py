@@ -72,6 +72,8 @@ from steward_server.doors import bracketed, open_doors
 from steward_server.environments.keeper import env_context
 from steward_server.events.hub import Hub
 from steward_server.events.service import EventService, Publisher
+from steward_server.executions.steps import all_work
+from steward_server.executions.steps.python import Machines
 from steward_server.idempotency.answers import Answers
 from steward_server.interceptors.authentication import Authentication, LiveStreams
 from steward_server.interceptors.authorization import Authorization
@@ -323,7 +325,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
                 library=library,
                 credentials=credential_room,
                 starters=Starters(database, people, key_room, token_room),
-                work={},
+                work=all_work(_python_machines(settings)),
                 config=settings.executions,
                 data_dir=config.data_dir,
                 clock=clock,
@@ -354,7 +356,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
                 credential_room,
                 execution_room,
             ),
-            on_rights_changed=(key_room.drop_of,),
+            on_rights_changed=(key_room.drop_of, execution_room.on_rights_changed),
             clock=clock,
         )
         agents.register(
@@ -523,6 +525,17 @@ async def _notices(settings: Settings, provider_room: Providers) -> list[str]:
     if settings.server.local_single_user:
         notices.append("callers on this machine need no credential (STEWARD_LOCAL_SINGLE_USER)")
     return notices
+
+
+def _python_machines(settings: Settings) -> Machines | None:
+    """In what playbooks may run Python."""
+    if not settings.executions.python:
+        return None
+    limits = settings.environments
+    return Machines(
+        settings.executions.python_image,
+        longest_s=min(limits.max_exec_timeout_s, limits.max_timeout_s),
+    )
 
 
 def _report_of(told: CostUpdate) -> ReportRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import uuid
 from collections import deque
@@ -23,7 +24,7 @@ from steward_server.executions.execution import Execution, references_in
 from steward_server.executions.feed import Feed
 from steward_server.executions.nested import run_playbook
 from steward_server.executions.recovery import going_on
-from steward_server.executions.run import Change, State
+from steward_server.executions.run import Change, State, WrongState, stop
 from steward_server.executions.session import RunJob, wait_for_word
 from steward_server.executions.work import StepFailed, Steward, Work
 from steward_server.executions.worker import Credentials, Tools, Worker
@@ -123,6 +124,13 @@ class Engine:
     def worker(self, execution_id: str) -> Worker | None:
         """Who makes a run; None if it is over."""
         return self._workers.get(execution_id)
+
+    async def stop_of(self, owner_id: str, why: str) -> None:
+        """Stop all runs that somebody started."""
+        for worker in [*self._workers.values()]:
+            if worker.execution.owner_id == owner_id and worker.parent is None:
+                with contextlib.suppress(WrongState):
+                    await worker.change(partial(stop, why=why))
 
     def check_queue(self) -> None:
         """Refuse another run where too many wait.

@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
+from steward.gateway.v1.options_pb2 import Role
 from steward_server.audit import Change as AuditChange
 from steward_server.audit import record
 from steward_server.belongings import Handover
@@ -36,10 +36,8 @@ from steward_server.executions.run import (
     WrongState,
     answer,
     replay,
-    stop,
 )
 from steward_server.executions.store import Kept, Wanted
-from steward_server.executions.worker import Worker
 from steward_server.playbooks.catalogue.forms import Need
 from steward_server.playbooks.checking import needs
 from steward_server.playbooks.playbook import Playbook
@@ -65,6 +63,10 @@ class People(Protocol):
 
     async def name_of(self, reader: Reader, user_id: str) -> str:
         """The name a user signs in by; empty if there is no such user."""
+        ...
+
+    async def role_of(self, reader: Reader, user_id: str) -> Role.ValueType | None:
+        """The role of someone who may act now; None if there is no such user, or not any more."""
         ...
 
 
@@ -117,6 +119,7 @@ class ExecutionRoom:
         self._agents = agents
         self._config = config
         self._clock = clock
+        self._stopping: set[asyncio.Task[None]] = set()
 
     # What callers do.
 
@@ -313,17 +316,20 @@ class ExecutionRoom:
     ) -> Handover:
         """Give a deleted person's runs to the heir; those that go on are stopped."""
         del now_us
-        owned = await store.of_owner(transaction, user_id)
         await store.give(transaction, user_id, heir_id)
-        tasks = set[asyncio.Task[None]]()
 
         def stopped() -> None:
-            for each in owned:
-                worker = self._engine.worker(each)
-                if worker is not None and worker.parent is None:
-                    tasks.add(asyncio.create_task(_stop(worker, "its owner was deleted")))
+            task = asyncio.create_task(self._engine.stop_of(user_id, "its owner was deleted"))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
         return Handover(after_commit=stopped)
+
+    def on_rights_changed(self, user_id: str) -> None:
+        """Stop the runs of somebody who may act no more; those of others go on."""
+        task = asyncio.create_task(self._stop_unless_active(user_id))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     async def tidy(self) -> int:
         """Delete runs that were over too long ago; gives how many."""
@@ -356,6 +362,10 @@ class ExecutionRoom:
         return await self._people.name_of(self._database, caller.subject) or caller.subject
 
     # How it is done.
+
+    async def _stop_unless_active(self, user_id: str) -> None:
+        if await self._people.role_of(self._database, user_id) is None:
+            await self._engine.stop_of(user_id, "its owner may act no more")
 
     async def _execution(self, caller: Principal, execution_id: str) -> Execution:
         found = await store.find(self._database, execution_id)
@@ -461,13 +471,6 @@ def _started_with(playbook: Playbook, asked: Asked) -> dict[str, Any]:
             ".".join(map(str, each.path)) or "parameters": str(each) for each in error.problems
         }
         raise InvalidArgument(f"invalid request: {error}", fields=fields) from None
-
-
-async def _stop(worker: Worker, why: str) -> None:
-    try:
-        await worker.change(partial(stop, why=why))
-    except WrongState:
-        return  # it is over by itself
 
 
 def _shown(execution: Execution) -> dict[str, Any]:

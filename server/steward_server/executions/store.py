@@ -139,12 +139,6 @@ async def ended_before(reader: Reader, before_us: int, limit: int) -> list[str]:
     return [row["execution_id"] for row in rows]
 
 
-async def of_owner(reader: Reader, owner_id: str) -> list[str]:
-    """A person's runs."""
-    rows = await reader.fetch_all("SELECT execution_id FROM execution WHERE owner_id = ?", owner_id)
-    return [row["execution_id"] for row in rows]
-
-
 async def give(transaction: Transaction, owner_id: str, heir_id: str) -> None:
     """Make a person's runs another's."""
     await transaction.execute(

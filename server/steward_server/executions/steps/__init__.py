@@ -1,1 +1,23 @@
 """The work of every type of step, a module for each family. The form of it is in work.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from steward_server.executions.steps import budget, environment, http, inference, python, utility
+from steward_server.executions.work import Work
+
+
+def all_work(machines: python.Machines | None) -> Mapping[str, Work]:
+    """The work of all steps but those that the engine itself does.
+
+    `machines` is in what Python runs, if it may.
+    """
+    return {
+        **utility.work(),
+        **environment.work(),
+        **inference.work(),
+        **budget.work(),
+        **http.work(),
+        **python.work(machines),
+    }
