@@ -100,9 +100,9 @@ class Gateway:
         restart_s: how long it is away then.
         faults: of paths, how they misbehave; "" is for every one.
         statuses: of paths, what they answer with instead.
+        answers: of paths, what they say instead, as JSON.
         requests: what was asked, as `GET /path`.
         uploads: of the modules that came, how large they were.
-        largest_piece: bytes of an upload that came at once, at most.
     """
 
     url: str = ""
@@ -113,14 +113,13 @@ class Gateway:
     restart_s: float = 0.1
     wants: str = ""
     """What signing in needs beside a password: `passwordExpired` or another."""
-    is_restart_refused: bool = False
     accepts_terms: bool = True
     """Whether the certificate and the licence of all modules are accepted already."""
     faults: dict[str, Fault] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     uploads: list[int] = field(default_factory=list)
-    largest_piece: int = 0
     under_way: int = 0
     failed_sign_ins: int = 0
     restarts: int = 0
@@ -196,6 +195,8 @@ class Gateway:
                 return await self._misbehave(request, fault)
             if path in self.statuses:
                 return _error(self.statuses[path], path)
+            if path in self.answers:
+                return web.Response(text=self.answers[path], content_type="application/json")
             return await self._serve(request, path)
         finally:
             self.under_way -= 1
@@ -252,8 +253,6 @@ class Gateway:
             case "GET", "/projects/list":
                 return _items(self.projects)
             case "POST", "/restart-tasks/restart" if request.query.get("confirm") == "true":
-                if self.is_restart_refused:
-                    return _json(data=False)
                 self._restart_at_s = time.monotonic() + self.grace_s
                 return _json(data=True)
         if method == "GET" and path.startswith("/projects/find/"):
@@ -277,11 +276,8 @@ class Gateway:
         return {**told, "state": module.state, "shouldUpgrade": bool(module.next_version)}
 
     async def _upload(self, request: web.BaseRequest) -> web.StreamResponse:
-        content = BytesIO()
-        async for piece in request.content.iter_any():
-            self.largest_piece = max(self.largest_piece, len(piece))
-            content.write(piece)
-        self.uploads.append(content.tell())
+        content = BytesIO(await request.content.read())
+        self.uploads.append(len(content.getvalue()))
         try:
             with zipfile.ZipFile(content) as archive:
                 root = ET.fromstring(archive.read("module.xml"))

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from steward_server.executions.steps.ignition_answers import Answer, NotSignedIn, Unavailable
@@ -388,7 +388,7 @@ def _word(told: Any, key: str) -> str:
     return found if found.isidentifier() and len(found) <= 50 else ""
 
 
-def _is_number(told: Any) -> bool:
+def _is_number(told: Any) -> TypeGuard[float]:
     return isinstance(told, int | float) and not isinstance(told, bool) and math.isfinite(told)
 
 
