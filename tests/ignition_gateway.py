@@ -193,10 +193,12 @@ class Gateway:
             fault = self.faults.get(path) or self.faults.get("")
             if fault is not None:
                 return await self._misbehave(request, fault)
-            if path in self.statuses:
-                return _error(self.statuses[path], path)
+            status = self.statuses.get(path, 200)
             if path in self.answers:
-                return web.Response(text=self.answers[path], content_type="application/json")
+                text = self.answers[path]
+                return web.Response(status=status, text=text, content_type="application/json")
+            if path in self.statuses:
+                return _error(status, path)
             return await self._serve(request, path)
         finally:
             self.under_way -= 1

@@ -546,7 +546,7 @@ async def test_a_gateway_that_hangs_does_not_outlast_the_wait(gateway: Gateway, 
     gateway.faults[""] = Fault.SLOW
     begun = time.monotonic()
     message = await run.fail("wait_for_ready", timeout=0.1)
-    assert "is not ready, and gives no answer" in message
+    assert message.endswith("is not ready after 0.1 s: the gateway gives no answer")
     assert time.monotonic() - begun < 2
 
 
@@ -734,6 +734,29 @@ async def test_passwords_are_in_nothing_that_is_told(gateway: Gateway, run: Run)
     assert PASSWORD not in everything
     link = run.session.opened["gateway"]._link
     assert PASSWORD not in repr(vars(link))
+
+
+@pytest.mark.parametrize("status", [418, 500, 404])
+async def test_a_gateway_that_says_a_password_back_is_not_quoted(
+    gateway: Gateway, run: Run, status: int
+) -> None:
+    for path in ("/idp/default/authn/submit-challenge/basic", f"{API}/gateway-info"):
+        gateway.statuses[path] = status
+        gateway.answers[path] = json.dumps({"message": f"what is {PASSWORD} {API_KEY}?"})
+    assert str(status) in await run.fail("login") or status == 404
+    await run.fail("login", username="steward", password=API_KEY, method="api_key")
+
+
+async def test_a_gateway_that_comes_back_bit_by_bit_does_not_end_the_wait_for_a_module(
+    gateway: Gateway, run: Run
+) -> None:
+    gateway.end_sessions()
+    gateway.statuses["/data/app/login"] = 503
+    waiting = asyncio.create_task(run.do("wait_for_module_installation", module_name="Perspective"))
+    while gateway.count("/data/app/login") < 3:
+        await asyncio.sleep(0.005)
+    del gateway.statuses["/data/app/login"]
+    assert await waiting
 
 
 async def test_a_certificate_is_checked(tmp_path: Path) -> None:

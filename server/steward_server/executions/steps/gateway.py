@@ -25,11 +25,13 @@ from steward_server.executions.steps.ignition import (
     Module,
     opened,
 )
-from steward_server.executions.steps.ignition_answers import NotSignedIn, Unavailable
+from steward_server.executions.steps.ignition_answers import Unavailable
 from steward_server.executions.steps.ignition_link import IgnitionConfig, SignIn
 from steward_server.executions.work import Job, StepFailed, Work
 
 Outputs: TypeAlias = Mapping[str, Any]
+
+_TERMS = {"certificate": "the certificate", "eula": "the licence"}
 
 
 def work(config: IgnitionConfig) -> Mapping[str, Work]:
@@ -122,13 +124,11 @@ class _Steps:
         async def missing() -> str:
             nonlocal pending_since_s
             try:
+                await gateway.renew_session()
                 modules = await gateway.modules()
             except Unavailable as error:
                 pending_since_s = math.inf
                 return str(error)
-            except NotSignedIn:
-                await gateway.sign_in_again()  # sessions end with a restart
-                return "the gateway has just come back"
             module = next((each for each in modules if each.is_called(name)), None)
             if module is None:
                 close = get_close_matches(name, [each.name for each in modules], 1)
@@ -198,7 +198,7 @@ class _Steps:
             if not why:
                 if left_s:
                     return
-                why = f"{otherwise}, and gives no answer"
+                why = "the gateway gives no answer"
             if why != told:
                 await job.log(f"waiting: {why}")
                 told = why
@@ -218,9 +218,6 @@ class _Steps:
         return await job.session.shared(
             "gateway", lambda: opened(address, self._config, self._trust)
         )
-
-
-_TERMS = {"certificate": "the certificate", "eula": "the licence"}
 
 
 def _who(job: Job) -> SignIn:

@@ -26,7 +26,6 @@ _API = "/data/api/v1"
 _ALL = {"limit": "-1"}
 _THREADS = ("running", "waiting", "timedWaiting", "blocked")
 
-
 RUNNING = "running"
 PENDING = "pending"
 """It is installed, and runs after a restart of the gateway."""
@@ -117,13 +116,16 @@ class Gateway:
         """
         await self._link.sign_in(who)
 
-    async def sign_in_again(self) -> None:
-        """Sign in as whoever did last.
+    async def renew_session(self) -> None:
+        """Sign in again as whoever did last, if their session has ended, as with a restart.
 
         Raises:
-            StepFailed: the gateway does not let them in any more.
+            StepFailed: the gateway does not let them in any more, or nobody had signed in.
         """
-        await self._link.sign_in_again()
+        try:
+            await self._link.check_session()
+        except NotSignedIn:
+            await self._link.sign_in_again()
 
     async def sign_out(self) -> None:
         """End the session; there need be none.
@@ -285,7 +287,7 @@ class Gateway:
                 self._went_away()
                 return f"it is {state}"
             if self._link.is_signed_in:
-                await self._renew_session()
+                await self.renew_session()
         except Unavailable as error:
             self._went_away()
             return str(error)
@@ -293,12 +295,6 @@ class Gateway:
             return "it has not gone away yet"
         self._restarted_at_s = None
         return ""
-
-    async def _renew_session(self) -> None:
-        try:
-            await self._link.check_session()
-        except NotSignedIn:  # sessions end with a restart
-            await self._link.sign_in_again()
 
     def _went_away(self) -> None:
         self._restarted_at_s = None

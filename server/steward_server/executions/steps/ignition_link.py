@@ -11,7 +11,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,7 +100,7 @@ class Link:
         self._who = who
 
     async def sign_in_again(self) -> None:
-        """As whoever signed in last: a restart of the gateway ends all sessions.
+        """As whoever signed in last.
 
         Raises:
             StepFailed: it does not let them in any more.
@@ -216,7 +216,7 @@ class Link:
                 "key's name and the password what follows its colon",
                 **answer.context,
             )
-        went_well(answer)
+        went_well(_without_words(answer))
 
     async def _sign_in_by_password(self, who: SignIn) -> None:
         passed = await self._redirects(self._at("/data/app/login"), "/authn/login")
@@ -270,7 +270,9 @@ class Link:
                 "wrong",
                 **answer.context,
             )
-        told = went_well(answer).json()
+        if answer.status >= 300:
+            raise refused(_without_words(answer))
+        told = answer.json()
         if not isinstance(told, dict) or not isinstance(told.get("token"), str):
             raise answer.odd("a challenge")
         return told
@@ -475,6 +477,11 @@ def _location(response: aiohttp.ClientResponse, url: URL, where: str) -> URL | N
     except ValueError:
         raise StepFailed(f"{where} leads to something that is no URL") from None
     return joined
+
+
+def _without_words(answer: Answer) -> Answer:
+    """An answer to a secret: what is said of it is not told on, or it could be told with it."""
+    return replace(answer, body=b"")
 
 
 def _api_token(who: SignIn) -> str:
