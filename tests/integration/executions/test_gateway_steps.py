@@ -8,7 +8,7 @@ import json
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,12 @@ class Run:
             assert secret not in told
         assert len(told) < 2_000
         return str(error.value)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -495,6 +501,22 @@ async def test_a_gateway_that_restarts_meanwhile_does_not_end_the_wait_for_a_mod
     assert gateway.restarts == 1
 
 
+async def test_a_module_that_waits_for_a_restart_has_time_to_start_after_it(
+    gateway: Gateway, run: Run
+) -> None:
+    pump = gateway.modules[PUMP] = Module(PUMP, "Pump", "1", state="INACTIVE")
+    waiting = asyncio.create_task(run.do("wait_for_module_installation", module_name=PUMP))
+    path = f"{API}/modules/healthy"
+    await until(lambda: gateway.count(path))
+    gateway.statuses[path] = 503
+    await asyncio.sleep(QUICK.settle_s + 0.02)
+    del gateway.statuses[path]
+    seen = gateway.count(path)
+    await until(lambda: gateway.count(path) >= seen + 2)
+    pump.state = "ACTIVE"
+    assert await waiting
+
+
 async def test_a_restart_is_waited_for_until_it_has_happened(gateway: Gateway, run: Run) -> None:
     assert await run.do("restart", wait_for_ready=True) == {"status": "restarted"}
     assert gateway.restarts == 1
@@ -555,8 +577,7 @@ async def test_a_gateway_that_is_not_there_yet_is_waited_for(
 ) -> None:
     gateway.faults["/StatusPing"] = Fault.DROP
     waiting = asyncio.create_task(stranger.do("wait_for_ready"))
-    while len(gateway.requests) < 3:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(gateway.requests) >= 3)
     del gateway.faults["/StatusPing"]
     assert await waiting == {"status": "ready"}
 
@@ -717,14 +738,12 @@ async def test_a_step_that_is_cancelled_lets_go_at_once(
     gateway.faults[""] = Fault.SLOW
     gateway.requests.clear()
     doing = asyncio.create_task(run.session.do(run.work, f"gateway.{name}", **parameters))
-    while not gateway.requests:
-        await asyncio.sleep(0.005)
+    await until(lambda: gateway.requests)
     begun = time.monotonic()
     doing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await doing
-    while gateway.under_way:
-        await asyncio.sleep(0.005)
+    await until(lambda: not gateway.under_way)
     assert time.monotonic() - begun < 1
 
 
@@ -753,8 +772,7 @@ async def test_a_gateway_that_comes_back_bit_by_bit_does_not_end_the_wait_for_a_
     gateway.end_sessions()
     gateway.statuses["/data/app/login"] = 503
     waiting = asyncio.create_task(run.do("wait_for_module_installation", module_name="Perspective"))
-    while gateway.count("/data/app/login") < 3:
-        await asyncio.sleep(0.005)
+    await until(lambda: gateway.count("/data/app/login") >= 3)
     del gateway.statuses["/data/app/login"]
     assert await waiting
 
