@@ -222,9 +222,15 @@ class ExecutionRoom:
         return Seen(execution, run, playbook, events)
 
     async def control(
-        self, caller: Principal, execution_id: str, asked: Callable[[Run, str], list[Change]]
-    ) -> Execution:
-        """Do what is asked of a run; it is told who asks.
+        self,
+        caller: Principal,
+        execution_id: str,
+        done: str,
+        asked: Callable[[Run, str], list[Change]],
+        *,
+        reason: str = "",
+    ) -> None:
+        """Do what is asked of a run; it is told who asks, and the audit log what was `done`.
 
         Raises:
             NotFound: there is none that the caller may see.
@@ -232,9 +238,12 @@ class ExecutionRoom:
         """
         execution = await self._execution(caller, execution_id)
         name = await self.name_of(caller)
+        has_changed = False
 
         def signed(run: Run) -> list[Change]:
+            nonlocal has_changed
             changes = asked(run, name)
+            has_changed = bool(changes)
             return [each._replace(data={**each.data, "by": name}) for each in changes]
 
         try:
@@ -247,7 +256,9 @@ class ExecutionRoom:
             raise FailedPrecondition(
                 str(error), reason="WRONG_STATE", facts={"status": str(execution.state)}
             ) from None
-        return execution
+        if has_changed:
+            change = AuditChange(f"execution.{done}", execution_id, reason=reason)
+            await self._database.run(lambda to: record(to, self._clock(), caller, change))
 
     async def give_word(
         self, caller: Principal, execution_id: str, step_id: str, comment: str, *, approves: bool
@@ -273,7 +284,8 @@ class ExecutionRoom:
                 )
             return changes
 
-        await self.control(caller, execution_id, asked)
+        done = "approved" if approves else "rejected"
+        await self.control(caller, execution_id, done, asked, reason=comment)
 
     async def delete(self, caller: Principal, execution_id: str) -> int:
         """Delete a run that is over, and what it made; gives how many screenshots that were.

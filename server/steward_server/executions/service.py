@@ -31,6 +31,7 @@ EXCHANGE = "/steward.executions.v1.ExecutionService/Exchange"
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1_000
 MAX_SUBSCRIBED = 1_000
+MAX_ID = 100
 _PIECE_BYTES = 65_536
 _OPENING_GRACE_S = 0.1
 """How long the first message of an exchange is waited for."""
@@ -90,7 +91,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
     async def PauseExecution(
         self, request: pb.PauseExecutionRequest, context: Context
     ) -> pb.PauseExecutionResponse:
-        await self._control(context, request.execution_id, lambda run, _: pause(run))
+        await self._control(context, request.execution_id, "paused", lambda run, _: pause(run))
         return pb.PauseExecutionResponse(
             message="Execution paused", execution_id=request.execution_id
         )
@@ -98,7 +99,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
     async def ResumeExecution(
         self, request: pb.ResumeExecutionRequest, context: Context
     ) -> pb.ResumeExecutionResponse:
-        await self._control(context, request.execution_id, lambda run, _: resume(run))
+        await self._control(context, request.execution_id, "resumed", lambda run, _: resume(run))
         return pb.ResumeExecutionResponse(
             message="Execution resumed", execution_id=request.execution_id
         )
@@ -106,7 +107,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
     async def SkipExecution(
         self, request: pb.SkipExecutionRequest, context: Context
     ) -> pb.SkipExecutionResponse:
-        await self._control(context, request.execution_id, lambda run, _: skip(run))
+        await self._control(context, request.execution_id, "skipped", lambda run, _: skip(run))
         return pb.SkipExecutionResponse(message="Step skipped", execution_id=request.execution_id)
 
     async def CancelExecution(
@@ -118,7 +119,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
         def asked(run: Run, name: str) -> list[Change]:
             return stop(run, f"cancelled by {name}" + (f": {reason}" if reason else ""))
 
-        await self._control(context, request.execution_id, asked)
+        await self._control(context, request.execution_id, "cancelled", asked, reason=reason)
         return pb.CancelExecutionResponse(
             message="Execution cancelled", execution_id=request.execution_id
         )
@@ -126,6 +127,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
     async def RerunExecution(
         self, request: pb.RerunExecutionRequest, context: Context
     ) -> pb.RerunExecutionResponse:
+        _check_id(request.execution_id)
         execution = await self.room.rerun(
             caller(context), request.execution_id, from_start=request.from_start
         )
@@ -155,6 +157,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
     async def DeleteExecution(
         self, request: pb.DeleteExecutionRequest, context: Context
     ) -> pb.DeleteExecutionResponse:
+        _check_id(request.execution_id)
         count = await self.room.delete(caller(context), request.execution_id)
         return pb.DeleteExecutionResponse(
             message="Execution deleted successfully",
@@ -283,16 +286,29 @@ class ExecutionService(rpc.ExecutionServiceServicer):
         return Watching(self.engine.feed, wants, begin, frames=frames, wants_event=wants_event)
 
     async def _control(
-        self, context: Context, execution_id: str, asked: Callable[[Run, str], list[Change]]
+        self,
+        context: Context,
+        execution_id: str,
+        done: str,
+        asked: Callable[[Run, str], list[Change]],
+        *,
+        reason: str = "",
     ) -> None:
-        await self.room.control(caller(context), execution_id, asked)
+        _check_id(execution_id)
+        await self.room.control(caller(context), execution_id, done, asked, reason=reason)
 
     async def _give_word(self, context: Context, request: Any, *, approves: bool) -> None:
+        _check_id(request.execution_id)
         with Checks() as checks:
             comment = checks.prose("comment", request.comment, 0, 500)
         await self.room.give_word(
             caller(context), request.execution_id, request.step_id, comment, approves=approves
         )
+
+
+def _check_id(execution_id: str) -> None:
+    with Checks() as checks:
+        checks.text("execution_id", execution_id, 1, MAX_ID)
 
 
 def _check_status(checks: Checks, name: str, status: int) -> None:

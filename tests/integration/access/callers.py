@@ -46,6 +46,7 @@ CALLERS: dict[str, Callable[[World], Awaitable[Headers]]] = {
     "agent": agent(),
     "agent for budget": agent("budget"),
     "agent for events": agent("events"),
+    "agent for executions": agent("executions"),
     "agent for environments": agent("environments"),
     "agent for inference": agent("inference"),
     "viewer": person("viewer"),

@@ -35,8 +35,9 @@ NEWCOMERS = frozenset({"newcomer"})
 BUDGET_AGENTS = frozenset({"agent", "agent for budget"})
 EVENT_AGENTS = frozenset({"agent", "agent for events"})
 ENVIRONMENT_AGENTS = frozenset({"agent", "agent for environments"})
+EXECUTION_AGENTS = frozenset({"agent", "agent for executions"})
 INFERENCE_AGENTS = frozenset({"agent", "agent for inference"})
-AGENTS = BUDGET_AGENTS | EVENT_AGENTS | ENVIRONMENT_AGENTS | INFERENCE_AGENTS
+AGENTS = BUDGET_AGENTS | EVENT_AGENTS | ENVIRONMENT_AGENTS | EXECUTION_AGENTS | INFERENCE_AGENTS
 CLIENTS = frozenset({"client"})
 """Of inference, by the static token."""
 
