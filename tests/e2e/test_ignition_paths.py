@@ -2,7 +2,7 @@
 
 The rows stand in `ignition/`, in an order that tells a story: one lists what the one before has
 saved. `$names` in them are made by the scene; a row with `$api` stands for two, `/api` and
-`/api/v1`.
+`/api/v1`, and one without it for itself.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import pytest
 
 from steward.gateway.v1.options_pb2 import DIALECT_IGNITION
 from tests.e2e.curl import differences
-from tests.e2e.ignition import credentials
+from tests.e2e.ignition import credentials, executions
+from tests.e2e.ignition.scene import IgnitionScene, ignition_scene
 from tests.e2e.iron.shapes import Row
 from tests.e2e.paths import uncalled
-from tests.e2e.process import steward
-from tests.e2e.scene import Scene
 
-TABLES = (credentials,)
+TABLES = (credentials, executions)
 PREFIXES = ("/api", "/api/v1")
 
 
@@ -30,18 +29,18 @@ def rows(prefix: str) -> list[Row]:
         (name, arguments.replace("$api", prefix), status, shape)
         for table in TABLES
         for name, arguments, status, shape in table.ROWS
+        if "$api" in arguments or prefix == PREFIXES[0]
     ]
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IgnitionScene]:
     data_dir = tmp_path_factory.mktemp("ignition") / "data"
-    with steward(data_dir, STEWARD_AUTH_LOGINS_PER_MINUTE="0") as server:
-        yield Scene(server, data_dir)
-        assert "Traceback" not in server.log
+    with ignition_scene(data_dir) as opened:
+        yield opened
 
 
-def test_the_calls_of_the_guide_answer_what_it_prints(scene: Scene) -> None:
+def test_the_calls_of_the_guide_answer_what_it_prints(scene: IgnitionScene) -> None:
     """Word for word: the same keys in the same order, and nothing else."""
     credential = {
         "name": "my-gateway",
@@ -67,7 +66,7 @@ def dumps(value: Any) -> str:
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_the_paths_answer(scene: Scene, prefix: str) -> None:
+def test_the_paths_answer(scene: IgnitionScene, prefix: str) -> None:
     wrong = []
     for name, arguments, status, shape in rows(prefix):
         answer = scene.run(arguments)
