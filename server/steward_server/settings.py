@@ -32,6 +32,7 @@ from steward_server.config import (
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.events.config import EventsConfig
 from steward_server.executions.config import ExecutionsConfig
+from steward_server.executions.steps.ignition_link import IgnitionConfig
 from steward_server.idempotency.config import IdempotencyConfig
 from steward_server.inference.config import InferenceConfig
 from steward_server.limits.config import LimitsConfig
@@ -60,6 +61,7 @@ SECTIONS: dict[str, type[Any]] = {
     "inference": InferenceConfig,
     "playbooks": PlaybooksConfig,
     "executions": ExecutionsConfig,
+    "ignition": IgnitionConfig,
     "idempotency": IdempotencyConfig,
 }
 
@@ -103,6 +105,7 @@ class Settings:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     playbooks: PlaybooksConfig = field(default_factory=PlaybooksConfig)
     executions: ExecutionsConfig = field(default_factory=ExecutionsConfig)
+    ignition: IgnitionConfig = field(default_factory=IgnitionConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

@@ -118,6 +118,12 @@ def test_every_step_on_a_gateway_has_its_work() -> None:
     assert sorted(work(QUICK)) == sorted(name for name in CATALOGUE if name.startswith("gateway."))
 
 
+def _client(run: Run) -> Any:
+    """The one that the steps of the run share."""
+    (found,) = run.session.opened.values()
+    return found
+
+
 async def test_a_person_signs_in_and_out(gateway: Gateway, run: Run) -> None:
     assert (await run.do("list_projects"))["count"] == 2
     assert await run.do("logout") == {"status": "logged_out"}
@@ -130,14 +136,6 @@ async def test_a_person_signs_in_and_out(gateway: Gateway, run: Run) -> None:
     await run.do("logout")
     assert await run.do("login", credential=ADMIN)
     assert (await run.do("list_projects"))["count"] == 2
-
-
-async def test_a_credential_may_be_written_by_the_name_of_the_run_s_own(run: Run) -> None:
-    assert (await run.do("login", credential="my-gateway"))["username"] == "admin"
-    message = await run.fail("login", credential="other")
-    assert message == (
-        "'other' is only the name of a credential; write it as {{ credential.other }}"
-    )
 
 
 async def test_signing_out_ends_the_session_at_the_gateway_too(gateway: Gateway, run: Run) -> None:
@@ -624,7 +622,7 @@ async def test_whatever_a_gateway_does_a_step_that_reads_says_so(
     }
     gateway.faults[PATHS[name]] = fault
     if fault is Fault.SLOW:
-        run.session.opened["gateway"]._link._config = HASTY
+        _client(run)._link._config = HASTY
     assert told[fault] in await run.fail(name, **GIVEN.get(name, {}))
 
 
@@ -635,7 +633,7 @@ async def test_whatever_a_gateway_does_a_step_that_changes_something_says_so(
 ) -> None:
     gateway.faults[PATHS[name]] = fault
     if fault is Fault.SLOW:
-        run.session.opened["gateway"]._link._config = HASTY
+        _client(run)._link._config = HASTY
     assert gateway.url in await run.fail(name, **GIVEN.get(name, {}))
 
 
@@ -751,7 +749,7 @@ async def test_passwords_are_in_nothing_that_is_told(gateway: Gateway, run: Run)
     await run.do("restart", wait_for_ready=True)
     everything = repr((run.session.logged, gateway.requests, vars(run.session)))
     assert PASSWORD not in everything
-    link = run.session.opened["gateway"]._link
+    link = _client(run)._link
     assert PASSWORD not in repr(vars(link))
 
 

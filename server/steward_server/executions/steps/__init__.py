@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from steward_server.executions.steps import budget, environment, http, inference, python, utility
+from steward_server.executions.steps import (
+    budget,
+    environment,
+    gateway,
+    http,
+    inference,
+    python,
+    utility,
+)
+from steward_server.executions.steps.ignition_link import IgnitionConfig
 from steward_server.executions.work import Work
 
 
-def all_work(machines: python.Machines | None) -> Mapping[str, Work]:
+def all_work(ignition: IgnitionConfig, machines: python.Machines | None) -> Mapping[str, Work]:
     """The work of all steps but those that the engine itself does.
 
     `machines` is in what Python runs, if it may.
+
+    Raises:
+        BadSetting: the certificates of gateways cannot be read.
     """
     return {
         **utility.work(),
@@ -19,5 +31,6 @@ def all_work(machines: python.Machines | None) -> Mapping[str, Work]:
         **inference.work(),
         **budget.work(),
         **http.work(),
+        **gateway.work(ignition),
         **python.work(machines),
     }

@@ -1,6 +1,6 @@
 """The work of `gateway.*`: steps on an Ignition gateway.
 
-All steps of a run share one client, and with it who is signed in.
+All steps of a run on one gateway share a client, and with it who is signed in.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class _Steps:
                 "credential that has one"
             )
         return await job.session.shared(
-            "gateway", lambda: opened(address, self._config, self._trust)
+            f"gateway {address}", lambda: opened(address, self._config, self._trust)
         )
 
 
@@ -230,18 +230,11 @@ def _who(job: Job) -> SignIn:
     is_api_key = values["method"] == "api_key"
     if values["username"] is not None:
         return SignIn(values["username"], values["password"], is_api_key)
-    credential, own = values["credential"], job.session.credential
-    if credential is None or (own is not None and credential == own.name):
-        credential = own
+    credential: Credential | None = values["credential"] or job.session.credential
     if credential is None:
         raise StepFailed(
             "the run has no credential to sign in with; give it a credential_name when it is "
             "started, or this step a credential, or a username and a password"
-        )
-    if not isinstance(credential, Credential):
-        raise StepFailed(
-            f"{credential!r} is only the name of a credential; write it as "
-            f"{{{{ credential.{credential} }}}}"
         )
     return SignIn(credential.username, credential.password, is_api_key)
 
