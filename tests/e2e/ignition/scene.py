@@ -142,7 +142,7 @@ def asks(seen: Any) -> bool:
 def save_playbooks(data_dir: Path) -> None:
     """Have the playbooks above in a server's library, in the folder `runs`."""
     folder = data_dir / "playbooks" / "runs"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, text in PLAYBOOKS.items():
         (folder / f"{name}.yaml").write_text(text)
 
