@@ -52,7 +52,8 @@ class Reader:
         ran = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
-        out, err = await asyncio.wait_for(ran.communicate(), 20)
+        async with asyncio.timeout(20):
+            out, err = await ran.communicate()
         assert ran.returncode == 0, (out, err)
         return out.decode()
 
