@@ -145,8 +145,7 @@ async def test_no_password_that_a_run_uses_is_found_where_it_does_not_belong(
     (data_dir / "playbooks").mkdir(parents=True)
     (data_dir / "playbooks" / "parent.yaml").write_text(PARENT)
     (data_dir / "playbooks" / "child.yaml").write_text(CHILD)
-    settings = {"STEWARD_LOG_LEVEL": "debug", "STEWARD_LOG_FORMAT": log_format}
-    with steward(data_dir, **settings) as server:
+    with steward(data_dir, STEWARD_LOG_LEVEL="debug", STEWARD_LOG_FORMAT=log_format) as server:
         async with site.served() as url:
             told, steps = await _run_with_secrets(server, url)
         server.stop()

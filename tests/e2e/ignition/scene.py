@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.curl import curl
-from tests.e2e.process import Steward, steward
+from tests.e2e.process import steward
 from tests.e2e.scene import Scene
 
 PATIENCE_S = 10
@@ -104,9 +104,6 @@ class IgnitionScene(Scene):
         """It asks for somebody else's word."""
         return self.started("strict", asks)
 
-    def unknown_run(self) -> str:
-        return "550e8400-e29b-41d4-a716-446655440000"
-
     def started(self, playbook: str, until: Callable[[Any], bool], **fields: Any) -> str:
         """A run of the administrator's, when it has come so far; its id."""
         body = {"playbook_path": f"runs/{playbook}.yaml"} | fields
@@ -148,14 +145,8 @@ def save_playbooks(data_dir: Path) -> None:
 
 
 @contextmanager
-def ignition_server(data_dir: Path, **settings: str) -> Iterator[Steward]:
+def ignition_scene(data_dir: Path) -> Iterator[IgnitionScene]:
     save_playbooks(data_dir)
-    with steward(data_dir, **({"STEWARD_AUTH_LOGINS_PER_MINUTE": "0"} | settings)) as server:
-        yield server
-        assert "Traceback" not in server.log
-
-
-@contextmanager
-def ignition_scene(data_dir: Path, **settings: str) -> Iterator[IgnitionScene]:
-    with ignition_server(data_dir, **settings) as server:
+    with steward(data_dir, STEWARD_AUTH_LOGINS_PER_MINUTE="0") as server:
         yield IgnitionScene(server, data_dir)
+        assert "Traceback" not in server.log
