@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from tests.e2e.ignition.scene import asks, in_step, over, save_playbooks
 from tests.live import Api, ServerProcess
 
 RUNS = 50
@@ -161,3 +162,46 @@ async def test_runs_outlive_kill_9_and_repeat_nothing_they_may_not(tmp_path: Pat
         step["attempts"] for each in seen for step in each["step_results"] if "attempts" in step
     ]
     assert max(attempts) > 1  # what may be repeated was
+
+
+async def test_who_waits_for_people_waits_for_them_still_after_kill_9(tmp_path: Path) -> None:
+    save_playbooks(tmp_path)
+    server = ServerProcess(tmp_path)
+    await server.start()
+    try:
+        async with aiohttp.ClientSession() as session:
+            signed_in = await Api(f"http://{server.http_address}", session).sign_in()
+            made = await signed_in.call("POST", "/api/v1/api-keys", {"role": "admin"})
+            api = signed_in.acting_as(authorization=f"Bearer {made.body['key']}")
+            runs = {}
+            for name in ("long", "asking"):
+                body = {"playbook_path": f"runs/{name}.yaml"}
+                begun = await api.call("POST", "/api/executions", body)
+                runs[name] = f"/api/executions/{begun.body['execution_id']}"
+
+            async def becomes(name: str, holds: Any) -> Any:
+                async with asyncio.timeout(PATIENCE_S):
+                    while not holds(seen := (await api.call("GET", runs[name])).body):
+                        await asyncio.sleep(0.01)
+                return seen
+
+            await becomes("long", in_step)
+            await api.call("POST", f"{runs['long']}/pause")
+            before = await becomes("long", lambda seen: seen["status"] == "paused")
+            asked = (await becomes("asking", asks))["question"]
+            server.kill()
+            await server.start()
+
+            after = (await api.call("GET", runs["long"])).body
+            assert (after["status"], after["started_at"]) == ("paused", before["started_at"])
+            assert (await becomes("asking", asks))["question"]["message"] == asked["message"]
+            approved = await api.call("POST", f"{runs['asking']}/approve", {})
+            assert approved.status == 200, approved
+            for verb in ("resume", "skip"):
+                done = await api.call("POST", f"{runs['long']}/{verb}")
+                assert done.status == 200, done
+                await becomes("long", lambda seen: over(seen) or in_step(seen))
+            for name in runs:
+                assert (await becomes(name, over))["status"] == "completed"
+    finally:
+        server.kill()
