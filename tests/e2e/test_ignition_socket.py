@@ -38,8 +38,8 @@ version: "1"
 steps:
   - {id: child, name: Child, type: playbook.run, parameters: {playbook: runs/short.yaml}}
 """
-LOUD = 40
-"""Lines of 10,000 characters that one run logs."""
+LOUD = 110
+"""Lines of 10,000 characters that one run logs. Three runs tell more than any buffer holds."""
 
 
 @pytest.fixture
@@ -232,6 +232,23 @@ async def test_what_cannot_be_read_is_told_and_the_socket_goes_on(house: Live) -
         assert (await until_ended(socket, run))[-1]["status"] == "completed"
 
 
+@pytest.mark.parametrize(
+    ("query", "shape"),
+    [
+        ("&since=-1", invalid("since")),
+        ("&execution_id=none", refused("execution_not_found", execution_id="none")),
+    ],
+)
+async def test_a_subscription_that_cannot_be_is_told_so_and_may_be_mended(
+    house: Live, query: str, shape: dict[str, Any]
+) -> None:
+    async with listening(house.api, await new_key(house.admin), query) as socket:
+        assert_like({"type": "Error", "error": shape["detail"]}, await receive(socket))
+        await socket.send_json({"type": "subscribe", "data": {"since": 0}})
+        run = await start(house.admin, "short")
+        assert (await until_ended(socket, run))[-1]["status"] == "completed"
+
+
 @pytest.mark.parametrize("query", ["&since=x", "&status=asleep", "&colour=red"])
 async def test_a_query_that_cannot_be_read_is_refused_before_the_upgrade(
     house: Live, query: str
@@ -346,11 +363,10 @@ async def test_people_and_agents_see_their_own_runs_and_administrators_all(
 async def test_a_reader_that_stands_still_stalls_nobody_and_loses_nothing(
     house: Live, tmp_path: Path
 ) -> None:
-    lines = "".join(
-        f"  - {{id: s{n}, name: Say, type: utility.log, parameters: {{message: {'x' * 9_990}}}}}\n"
-        for n in range(LOUD)
-    )
-    loud = f'name: Loud\nversion: "1"\nsteps:\n{lines}'
+    say = 'name: Say, type: utility.log, parameters: {message: "{{ text }}"}'
+    lines = "".join(f"  - {{id: s{number}, {say}}}\n" for number in range(LOUD))
+    parameter = "parameters:\n  - {name: text, type: string}\n"
+    loud = f'name: Loud\nversion: "1"\n{parameter}steps:\n{lines}'
     (tmp_path / "data" / "playbooks" / "runs" / "loud.yaml").write_text(loud)
     key = await new_key(house.admin)
 
@@ -364,7 +380,8 @@ async def test_a_reader_that_stands_still_stalls_nobody_and_loses_nothing(
         url = f"{house.api.base_url}/ws/executions?api_key={key}"
         still = await narrow_session.ws_connect(url, max_msg_size=0)
         async with listening(house.api, key) as quick:
-            runs = [await start(house.admin, "loud") for _ in range(3)]
+            text = {"text": "x" * 10_000}
+            runs = [await start(house.admin, "loud", parameters=text) for _ in range(3)]
             told = await until_ended(quick, *runs)
         late = await until_ended(still, *runs)
         await still.close()

@@ -16,38 +16,19 @@ UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-
 UNKNOWN = "550e8400-e29b-41d4-a716-446655440000"
 
 
-def summary(name: str, status: str | re.Pattern[str], total: int) -> dict[str, Any]:
-    """The shape of a run that has begun, in a list."""
-    return {
-        "execution_id": UUID,
-        "playbook_name": name,
-        "status": status,
-        "started_at": TIME,
-        "current_step_index": int,
-        "total_steps": total,
-        "created_at": TIME,
-        "playbook_path": f"runs/{name.lower()}.yaml",
-        "debug_mode": False,
-        "owner_id": str,
-    }
-
-
-def step(step_id: str, name: str, kind: str, **more: Any) -> dict[str, Any]:
-    """The shape of a step that was completed."""
-    return {
-        "step_id": step_id,
-        "step_name": name,
-        "status": "completed",
-        "started_at": TIME,
-        "completed_at": TIME,
-        "step_type": kind,
-        "attempts": 1,
-    } | more
-
-
-OVER = summary("Short", "completed", 2) | {"completed_at": TIME, "current_step_index": 2}
-HELLO = step("hello", "Say hello", "utility.log", output={"logged": "Hello", "level": "info"})
-SET = step("set", "Set", "utility.set_variable", output={"variable": "a", "value": [int]})
+OVER = {
+    "execution_id": UUID,
+    "playbook_name": "Short",
+    "status": "completed",
+    "started_at": TIME,
+    "current_step_index": 2,
+    "total_steps": 2,
+    "created_at": TIME,
+    "completed_at": TIME,
+    "playbook_path": "runs/short.yaml",
+    "debug_mode": False,
+    "owner_id": str,
+}
 
 
 def started(name: str) -> dict[str, Any]:
