@@ -221,7 +221,7 @@ class Shelves:
                     return file.stamp, replace(unread, pending=True)
                 text = _text(path, origin, file)
         except FileNotFoundError:
-            return _NO_STAMP, unread.with_faults([Fault(1, 1, "it was deleted just now")])
+            return _NO_STAMP, unread.with_faults([Fault(1, 1, "a link that leads nowhere")])
         except LeadsOut:
             return _NO_STAMP, unread.with_faults([Fault(1, 1, "it leads out of the library")])
         except NoFile as error:
