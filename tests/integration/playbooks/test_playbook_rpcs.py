@@ -254,7 +254,7 @@ async def test_no_method_takes_a_path_out_of_the_library(server: Server) -> None
 
 
 async def refused_everywhere(server: Server, path: str) -> None:
-    methods: dict[str, dict[str, str]] = {
+    methods: dict[str, dict[str, Any]] = {
         "GetPlaybook": {},
         "GetPlaybookSource": {},
         "SavePlaybook": {"text": TEXT},
@@ -266,12 +266,13 @@ async def refused_everywhere(server: Server, path: str) -> None:
             grpc.StatusCode.INVALID_ARGUMENT,
             "INVALID_PATH",
         ), (method, path)
-    for method, name, fields in (
-        ("DuplicatePlaybook", "source_path", {"new_name": "Copy"}),
-        ("CheckPlaybook", "path", {}),
-        ("PlanPlaybook", "path", {}),
-    ):
-        refused = await refusal(call(server, method, **{name: path}, **fields))
+    others: dict[str, dict[str, Any]] = {
+        "DuplicatePlaybook": {"source_path": path, "new_name": "Copy"},
+        "CheckPlaybook": {"path": path},
+        "PlanPlaybook": {"path": path},
+    }
+    for method, fields in others.items():
+        refused = await refusal(call(server, method, **fields))
         assert refused.code is grpc.StatusCode.INVALID_ARGUMENT, (method, path)
 
 
@@ -332,7 +333,11 @@ async def test_copies_at_once_have_paths_of_their_own(server: Server) -> None:
 
 
 async def test_a_copy_is_made_once_for_one_request_id(server: Server) -> None:
-    fields = {"source_path": HEALTH_CHECK, "new_name": "Copy", "request_id": "r-1"}
+    fields: dict[str, Any] = {
+        "source_path": HEALTH_CHECK,
+        "new_name": "Copy",
+        "request_id": "r-1",
+    }
     first = await call(server, "DuplicatePlaybook", **fields)
     assert await call(server, "DuplicatePlaybook", **fields) == first
     assert len([*(own(server) / "gateway").iterdir()]) == 1
@@ -492,6 +497,6 @@ async def test_more_work_than_can_wait_is_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(Unavailable, match="try again"):
         await few.run(lambda: True)
     going.set()
-    assert await asyncio.gather(first, second) == [True, True]
+    assert [await first, await second] == [True, True]
     assert await few.run(lambda: "again") == "again"
     few.close()
