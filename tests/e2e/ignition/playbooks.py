@@ -184,7 +184,6 @@ TRAVERSALS = {
     "all escaped": "%2e%2e%2f%2e%2e%2fetc%2fsecret.yaml",
     "backslashes": "..%5csecret.yaml",
     "a path from the root": "%2fetc%2fsecret.yaml",
-    "two slashes": "/etc/secret.yaml",
     "a home": "~/secret.yaml",
     "a drive": "C:/secret.yaml",
     "a newline": "a%0a.yaml",
@@ -214,6 +213,7 @@ ROWS: list[Row] = [
         (f"show what is at {what}", getting(path), 400, LEADS_OUT)
         for what, path in TRAVERSALS.items()
     ),
+    ("show two slashes", getting("/etc/secret.yaml"), 404, refused("not_found")),
     ("show what has a NUL in it", getting("a%00.yaml"), 400, invalid("path")),
     (
         "show what is called duplicate",
@@ -243,6 +243,12 @@ ROWS: list[Row] = [
     ("save one as a runtime", saving("a.yaml", TEXT, "$as_runtime"), 403, NOT_ALLOWED),
     ("save one with faults", saving("a.yaml", BROKEN), 400, faulty("a.yaml", 2)),
     ("save what laughs", saving("a.yaml", LAUGHS), 400, faulty("a.yaml", 30)),
+    (
+        "save what has no path",
+        f"-X PUT {PLAYBOOKS} $as_admin $json -d '{{}}'",
+        405,
+        refused("method_not_allowed"),
+    ),
     ("save no text", saving("a.yaml", ""), 400, invalid("text")),
     ("save a number", saving("a.yaml", 5), 400, invalid("text")),
     ("save over what leads out", saving("..%2fa.yaml", TEXT), 400, LEADS_OUT),
