@@ -59,7 +59,7 @@ async def test_everything_that_is_wrong_with_a_text_is_told(call: Call) -> None:
         (4, "a.yaml"),
         (9, "a.yaml"),
     ]
-    assert str(told[0]).startswith("a.yaml:4:25: ")
+    assert str(told[0]).startswith("a.yaml:4:24: ")
     with pytest.raises(InvalidRequest) as refused:
         await call("playbooks.save", "a.yaml", wrong)
     assert refused.value.errors == told
