@@ -107,8 +107,10 @@ class Library:
 
     async def read_all(self) -> None:
         """Read whatever there is, so that the first who asks for a list need not wait."""
-        while any(each.pending for each in (await self.listing()).summaries):
-            pass
+        left, before = -1, 0
+        while left not in (0, before):  # nor where a disk is so slow that nothing more is read
+            before = left
+            left = sum(each.pending for each in (await self.listing()).summaries)
 
     async def listing(self) -> Listing:
         """Every playbook, those that cannot be used among them."""

@@ -23,6 +23,7 @@ from steward_server.playbooks.catalogue import CATALOGUE
 from steward_server.playbooks.config import PlaybooksConfig
 from steward_server.playbooks.folders import SHIPPED
 from steward_server.playbooks.library import Library
+from steward_server.playbooks.shelves import Shelves
 from steward_server.playbooks.threads import Threads
 from steward_server.principals import ANONYMOUS
 from tests.integration.conftest import Metadata, Server, refusal
@@ -486,6 +487,40 @@ async def test_a_folder_that_cannot_be_written_is_told_without_its_path(
     )
     assert len((await closed.listing()).summaries) == len(SHIPPED_PATHS)
     closed.close()
+
+
+async def test_a_list_does_not_wait_for_what_somebody_has_checked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going = threading.Event()
+
+    def slowly(*_given: Any, **_around: Any) -> tuple[None, tuple[()]]:
+        going.wait(10)
+        return None, ()
+
+    monkeypatch.setattr("steward_server.playbooks.library.examine", slowly)
+    busy = library(server)
+    checking = asyncio.ensure_future(busy.check("a.yaml", TEXT))
+    listing = await asyncio.wait_for(busy.listing(), 5)
+    assert len(listing.summaries) == len(SHIPPED_PATHS)
+    assert not checking.done()
+    going.set()
+    assert await checking == ()
+    busy.close()
+
+
+async def test_everything_is_read_once_before_anybody_asks(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = library(server)
+    with monkeypatch.context() as without_time:
+        without_time.setattr(Shelves.listing, "__defaults__", (-1.0,))
+        await asyncio.wait_for(early.read_all(), 10)
+        assert all(each.pending for each in (await early.listing()).summaries)
+    await asyncio.wait_for(early.read_all(), 10)
+    monkeypatch.setattr(Shelves.listing, "__defaults__", (-1.0,))
+    assert not any(each.pending for each in (await early.listing()).summaries)
+    early.close()
 
 
 async def test_more_work_than_can_wait_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
