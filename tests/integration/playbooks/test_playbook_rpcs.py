@@ -514,6 +514,7 @@ async def test_everything_is_read_once_before_anybody_asks(
 ) -> None:
     early = library(server)
     with monkeypatch.context() as without_time:
+        without_time.setattr("steward_server.playbooks.library.AHEAD_S", -1.0)
         without_time.setattr(Shelves.listing, "__defaults__", (-1.0,))
         await asyncio.wait_for(early.read_all(), 10)
         assert all(each.pending for each in (await early.listing()).summaries)
