@@ -15,7 +15,7 @@ from playwright.async_api import Error, Locator, Page
 from playwright.async_api import TimeoutError as Expired
 
 from steward_server.executions.steps.pages.deadline import Deadline
-from steward_server.executions.steps.pages.telling import bounded
+from steward_server.executions.steps.pages.telling import NoAnswer, bounded
 from steward_server.executions.work import StepFailed
 
 T = TypeVar("T")
@@ -198,7 +198,7 @@ class Elements:
         except Expired:
             return False
         except TimeoutError:
-            raise StepFailed(f"{selector!r} did not answer {deadline}: the page is busy") from None
+            raise NoAnswer(f"{selector!r} did not answer {deadline}: the page is busy") from None
         except Error as error:
             raise _told(selector, error) from None
         return True
@@ -209,7 +209,7 @@ class Elements:
             async with asyncio.timeout((_enough_ms(deadline) + BUSY_MS) / 1_000):
                 return await ask()
         except (Expired, TimeoutError):
-            raise StepFailed(f"{selector!r} did not answer {deadline}: the page is busy") from None
+            raise NoAnswer(f"{selector!r} did not answer {deadline}: the page is busy") from None
         except Error as error:
             raise _told(selector, error) from None
 

@@ -31,7 +31,7 @@ from steward_server.executions.steps.pages.downloads import Downloads
 from steward_server.executions.steps.pages.elements import Elements, first_line, is_over
 from steward_server.executions.steps.pages.relay import Relay
 from steward_server.executions.steps.pages.screencast import Screencast
-from steward_server.executions.steps.pages.telling import MAX_URL, bounded, shown_url
+from steward_server.executions.steps.pages.telling import MAX_URL, NoAnswer, bounded, shown_url
 from steward_server.executions.work import ArtifactKind, Job, Session, StepFailed
 from steward_server.playbooks.catalogue import CATALOGUE
 
@@ -68,10 +68,6 @@ ALLOWED = ("http", "https", "about", "chrome-error")
 HIDDEN_FIELDS = "input[type=password], input[autocomplete*=password]"
 
 LOST = "the browser has ended in the middle of the run, and what was open with it; run it again"
-
-
-class NotOpened(StepFailed):
-    """There is no page of which anything could be told."""
 
 
 PageWork = Callable[["Tab", Job], Awaitable[dict[str, Any]]]
@@ -175,7 +171,7 @@ class Tab:
             async with asyncio.timeout(FACTS_S):
                 return bounded(await self._page.title(), MAX_URL)
         except TimeoutError:
-            raise StepFailed(f"{self.url} does not answer: the page is busy") from None
+            raise NoAnswer(f"{self.url} does not answer: the page is busy") from None
 
     async def do(self, job: Job, work: PageWork, *, opens: bool = False) -> dict[str, Any]:
         """Do a step, which has the page for itself; gives its outputs.
@@ -228,7 +224,7 @@ class Tab:
             async with asyncio.timeout(KEY_S):
                 await self._page.keyboard.press(key)
         except TimeoutError:
-            raise StepFailed(f"{self.url} does not answer to keys: the page is busy") from None
+            raise NoAnswer(f"{self.url} does not answer to keys: the page is busy") from None
         except Error as error:
             if is_over(error):
                 raise
@@ -303,7 +299,7 @@ class Tab:
                 # What the page before was about to do came in between.
                 if "interrupted by another navigation" not in error.message:
                     await self._error_page(error)
-                    raise NotOpened(self._why_not_open(url, error)) from None
+                    raise NoAnswer(self._why_not_open(url, error)) from None
             await asyncio.sleep(BEGIN_S)
             if deadline.is_over:
                 raise StepFailed(f"{shown_url(url)} has not loaded {deadline}")
@@ -340,7 +336,7 @@ class Tab:
                     timeout=timeout_ms,
                 )
         except (Expired, TimeoutError):
-            raise StepFailed(f"there is no picture of {self.url}: the page is busy") from None
+            raise NoAnswer(f"there is no picture of {self.url}: the page is busy") from None
         except Error as error:
             if is_over(error):
                 raise
@@ -365,7 +361,7 @@ class Tab:
         """What a step that failed tells, with what can be found out about the page."""
         if self._trouble:
             await asyncio.sleep(BEGIN_S)  # that the browser went with the page is told last
-        else:
+        elif not isinstance(error, NoAnswer):
             await self._screencast.finish()
         await self._drop()
         if self._is_lost:
@@ -374,7 +370,7 @@ class Tab:
             return StepFailed(self._trouble)
         if isinstance(error, TimeoutError):  # nobody else's: those are told where they come
             return StepFailed("the page does not answer")
-        if isinstance(error, NotOpened):
+        if isinstance(error, NoAnswer):
             return StepFailed(str(error))
         message = str(error)
         if isinstance(error, Error):

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from steward_server.executions.work import StepFailed
+
 MAX_URL = 500
 """Characters of a URL or a title that are told."""
+
+
+class NoAnswer(StepFailed):
+    """There is no page that could tell any more: it was not opened, or is busy."""
 
 
 def bounded(text: object, most: int) -> str:
