@@ -164,7 +164,7 @@ async def test_an_artifact_is_saved_and_not_shown(house: Live, tmp_path: Path) -
     text, headers = await read(house.admin, f"{path}/art_page")
     assert text == page.decode()
     assert headers["Content-Type"] == "application/octet-stream"  # whatever it is
-    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Disposition"] == 'attachment; filename="report.html"'
     deleted = await house.admin.call("DELETE", f"/api/executions/{run}")
     assert deleted.body["screenshots_deleted"] == 1
     assert not folder.exists()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steward_server.config import setting
+from steward_server.playbooks.files import MAX_FILES
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,10 @@ class PlaybooksConfig:
         "at the same path. Unset: `playbooks` in the data folder.",
     )
     max_playbooks: int = setting(
-        1_000, "Playbooks that people may have made before more are refused.", minimum=1
+        1_000,
+        "Playbooks that people may have made before more are refused.",
+        minimum=1,
+        maximum=MAX_FILES,
     )
     threads: int = setting(
         1,

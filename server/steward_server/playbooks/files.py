@@ -131,8 +131,8 @@ class PlaybookFolder:
                     os.mkdir(folder, dir_fd=within)
                 within = _entered(within, folder)
             staged = f".{token_hex(8)}.tmp"
-            _write_whole(within, staged, content)
             try:
+                _write_whole(within, staged, content)
                 if replace:
                     os.replace(staged, name, src_dir_fd=within, dst_dir_fd=within)
                 else:
@@ -172,7 +172,7 @@ class PlaybookFolder:
             for folder in folders:
                 within = _entered(within, folder)
             kind = os.stat(name, dir_fd=within, follow_symlinks=False).st_mode
-            if stat.S_ISDIR(kind):
+            if stat.S_ISDIR(kind) or stat.S_ISLNK(kind):  # one that leads back to itself
                 raise FileNotFoundError(errno.ENOENT, path)
             if not stat.S_ISREG(kind):
                 raise NoFile("it is no regular file")

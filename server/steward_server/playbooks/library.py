@@ -52,6 +52,8 @@ T = TypeVar("T")
 
 MAX_COPIES = 1_000
 """Of one name: how many numbers are tried."""
+AHEAD_S = 0.5
+"""How long reading ahead keeps a thread from others at a time."""
 _MAX_TOLD_BYTES = 4_096
 """Of faults in a refusal: trailers of gRPC have 8 KiB for everything."""
 
@@ -107,8 +109,11 @@ class Library:
 
     async def read_all(self) -> None:
         """Read whatever there is, so that the first who asks for a list need not wait."""
-        while any(each.pending for each in (await self.listing()).summaries):
-            pass
+        left, before = -1, 0
+        while left not in (0, before):  # nor where a disk is so slow that nothing more is read
+            before = left
+            found = await self._reading.run(lambda: self._shelves.listing(AHEAD_S))
+            left = sum(each.pending for each in found.summaries)
 
     async def listing(self) -> Listing:
         """Every playbook, those that cannot be used among them."""

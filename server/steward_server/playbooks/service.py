@@ -124,7 +124,9 @@ class PlaybookService(rpc.PlaybookServiceServicer):
                 checks.add(
                     "new_name", "holds a separator of paths; the copy lies beside its source"
                 )
-        new_path = await self._library.duplicate(caller(context), request.source_path, name)
+        new_path = await self._library.duplicate(
+            caller(context), unescaped(request.source_path), name
+        )
         return pb.DuplicatePlaybookResponse(
             message="Playbook duplicated successfully", new_path=new_path
         )
@@ -133,10 +135,11 @@ class PlaybookService(rpc.PlaybookServiceServicer):
         self, request: pb.CheckPlaybookRequest, _context: Context
     ) -> pb.CheckPlaybookResponse:
         _check_subject(request)
-        faults = await self._library.check(request.path, _text(request))
+        path = unescaped(request.path)
+        faults = await self._library.check(path, _text(request))
         return pb.CheckPlaybookResponse(
             valid=not faults,
-            errors=[text_error(each, request.path) for each in faults[:MAX_ERRORS]],
+            errors=[text_error(each, path) for each in faults[:MAX_ERRORS]],
         )
 
     async def PlanPlaybook(
@@ -146,7 +149,7 @@ class PlaybookService(rpc.PlaybookServiceServicer):
         with Checks() as checks:
             checks.text("credential_name", request.credential_name, 0, 100)
         made, needs = await self._library.plan(
-            request.path,
+            unescaped(request.path),
             _text(request),
             given_values(request.parameters),
             gateway_url=request.gateway_url,

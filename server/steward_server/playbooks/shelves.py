@@ -24,7 +24,7 @@ from steward_server.playbooks.reading import Reading, first_there, read
 
 MAX_KEPT_BYTES = 4 * 1024 * 1024
 """Of texts whose playbooks are kept; these are many times as large as their texts."""
-LISTING_S = 5.0
+LISTING_S = 2.0
 """How long a list may take to read what is new; the rest is told as pending."""
 MAX_SHOWN = 300
 """Characters of a description or a fault in a list."""
@@ -221,7 +221,7 @@ class Shelves:
                     return file.stamp, replace(unread, pending=True)
                 text = _text(path, origin, file)
         except FileNotFoundError:
-            return _NO_STAMP, unread.with_faults([Fault(1, 1, "it was deleted just now")])
+            return _NO_STAMP, unread.with_faults([Fault(1, 1, "a link that leads nowhere")])
         except LeadsOut:
             return _NO_STAMP, unread.with_faults([Fault(1, 1, "it leads out of the library")])
         except NoFile as error:
