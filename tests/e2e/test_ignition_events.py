@@ -240,3 +240,20 @@ async def test_who_repeats_a_request_starts_one_run(house: Live) -> None:
     listed = (await house.admin.call("GET", "/api/executions")).body
     assert [each["execution_id"] for each in listed] == [again[0]["execution_id"], run]
     assert listed[0]["rerun_of"] == run
+
+
+async def test_what_changes_nothing_is_not_on_record(house: Live) -> None:
+    run = await start(house.admin, "long")
+    await awaited(house.admin, run, in_step)
+    for verb in ("pause", "pause", "resume", "cancel"):
+        assert (await ask(house.admin, run, verb)).status == 200
+    await awaited(house.admin, run, over)
+    for verb in ("pause", "resume", "skip", "cancel", "approve", "reject"):
+        assert (await ask(house.admin, run, verb)).status == 409
+    entries = (await house.admin.call("GET", f"/api/v1/audit?resource_id={run}")).body["entries"]
+    assert sorted(each["action"] for each in entries) == [
+        "execution.cancelled",
+        "execution.paused",
+        "execution.resumed",
+        "execution.started",
+    ]
