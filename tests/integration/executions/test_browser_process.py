@@ -52,7 +52,7 @@ async def test_a_browser_that_is_killed_fails_the_step_and_later_runs_get_anothe
     await asyncio.sleep(0.3)
     killed = await process_of(run)
     os.kill(killed, signal.SIGKILL)
-    failed = await asyncio.wait_for(waiting, 1)
+    failed = await asyncio.wait_for(waiting, 2)
     lost = "the browser has ended in the middle of the run, and what was open with it; run it again"
     assert str(failed) == lost
     assert await run.why("navigate", url=f"{site.url}/still") == lost

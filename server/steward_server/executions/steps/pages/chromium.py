@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import shutil
 import tempfile
@@ -137,7 +138,7 @@ class Browsers:
         task.add_done_callback(self._ending.discard)
 
     async def _start(self) -> _Process:
-        require_playwright()
+        await require_playwright()
         from playwright.async_api import Error, async_playwright
 
         executable = _found(self.config.executable)
@@ -186,14 +187,14 @@ class Browsers:
         )
 
 
-def require_playwright() -> None:
-    """Raise unless Playwright is installed.
+async def require_playwright() -> None:
+    """Load Playwright, which takes a while, beside what else goes on.
 
     Raises:
-        StepFailed: it is not; the message says how to install it.
+        StepFailed: it is not installed; the message says how to.
     """
     try:
-        import playwright.async_api  # noqa: F401
+        await asyncio.to_thread(importlib.import_module, "playwright.async_api")
     except ImportError:
         raise StepFailed(NO_PLAYWRIGHT) from None
 
