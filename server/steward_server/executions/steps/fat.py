@@ -70,7 +70,7 @@ async def _export_report(browsers: Browsers, job: Job) -> dict[str, Any]:
 
 async def _pdf(browsers: Browsers, html: str) -> bytes:
     """Print a report, in a context where no script runs and that reaches no network."""
-    require_playwright()
+    await require_playwright()
     from playwright.async_api import Error
 
     try:
