@@ -321,6 +321,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         browsers = Browsers(settings.browser)
         stack.push_async_callback(browsers.aclose)
+        browsers.tell_what_is_missing()
         run_engine = await stack.enter_async_context(
             executions.open_engine(
                 methods,

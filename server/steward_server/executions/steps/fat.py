@@ -30,7 +30,7 @@ COUNTS = ("total", "passed", "failed", "skipped")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def works(browsers: Browsers) -> Mapping[str, Work]:
+def work(browsers: Browsers) -> Mapping[str, Work]:
     """The work of each type of step on reports; the browser is for PDF only."""
     return {
         "fat.generate_report": _generate_report,

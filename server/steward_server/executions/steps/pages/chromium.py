@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -104,6 +105,15 @@ class Browsers:
             if not self._users:
                 loop = asyncio.get_running_loop()
                 self._idle = loop.call_later(self.config.idle_s, self._retire)
+
+    def tell_what_is_missing(self) -> None:
+        """Say in the log where steps in a browser will fail for want of one."""
+        try:
+            _found(self.config.executable)
+            if importlib.util.find_spec("playwright") is None:
+                raise StepFailed(NO_PLAYWRIGHT)
+        except StepFailed as error:
+            log.warning("browser.missing", reason=str(error))
 
     async def aclose(self) -> None:
         """End the browser, whoever uses it."""
