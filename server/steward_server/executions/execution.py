@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steward_server.executions.run import Change, Plan, Run, State
+from steward_server.executions.run import Change, Plan, Run, State, replay
 from steward_server.playbooks.playbook import OnFailure, Playbook, Step
 from steward_server.playbooks.references import Reference
 
@@ -114,6 +114,17 @@ def step_index(run: Run, playbook: Playbook) -> int:
     """How many of the steps are over, those of `finally` and those that undo others left out."""
     made = (run.made.get(step.id) for step in playbook.steps)
     return sum(each is not None and each.state.is_over for each in made)
+
+
+def followed(
+    run: Run, changes: Iterable[Change], playbook: Playbook
+) -> tuple[Run, list[tuple[Change, State, int]]]:
+    """A run after some changes, and each of them with its state and step index after it."""
+    rows = []
+    for each in changes:
+        run = replay([each], run)
+        rows.append((each, run.state, step_index(run, playbook)))
+    return run, rows
 
 
 def references_in(parameters: Mapping[str, Any]) -> Iterator[Reference]:

@@ -57,6 +57,8 @@ class Feed:
         self._bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._frames: dict[str, Frame] = {}
         self._serial = 0
+        self.deletions = 0
+        """How many runs were deleted."""
         database.on_commit(self._note_commit)
 
     @contextmanager
@@ -104,6 +106,12 @@ class Feed:
         """The run has no browser any more."""
         self._frames.pop(execution_id, None)
 
+    def delete(self, execution_id: str) -> None:
+        """There is no such run any more: whoever is far behind waits for its end in vain."""
+        self.forget(execution_id)
+        self.deletions += 1
+        self._ring()
+
     def frames_after(self, serial: int) -> list[Frame]:
         """The newest frame of each run, where it is newer, the oldest first."""
         found = []
@@ -133,6 +141,8 @@ class Feed:
 
     async def _read(self) -> None:
         newest = await store.newest(self._database)
+        if newest <= self._end:
+            return  # others were committed
         if newest - self._end > MOST_KEPT or not self._end:
             # Nobody watched for long: who wants the past reads it from the database.
             self._newest.clear()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from steward_server.credential import Credential
-from steward_server.executions.run import Change, Kind, State
+from steward_server.executions.run import Change, Kind
 from steward_server.executions.work import Artifact, ArtifactKind, Result, StepFailed, Steward
 from steward_server.playbooks.playbook import Step
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+_CLOSING_S = 10.0
+"""What does not close in this time is left."""
 
 
 class Shared:
@@ -53,7 +56,8 @@ class Shared:
         await asyncio.gather(*opening, return_exceptions=True)
         self._opened.clear()
         try:
-            await self._stack.aclose()
+            async with asyncio.timeout(_CLOSING_S):
+                await self._stack.aclose()
         except Exception:
             log.exception("executions.not_closed")
 
@@ -105,18 +109,19 @@ class RunJob:
         self.set[name] = value
 
     async def log(self, message: str, level: str = "info") -> None:
-        await self.worker.write([Change(Kind.LOGGED, self.step_id, message, data={"level": level})])
+        said = Change(Kind.LOGGED, self.step_id, message, data={"level": level})
+        # What a step leaves behind may still speak when the run is over.
+        await self.worker.change(lambda run: [] if run.state.is_over else [said])
 
     async def sleep(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+        loop, where = asyncio.get_running_loop(), f"in step {self.step_id!r}"
         left_s = seconds
+        await self.safe_point(where)
         while left_s > 0:
-            begun_s, bell = loop.time(), self.worker.bell
-            if self.worker.run.pausing:
-                await self.safe_point(f"in step {self.step_id!r}")
-                continue
-            await asyncio.wait({bell}, timeout=left_s)
+            begun_s = loop.time()
+            await asyncio.wait({self.worker.bell}, timeout=left_s)
             left_s -= loop.time() - begun_s
+            await self.safe_point(where)
 
     async def safe_point(self, where: str) -> None:
         await self.worker.pause_here(where)
@@ -143,7 +148,7 @@ class RunJob:
 async def wait_for_word(job: RunJob) -> Mapping[str, Any]:
     """The work of `approval.wait`."""
     worker, loop = job.worker, asyncio.get_running_loop()
-    if job.step_id not in worker.run.answers and worker.run.asks is None:
+    if job.step_id not in worker.run.answers:
         question = {
             "message": job.values["message"],
             "not_by_starter": job.values["not_by_starter"],
@@ -154,8 +159,8 @@ async def wait_for_word(job: RunJob) -> Mapping[str, Any]:
     begun_s = loop.time()
     while (answer := worker.run.answers.get(job.step_id)) is None:
         bell = worker.bell
-        if worker.run.pausing or worker.run.state is State.PAUSED:
-            await job.safe_point(f"in step {job.step_id!r}, which waits for an approval")
+        await job.safe_point(f"in step {job.step_id!r}, which waits for an approval")
+        if bell.done():
             continue
         left_s = job.values["timeout"] - (loop.time() - begun_s)
         if left_s <= 0:
