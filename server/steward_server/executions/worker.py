@@ -377,7 +377,7 @@ class Worker:
             return Came(error=error.message, is_hopeless=True)
         job = RunJob(self, step, values)
         limit_s = timeout_s(step, step_type, values)
-        task = asyncio.create_task(_worked(self.tools.work[step.type], job))
+        task = asyncio.create_task(self._worked(job))
         has_timed_out = await self._watched(task, limit_s)
         try:
             return kept(task.result(), job.set)
@@ -394,6 +394,12 @@ class Worker:
             trace = self.taint.mask(traceback.format_exc())
             log.error("executions.step_broke", step_type=step.type, trace=trace)  # noqa: TRY400
             return Came(error="the server made a mistake, which its log tells of")
+
+    async def _worked(self, job: RunJob) -> Any:
+        try:
+            return await self.tools.work[job.type](job)
+        except SystemExit as error:
+            raise RuntimeError("a step would have ended the server") from error
 
     async def _watched(self, task: asyncio.Future[Any], limit_s: float | None) -> bool:
         """Wait for a task, and end it when it is to end; whether that was for its time."""
@@ -501,13 +507,6 @@ class Worker:
                 self.variables |= change.data.get("variables", {})
                 self.has_lost |= bool(change.data.get("masked"))
             self._note(event.at_us, change)
-
-
-async def _worked(work: Work | Callable[[RunJob], Awaitable[Any]], job: RunJob) -> Any:
-    try:
-        return await work(job)
-    except SystemExit as error:
-        raise RuntimeError("a step would have ended the server") from error
 
 
 def _started(run: Run) -> list[Change]:
