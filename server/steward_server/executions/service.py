@@ -195,6 +195,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
         with Checks() as checks:
             checks.between("since", request.since, 0, 2**63 - 1)
         who, feed = caller(context), self.engine.feed
+        deletions = feed.deletions
         execution = await self.room.execution(who, request.execution_id)
         with feed.watched():
             newest = await feed.newest()
@@ -210,7 +211,6 @@ class ExecutionService(rpc.ExecutionServiceServicer):
             watching = Watching(
                 feed, lambda about: is_it(about.execution_id), begin, frames=request.frames
             )
-            deletions = feed.deletions
             while True:
                 bell = feed.bell
                 found = await watching.take()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -44,12 +45,16 @@ class Shared:
         try:
             result: T = await asyncio.shield(found)
         except Exception:
-            self._opened.pop(key, None)
+            if self._opened.get(key) is found:
+                del self._opened[key]
             raise
         return result
 
-    async def aclose(self) -> None:
-        """Close everything, what was opened last first; once more is no harm."""
+    async def aclose(self, mask: Callable[[str], str]) -> None:
+        """Close everything, what was opened last first; once more is no harm.
+
+        `mask` takes the run's secrets out of what is logged if that fails.
+        """
         opening = [each for each in self._opened.values() if not each.done()]
         for each in opening:
             each.cancel()
@@ -58,8 +63,8 @@ class Shared:
         try:
             async with asyncio.timeout(_CLOSING_S):
                 await self._stack.aclose()
-        except Exception:
-            log.exception("executions.not_closed")
+        except Exception:  # noqa: BLE001 - the run ends all the same
+            log.error("executions.not_closed", trace=mask(traceback.format_exc()))  # noqa: TRY400
 
 
 class RunSession:

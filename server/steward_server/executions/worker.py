@@ -269,7 +269,7 @@ class Worker:
 
     async def _close(self) -> None:
         if self.parent is None:
-            await self.shared.aclose()
+            await self.shared.aclose(self.taint.mask)
         self.tools.feed.forget(self.execution.execution_id)
 
     async def _advance(self, came: Callable[[Run], Sequence[Change]]) -> Next | None:
@@ -426,9 +426,11 @@ class Worker:
                 await asyncio.wait(
                     {task, bell}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
                 )
+        except asyncio.CancelledError:
+            self.is_left = True
+            raise
         finally:
             if not task.done():
-                self.is_left = True
                 task.cancel()
                 await asyncio.wait({task})
         return False

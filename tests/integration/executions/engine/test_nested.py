@@ -235,3 +235,28 @@ async def test_a_run_cancelled_while_its_child_begins_leaves_no_child_running(
         assert (await world.ended(execution_id)).run.state == "cancelled"
         for made in await world.children(execution_id):
             assert made.run.state.is_over, kinds(made)
+
+
+async def test_a_child_whose_parent_breaks_is_not_left_running(world: World) -> None:
+    async def waits(job: Job) -> Any:
+        await job.sleep(30)
+
+    world.does["waits"] = waits
+    world.library.texts["child.yaml"] = playbook(step("in", "waits"))
+    execution_id = await world.begin(playbook(child("run", "child.yaml"), timeout=0.15))
+    await _begun(world, execution_id)
+    worker, refusals = world.engine.worker(execution_id), 0
+    assert worker is not None
+    change = worker.change
+
+    async def refusing(asked: Any) -> Any:
+        nonlocal refusals
+        refusals += 1
+        if refusals == 1:
+            raise Unavailable("the database cannot write now; nothing was changed")
+        return await change(asked)
+
+    worker.change = refusing  # type: ignore[method-assign]
+    assert (await world.ended(execution_id)).run.state == "failed"
+    [made] = await world.children(execution_id)
+    assert made.run.state.is_over
