@@ -389,7 +389,7 @@ class ExecutionRoom:
         self._engine.check_agent(playbook, execution)
         for name in credential_names(playbook, execution):
             await self._engine.check_credential(execution.owner_id, name)
-        _, rows = followed(Run(), carried, playbook)
+        _, rows = followed(Run(), 0, carried, {step.id for step in playbook.steps})
         at_us = execution.created_at_us
 
         async def work(transaction: Transaction) -> None:

@@ -148,6 +148,7 @@ class Run:
         is_cut: whether `finally` is left out.
         asks: that for which the step in hand waits for a person's word, until they gave it.
         answers: what persons said, by the ids of steps.
+        has_failed: whether any step has failed so far.
         changes: how many there were: the number of the last one.
     """
 
@@ -162,6 +163,7 @@ class Run:
     is_cut: bool = False
     asks: Change | None = None
     answers: Mapping[str, Change] = field(default_factory=dict)
+    has_failed: bool = False
     changes: int = 0
 
     def of(self, step: Outline) -> StepState:
@@ -307,6 +309,8 @@ def _left(run: Run, plan: Plan) -> Iterator[Outline]:
 
 def _failed(run: Run, plan: Plan) -> Outline | None:
     """The step whose failure ends the run."""
+    if not run.has_failed:
+        return None
     for step in plan.steps:
         made = run.made.get(step.id)
         has_failed = made is not None and made.state is StepState.FAILED and not made.is_cut
@@ -457,6 +461,7 @@ def _step_applied(run: Run, change: Change) -> Run:
         held="" if run.held == change.step_id else run.held,
         asks=None,
         answers=_without(run.answers, change.step_id) if has_failed else run.answers,
+        has_failed=run.has_failed or has_failed,
     )
 
 

@@ -154,6 +154,7 @@ class Worker:
         self._credentials: dict[str, Credential] = {}
         self._steps = {step.id: step for step in playbook.all_steps}
         self._main = frozenset(step.id for step in playbook.steps)
+        self._index = events[-1].step_index if events else 0
         self._results: dict[str, Result] = {}
         self._clock = _Clock()
         self._lock = asyncio.Lock()
@@ -452,7 +453,7 @@ class Worker:
             await to_end(self._written([self._masked(each) for each in changes]))
 
     async def _written(self, changes: Sequence[Change]) -> None:
-        run, rows = followed(self.run, changes, self.playbook)
+        run, rows = followed(self.run, self._index, changes, self._main)
         at_us, after = self.tools.clock(), self.run.changes
         execution_id = self.execution.execution_id
 
@@ -460,7 +461,7 @@ class Worker:
             await store.append(transaction, execution_id, after, at_us, rows)
 
         await self.tools.database.run(work)
-        self.run = run
+        self.run, self._index = run, rows[-1][-1]
         for change in changes:
             self._note(at_us, change)
         if run.state is State.RUNNING:
