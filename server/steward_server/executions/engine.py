@@ -9,6 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -343,7 +344,10 @@ class Engine:
         self.check_agent(playbook, execution)
 
         async def work(transaction: Transaction) -> None:
-            await store.insert(transaction, execution, text)
+            # It may have been given to somebody else meanwhile.
+            row = await store.find(transaction, execution.parent_id)
+            owner_id = row.owner_id if row else execution.owner_id
+            await store.insert(transaction, replace(execution, owner_id=owner_id), text)
 
         child = Worker(self._tools, execution, playbook, parent=parent, secrets=secrets)
         name = execution.execution_id

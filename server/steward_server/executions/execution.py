@@ -76,6 +76,7 @@ class Event:
         number: over all runs.
         run_state: of the run, after it.
         step_index: as well.
+        size: characters of its facts.
     """
 
     number: int
@@ -83,6 +84,7 @@ class Event:
     change: Change
     run_state: State
     step_index: int
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

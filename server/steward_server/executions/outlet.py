@@ -14,6 +14,8 @@ from steward_server.executions.execution import About, Event
 from steward_server.executions.feed import Feed, Frame, Told
 
 MAX_SHOWN = 256
+MAX_SHOWN_BYTES = 65_536
+"""Of one event that is kept: what is larger is made anew for each who watches."""
 MAX_FRAMES = 32
 """Of different runs; each may have a megabyte."""
 MAX_ANSWERS = 16
@@ -36,8 +38,9 @@ class Shown:
         found = self._events.get(event.number)
         if found is None:
             found = pb.ExchangeResponse(execution_update=projection.update(about, event))
-            _make_room(self._events, MAX_SHOWN)
-            self._events[event.number] = found
+            if event.size <= MAX_SHOWN_BYTES:
+                _make_room(self._events, MAX_SHOWN)
+                self._events[event.number] = found
         return found
 
     def frame(self, frame: Frame) -> pb.ExchangeResponse:

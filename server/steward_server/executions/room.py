@@ -115,6 +115,7 @@ class ExecutionRoom:
         self._agents = agents
         self._config = config
         self._clock = clock
+        self._stopping = set[asyncio.Task[None]]()
 
     # What callers do.
 
@@ -317,13 +318,14 @@ class ExecutionRoom:
         del now_us
         owned = await store.of_owner(transaction, user_id)
         await store.give(transaction, user_id, heir_id)
-        tasks = set[asyncio.Task[None]]()
 
         def stopped() -> None:
             for each in owned:
                 worker = self._engine.worker(each)
                 if worker is not None and worker.parent is None:
-                    tasks.add(asyncio.create_task(self._stop(each, "its owner was deleted")))
+                    task = asyncio.create_task(self._stop(each, "its owner was deleted"))
+                    self._stopping.add(task)
+                    task.add_done_callback(self._stopping.discard)
 
         return Handover(after_commit=stopped)
 

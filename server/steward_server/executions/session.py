@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +32,7 @@ class Shared:
 
     def __init__(self) -> None:
         self._opened: dict[str, asyncio.Task[Any]] = {}
-        self._stack = AsyncExitStack()
+        self._open: list[AbstractAsyncContextManager[Any]] = []
         self._lock = asyncio.Lock()
 
     async def get(self, key: str, opened: Callable[[], AbstractAsyncContextManager[T]]) -> T:
@@ -40,7 +40,7 @@ class Shared:
             found = self._opened.get(key)
             if found is None:
                 # A task of its own: the step that asks first may be cancelled meanwhile.
-                found = asyncio.create_task(self._stack.enter_async_context(opened()))
+                found = asyncio.create_task(self._entered(opened()))
                 self._opened[key] = found
         try:
             result: T = await asyncio.shield(found)
@@ -60,11 +60,20 @@ class Shared:
             each.cancel()
         await asyncio.gather(*opening, return_exceptions=True)
         self._opened.clear()
-        try:
-            async with asyncio.timeout(_CLOSING_S):
-                await self._stack.aclose()
-        except Exception:  # noqa: BLE001 - the run ends all the same
-            log.error("executions.not_closed", trace=mask(traceback.format_exc()))  # noqa: TRY400
+        while self._open:
+            manager = self._open.pop()
+            try:
+                # Each for itself: what breaks in one is nothing to the others.
+                async with asyncio.timeout(_CLOSING_S):
+                    await manager.__aexit__(None, None, None)
+            except Exception:  # noqa: BLE001 - the run ends all the same
+                trace = mask(traceback.format_exc())
+                log.error("executions.not_closed", trace=trace)  # noqa: TRY400
+
+    async def _entered(self, manager: AbstractAsyncContextManager[T]) -> T:
+        result = await manager.__aenter__()
+        self._open.append(manager)
+        return result
 
 
 class RunSession:

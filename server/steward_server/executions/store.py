@@ -379,7 +379,14 @@ def _event(row: Row) -> Event:
         bool(row["is_final"]),
         orjson.loads(row["data"]) if row["data"] else {},
     )
-    return Event(row["number"], row["at_us"], change, State(row["run_state"]), row["step_index"])
+    return Event(
+        row["number"],
+        row["at_us"],
+        change,
+        State(row["run_state"]),
+        row["step_index"],
+        len(row["data"]),
+    )
 
 
 def _kept(row: Row) -> Kept:

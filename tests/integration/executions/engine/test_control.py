@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -348,6 +350,33 @@ async def test_a_step_that_is_ended_while_it_logs_leaves_the_run_whole(world: Wo
         seen = await world.run(playbook(logging, step("two", "give")))
         assert states(seen) == {"one": "failed", "two": "completed"}, seen.run.why
         assert "it took longer than" in seen.run.made["one"].text
+
+
+async def test_what_does_not_close_keeps_no_run_from_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steward_server.executions.session._CLOSING_S", 0.05)
+    closed = list[str]()
+
+    @asynccontextmanager
+    async def opened(name: str) -> AsyncIterator[str]:
+        yield name
+        closed.append(name)
+        if name == "hangs":
+            await asyncio.sleep(60)
+        if name == "breaks":
+            raise ValueError(name)
+
+    async def opens(job: Job) -> Any:
+        names = job.values["inputs"]["names"]
+        return {"got": [await job.session.shared(name, partial(opened, name)) for name in names]}
+
+    world.does["opens"] = opens
+    names = ["first", "breaks", "hangs", "first"]
+    seen = await world.run(playbook(step("one", "opens", parameters={"names": names})))
+    assert seen.run.state == "completed"
+    assert outputs(seen, "one") == {"got": names}
+    assert closed == ["hangs", "breaks", "first"], "what was opened last is closed first"
 
 
 Control = Callable[[World, str], Awaitable[Any]]

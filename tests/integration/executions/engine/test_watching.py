@@ -122,7 +122,6 @@ async def test_nothing_is_lost_over_the_end_of_what_is_kept_in_memory(
 ) -> None:
     monkeypatch.setattr(feeds, "MOST_KEPT", kept)
     monkeypatch.setattr(feeds, "READ_AT_ONCE", 3)
-    world.engine.feed._newest = type(world.engine.feed._newest)(maxlen=kept)
     with world.engine.feed.watched():
         ids = [await world.begin(STEPS) for _ in range(3)]
         watchers = [asyncio.create_task(watch(world, each)) for each in ids]
@@ -140,6 +139,30 @@ async def test_nothing_is_lost_over_the_end_of_what_is_kept_in_memory(
     for each, watcher in zip(ids, watchers, strict=True):
         seen = await world.seen(each)
         assert [told.sequence for told in await watcher] == [e.number for e in seen.events]
+    await exchange.heard.aclose()
+
+
+async def test_large_outputs_are_not_all_kept_for_those_who_watch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "MOST_KEPT_SIZE", 500_000)
+
+    async def gives(job: Job) -> Any:
+        return {"x": "y" * 150_000}
+
+    world.does["gives"] = gives
+    large = [step(f"s{at}", "gives") for at in range(8)]
+    shown = service(world)
+    exchange = Exchange(world, shown=shown)
+    exchange.subscribe(since=0)
+    execution_id = await world.begin(playbook(*large))
+    told = await exchange.updates()
+    seen = await world.seen(execution_id)
+    assert [each.sequence for each in told] == [each.number for each in seen.events]
+    feed = world.engine.feed
+    assert feed._size == sum(event.size for _, event in feed._newest) <= 500_000
+    assert sum(each.ByteSize() for each in shown.shown._events.values()) < 150_000
+    assert len(await watch(world, execution_id)) == len(told)
     await exchange.heard.aclose()
 
 
