@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import MappingProxyType
@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 
-from steward.gateway.v1 import options_pb2
+from steward.gateway.v1 import faults_pb2, options_pb2
 from steward_gateway.codec import BadJson, FieldErrors
 from steward_gateway.templates import BadPath
 from steward_gateway.transport import RpcFailure
@@ -33,6 +33,7 @@ class Refusal:
         reason: UPPER_SNAKE, stable, from `ErrorInfo`; "" if there is none.
         fields: what is wrong with which field.
         facts: what varies in the message, from `ErrorInfo`.
+        errors: what is wrong with a text: line, column, path and message of each.
         retry_after_s: when to try again, if that is known.
         reason_status: what HTTP tells of the reason, where the contracts say more than its code.
         http: a failure of HTTP itself, which has no gRPC code of its own.
@@ -43,6 +44,7 @@ class Refusal:
     reason: str = ""
     fields: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    errors: Sequence[Mapping[str, Any]] = ()
     retry_after_s: int | None = None
     reason_status: int | None = None
     http: int | None = None
@@ -165,10 +167,10 @@ def refusal_of(
 
     `statuses` are those of the contracts, for whoever tells it over HTTP.
     """
-    reason, facts, fields, retry_after_s = _details(failure)
+    reason, facts, fields, errors, retry_after_s = _details(failure)
     message = failure.message
     if failure.code in (Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS):
-        message, reason, facts = internal_text(request_id), "", {}
+        message, reason, facts, errors = internal_text(request_id), "", {}, []
     elif failure.code is Code.UNAVAILABLE and not reason:
         message = "the service cannot be reached just now; try again"
     elif not message:
@@ -179,6 +181,7 @@ def refusal_of(
         reason,
         fields,
         facts,
+        errors,
         retry_after_s=retry_after_s,
         reason_status=statuses.get(reason),
     )
@@ -237,8 +240,9 @@ def error_frame(refusal: Refusal, dialect: Dialect) -> Mapping[str, Any]:
 
 def _details(
     failure: RpcFailure,
-) -> tuple[str, dict[str, str], dict[str, str], int | None]:
+) -> tuple[str, dict[str, str], dict[str, str], list[dict[str, Any]], int | None]:
     reason, retry_after_s = "", None
+    errors: list[dict[str, Any]] = []
     facts: dict[str, str] = {}
     fields: dict[str, str] = {}
     for packed in failure.details.details if failure.details is not None else ():
@@ -252,9 +256,15 @@ def _details(
             elif packed.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
                 delay = error_details_pb2.RetryInfo.FromString(packed.value).retry_delay
                 retry_after_s = max(0, math.ceil(delay.seconds + delay.nanos / 1e9))
+            elif packed.Is(faults_pb2.TextErrors.DESCRIPTOR):
+                told = faults_pb2.TextErrors.FromString(packed.value).errors
+                errors += [{name: getattr(each, name) for name in _TOLD} for each in told]
         except DecodeError:  # a detail of another making; the code and the message still stand
             continue
-    return reason, facts, fields, retry_after_s
+    return reason, facts, fields, errors, retry_after_s
+
+
+_TOLD = ("line", "column", "path", "message")
 
 
 def _iron(refusal: Refusal, status: int) -> dict[str, Any]:
@@ -268,6 +278,8 @@ def _iron(refusal: Refusal, status: int) -> dict[str, Any]:
         error["fields"] = dict(refusal.fields)
     if refusal.facts:
         error["details"] = dict(refusal.facts)
+    if refusal.errors:
+        error["errors"] = list(refusal.errors)
     return {"error": error}
 
 
@@ -280,6 +292,8 @@ def _ignition(refusal: Refusal, status: int) -> dict[str, Any]:
         details["reason"] = refusal.reason
     if refusal.fields:
         details["fields"] = dict(refusal.fields)
+    if refusal.errors:
+        details["errors"] = list(refusal.errors)
     return {"detail": {"error": error, "message": refusal.message, "details": details}}
 
 

@@ -20,6 +20,7 @@ from steward.budget.v1.prices_pb2_grpc import add_PriceServiceServicer_to_server
 from steward.budget.v1.provider_key_pb2_grpc import add_ProviderKeyServiceServicer_to_server
 from steward.events.v1.events_pb2 import CostUpdate
 from steward.events.v1.events_pb2_grpc import add_EventServiceServicer_to_server
+from steward.playbooks.v1.playbooks_pb2_grpc import add_PlaybookServiceServicer_to_server
 from steward.system.v1.system_pb2_grpc import add_SystemServiceServicer_to_server
 from steward_server import (
     agents,
@@ -29,6 +30,7 @@ from steward_server import (
     auth,
     credentials,
     environments,
+    executions,
     inference,
     limits,
     projects,
@@ -70,6 +72,8 @@ from steward_server.doors import bracketed, open_doors
 from steward_server.environments.keeper import env_context
 from steward_server.events.hub import Hub
 from steward_server.events.service import EventService, Publisher
+from steward_server.executions.steps import all_work
+from steward_server.executions.steps.python import Machines
 from steward_server.idempotency.answers import Answers
 from steward_server.interceptors.authentication import Authentication, LiveStreams
 from steward_server.interceptors.authorization import Authorization
@@ -81,12 +85,15 @@ from steward_server.interceptors.request_id import RequestId
 from steward_server.limits.book import LimitBook
 from steward_server.observation import Observation
 from steward_server.peers import trusted_proxies
+from steward_server.playbooks.library import Library
+from steward_server.playbooks.service import PlaybookService
 from steward_server.projects.room import ProjectRoom
 from steward_server.providers.room import SEALED as PROVIDER_KEYS
 from steward_server.providers.room import Providers
 from steward_server.rates import Rates
 from steward_server.resealing import Sealed, reseal
 from steward_server.settings import Settings
+from steward_server.starters import Starters
 from steward_server.system.service import SystemService
 from steward_server.tls import check_bind
 from steward_server.tokens.room import Tokens
@@ -112,6 +119,7 @@ ROOMS = [
         "analytics",
         "environments",
         "credentials",
+        "executions",
         "idempotency",
     )
 ]
@@ -196,6 +204,8 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         provider_room = Providers(database, vault, directory, clock)
         credential_room = CredentialRoom(database, vault, clock)
+        library = Library(database, settings.playbooks, config.data_dir, clock)
+        stack.callback(library.close)
         project_room = ProjectRoom(database, desk, directory, clock)
         passwords = Passwords(
             workers=settings.auth.password_workers, queue=settings.auth.password_queue
@@ -308,6 +318,29 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             config=settings.requests,
             clock=clock,
         )
+        run_engine = await stack.enter_async_context(
+            executions.open_engine(
+                methods,
+                database,
+                library=library,
+                credentials=credential_room,
+                starters=Starters(database, people, key_room, token_room),
+                work=all_work(settings.ignition, _python_machines(settings)),
+                config=settings.executions,
+                data_dir=config.data_dir,
+                clock=clock,
+            )
+        )
+        execution_room = executions.register(
+            methods,
+            database,
+            engine=run_engine,
+            library=library,
+            people=people,
+            agents=directory,
+            config=settings.executions,
+            clock=clock,
+        )
         auth.register(
             methods,
             database,
@@ -315,8 +348,15 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             passwords=passwords,
             config=settings.auth,
             name_key=vault.derive("auth/stranger-names"),
-            belongings=(directory, request_room, key_room, environment_room, credential_room),
-            on_rights_changed=(key_room.drop_of,),
+            belongings=(
+                directory,
+                request_room,
+                key_room,
+                environment_room,
+                credential_room,
+                execution_room,
+            ),
+            on_rights_changed=(key_room.drop_of, execution_room.on_rights_changed),
             clock=clock,
         )
         agents.register(
@@ -336,6 +376,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         projects.register(methods, project_room)
         providers.register(methods, providers=provider_room, development=development)
         credentials.register(methods, credentials=credential_room)
+        add_PlaybookServiceServicer_to_server(PlaybookService(library), methods)
         add_BudgetServiceServicer_to_server(BudgetService(budget), methods)
         add_PriceServiceServicer_to_server(PriceService(prices, clock), methods)
         provider_keys = ProviderKeyService(database, provider_room, directory, clock)
@@ -401,11 +442,13 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         add_SystemServiceServicer_to_server(system, methods)
 
+        await run_engine.start()
         last_uses = [
             room.last_use for room in (token_room, key_room, provider_room, environment_room.uses)
         ]
         background = [
             _load_late(),
+            library.read_all(),
             hub.run(),
             sweep_forever(database, desk, clock, settings.budget.sweep_interval_s),
             auditor.run(settings.budget.audit_interval_s),
@@ -418,6 +461,8 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             environments.clear(images),
             environment_health.keep_measuring(settings.environments.stats_interval_s),
             engine.keep_looking(),
+            run_engine.feed.run(),
+            executions.keep_tidying(execution_room),
             answers.keep_sweeping(settings.idempotency.sweep_interval_s),
             *(each.keep_writing(settings.tokens.last_use_interval_s) for each in last_uses),
         ]
@@ -480,6 +525,17 @@ async def _notices(settings: Settings, provider_room: Providers) -> list[str]:
     if settings.server.local_single_user:
         notices.append("callers on this machine need no credential (STEWARD_LOCAL_SINGLE_USER)")
     return notices
+
+
+def _python_machines(settings: Settings) -> Machines | None:
+    """In what playbooks may run Python."""
+    if not settings.executions.python:
+        return None
+    limits = settings.environments
+    return Machines(
+        settings.executions.python_image,
+        longest_s=min(limits.max_exec_timeout_s, limits.max_timeout_s),
+    )
 
 
 def _report_of(told: CostUpdate) -> ReportRequest:

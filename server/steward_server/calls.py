@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias, cast
@@ -48,6 +48,10 @@ class Call(grpc.aio.ServicerContext):  # type: ignore[type-arg]
     agent_id = ""
     """Of the agent it is about, for the log."""
     principal: Principal = ANONYMOUS
+    on_behalf_of: Callable[[], Awaitable[Principal]] | None = None
+    """Gives who is calling, in place of a credential, where this server calls itself for somebody.
+
+    Doors never set it: nothing that comes over a wire can."""
     bound_to: str = ""
     """The only thing it may be about, where its credential is good for that alone."""
     initial: Metadata = ()

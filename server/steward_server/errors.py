@@ -18,6 +18,7 @@ StewardError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import grpc
@@ -47,6 +48,7 @@ class StewardError(Exception):
         fields: dict[str, str] | None = None,
         retry_after_s: float | None = None,
         facts: dict[str, str] | None = None,
+        details: Sequence[Message] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -55,9 +57,10 @@ class StewardError(Exception):
         self.fields = fields or {}
         self.retry_after_s = retry_after_s
         self.facts = facts or {}
+        self.details = details
 
     def to_status(self) -> status_pb2.Status:
-        """This error as `google.rpc.Status` with ErrorInfo, BadRequest and RetryInfo."""
+        """This error as `google.rpc.Status` with ErrorInfo, BadRequest, RetryInfo and its own."""
         info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.facts)
         details: list[Message] = [info]
         if self.fields:
@@ -70,6 +73,7 @@ class StewardError(Exception):
             delay = Duration()
             delay.FromMilliseconds(max(0, round(self.retry_after_s * 1000)))
             details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        details += self.details
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
         for detail in details:
             packed = AnyMessage()

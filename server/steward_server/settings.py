@@ -31,9 +31,12 @@ from steward_server.config import (
 )
 from steward_server.environments.config import EnvironmentsConfig
 from steward_server.events.config import EventsConfig
+from steward_server.executions.config import ExecutionsConfig
+from steward_server.executions.steps.ignition_link import IgnitionConfig
 from steward_server.idempotency.config import IdempotencyConfig
 from steward_server.inference.config import InferenceConfig
 from steward_server.limits.config import LimitsConfig
+from steward_server.playbooks.config import PlaybooksConfig
 from steward_server.rates import RatesConfig
 from steward_server.requests.config import RequestsConfig
 from steward_server.tokens.config import TokensConfig
@@ -56,6 +59,9 @@ SECTIONS: dict[str, type[Any]] = {
     "analytics": AnalyticsConfig,
     "environments": EnvironmentsConfig,
     "inference": InferenceConfig,
+    "playbooks": PlaybooksConfig,
+    "executions": ExecutionsConfig,
+    "ignition": IgnitionConfig,
     "idempotency": IdempotencyConfig,
 }
 
@@ -97,6 +103,9 @@ class Settings:
     analytics: AnalyticsConfig = field(default_factory=AnalyticsConfig)
     environments: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    playbooks: PlaybooksConfig = field(default_factory=PlaybooksConfig)
+    executions: ExecutionsConfig = field(default_factory=ExecutionsConfig)
+    ignition: IgnitionConfig = field(default_factory=IgnitionConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

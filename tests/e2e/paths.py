@@ -41,7 +41,7 @@ def route_of(arguments: str) -> Route | None:
     assert target, arguments
     verb = method[1] if method else "GET"
     path, _, query = target[1].partition("?")
-    kind = "websocket" if "upgrade" in arguments.lower() else "http"
+    kind = "websocket" if "upgrade: " in arguments.lower() else "http"
     found = [
         route
         for route in ROUTES

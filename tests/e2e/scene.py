@@ -54,6 +54,11 @@ class Scene(Mapping[str, str]):
         assert answer.status in (200, 201, 202), answer
         return answer.body
 
+    @property
+    def playbook_folder(self) -> Path:
+        """Where the server has the playbooks that people make."""
+        return self._data_dir / "playbooks"
+
     # Shorthands of curl's arguments.
 
     def url(self) -> str:
@@ -104,6 +109,9 @@ class Scene(Mapping[str, str]):
 
     def as_executor(self) -> str:
         return f"-H 'X-API-Key: {self._new_api_key(kind='itk', role='executor')['key']}'"
+
+    def as_readonly(self) -> str:
+        return f"-H 'X-API-Key: {self._new_api_key(kind='itk', role='readonly')['key']}'"
 
     def as_revoked_key(self) -> str:
         made = self._new_api_key()

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from steward.gateway.v1.options_pb2 import DIALECT_IGNITION
 from tests.e2e.curl import differences
-from tests.e2e.ignition import credentials
+from tests.e2e.ignition import credentials, playbooks
 from tests.e2e.iron.shapes import Row
 from tests.e2e.paths import uncalled
 from tests.e2e.process import steward
 from tests.e2e.scene import Scene
 
-TABLES = (credentials,)
+TABLES = (credentials, playbooks)
 PREFIXES = ("/api", "/api/v1")
 
 
@@ -60,6 +61,99 @@ def test_the_calls_of_the_guide_answer_what_it_prints(scene: Scene) -> None:
     assert listed.text == dumps({"credentials": [credential]})
     assert deleted.text == dumps({"message": "Credential deleted successfully"})
     assert left.text == dumps({"credentials": []})
+
+
+def test_the_playbooks_of_the_guide_are_what_it_prints(scene: Scene) -> None:
+    """What it prints comes first in each answer, word for word and in its order."""
+    path = "$url/api/playbooks"
+    listed = scene.run(f"{path} -H 'X-API-Key: $itk_key'")
+    (upgrade,) = (each for each in listed.body["playbooks"] if each["path"] == playbooks.UPGRADE)
+    assert begins(upgrade, playbooks.GUIDE_SUMMARY)
+    paths = [each["path"] for each in listed.body["playbooks"]]
+    assert paths == sorted(paths)
+    assert "gateway/health_check.yaml" in paths
+
+    shown = scene.run(f"{path}/gateway%2Fmodule_upgrade.yaml -H 'X-API-Key: $itk_key'")
+    names = ["name", "version", "description", "parameters", "steps"]
+    assert [*shown.body][:5] == names
+    assert [shown.body[name] for name in names[:3]] == [
+        "Module Upgrade",
+        "1.0",
+        "Upgrade modules on a gateway",
+    ]
+    assert begins(shown.body["parameters"][0], playbooks.GUIDE_PARAMETER)
+    assert begins(shown.body["steps"][0], playbooks.GUIDE_STEP)
+
+    unknown = scene.run(f"{path}/test.yaml -H 'X-API-Key: $itk_key'")
+    assert (unknown.status, unknown.text) == (404, dumps(playbooks.GUIDE_NOT_FOUND))
+    original = playbooks.saving("gateway/original.yaml", playbooks.TEXT)
+    assert scene.run(original.replace("$api", "/api")).status == 200
+    body = '{"source_path": "gateway/original.yaml", "new_name": "My Custom Playbook"}'
+    copied = scene.run(f"-X POST {path}/duplicate $as_key $json -d '{body}'")
+    assert (copied.status, copied.text) == (200, dumps(playbooks.GUIDE_DUPLICATED))
+    for each in ("original", "my-custom-playbook"):
+        assert scene.run(f"-X DELETE {path}/gateway/{each}.yaml $as_key").status == 200
+
+
+def test_a_playbook_of_ten_megabytes_is_refused(scene: Scene, tmp_path: Path) -> None:
+    large = tmp_path / "large.json"
+    put = f"-X PUT $url/api/playbooks/large.yaml $as_admin $json -d @{large}"
+    large.write_text(json.dumps({"text": "#" * 10 * 1024 * 1024}))
+    refused = scene.run(put)
+    assert (refused.status, refused.body["detail"]["error"]) == (413, "payload_too_large")
+    large.write_text(json.dumps({"text": "#" * 2 * 1024 * 1024}))
+    refused = scene.run(put)
+    assert (refused.status, refused.body["detail"]["error"]) == (400, "validation_error")
+    (error,) = refused.body["detail"]["details"]["errors"]
+    assert error == {
+        "line": 1,
+        "column": 1,
+        "path": "large.yaml",
+        "message": "the file has 2097152 bytes; at most 1048576 are read",
+    }
+
+
+def test_a_file_that_somebody_breaks_is_told_with_every_fault(scene: Scene) -> None:
+    folder = scene.playbook_folder
+    (folder / "mine").mkdir(parents=True)
+    (folder / "mine" / "broken.yaml").write_text(playbooks.BROKEN)
+    (folder / "mine" / "link.yaml").symlink_to("/etc/hostname")
+    shown = scene.run("$url/api/playbooks/mine/broken.yaml $as_admin")
+    linked = scene.run("$url/api/playbooks/mine/link.yaml $as_admin")
+    listed = scene.run("'$url/api/playbooks?domain=mine' $as_admin").body["playbooks"]
+    (folder / "mine" / "broken.yaml").write_text(playbooks.TEXT)
+    mended = scene.run("$url/api/playbooks/mine/broken.yaml $as_admin")
+    (folder / "mine" / "broken.yaml").unlink()
+    (folder / "mine" / "link.yaml").unlink()
+
+    assert shown.status == 400
+    told = shown.body["detail"]
+    assert (told["error"], told["details"]["path"]) == ("validation_error", "mine/broken.yaml")
+    assert told["details"]["errors"] == [
+        {
+            "line": 1,
+            "column": 7,
+            "path": "mine/broken.yaml",
+            "message": "'name' must be text; put it in quotes",
+        },
+        {
+            "line": 3,
+            "column": 8,
+            "path": "mine/broken.yaml",
+            "message": "a playbook has at least one step",
+        },
+    ]
+    assert (linked.status, linked.body["detail"]["error"]) == (400, "invalid_path")
+    assert {each["path"]: each["error_count"] for each in listed} == {
+        "mine/broken.yaml": 2,
+        "mine/link.yaml": 1,
+    }
+    assert (mended.status, mended.body["name"]) == (200, "Original")
+
+
+def begins(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether an object begins with these keys and values."""
+    return [*found.items()][: len(wanted)] == [*wanted.items()]
 
 
 def dumps(value: Any) -> str:

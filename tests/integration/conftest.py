@@ -23,6 +23,7 @@ from steward.budget.v1 import budget_pb2
 from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
 from steward.events.v1 import events_pb2
 from steward.events.v1.events_pb2_grpc import EventServiceStub
+from steward.gateway.v1 import faults_pb2
 from steward.providers.v1.providers_pb2_grpc import ProviderServiceStub
 from steward.tokens.v1 import tokens_pb2
 from steward.tokens.v1.tokens_pb2_grpc import TokenServiceStub
@@ -55,6 +56,7 @@ class Refusal:
     fields: dict[str, str]
     retry_after_s: float | None
     facts: dict[str, str]
+    errors: tuple[faults_pb2.TextError, ...] = ()
 
 
 async def refusal(call: Awaitable[Any]) -> Refusal:
@@ -73,12 +75,13 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
         error_details_pb2.BadRequest(),
         error_details_pb2.RetryInfo(),
     )
+    wrong = faults_pb2.TextErrors()
     retry_after_s = None
     for detail in status.details if status else ():
         if detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
         else:
-            assert detail.Unpack(info) or detail.Unpack(bad), detail
+            assert detail.Unpack(info) or detail.Unpack(bad) or detail.Unpack(wrong), detail
     fields = {each.field: each.description for each in bad.field_violations}
     return Refusal(
         error.code(),
@@ -87,6 +90,7 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
         fields,
         retry_after_s,
         dict(info.metadata),
+        tuple(wrong.errors),
     )
 
 

@@ -1,6 +1,6 @@
 """What a server can refuse, as exceptions.
 
-StewardError                  everything below; `reason`, `message`, `facts`, `fields`
+StewardError                  everything below; `reason`, `message`, `facts`, `fields`, `errors`
 ├── Unauthorized              no credential, or one that is not good (any more)
 ├── Forbidden                 a good credential that may not do this
 ├── NotFound                  no such thing, or none the caller may see
@@ -18,14 +18,32 @@ StewardError                  everything below; `reason`, `message`, `facts`, `f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
+from steward.gateway.v1 import faults_pb2
+
 _DETAILS = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True, slots=True)
+class TextError:
+    """Something wrong in a text, such as a playbook's."""
+
+    line: int
+    """Counted from 1, as is the column; in characters."""
+    column: int
+    path: str
+    """Of the text, where it has a place."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}: {self.message}".removeprefix(":")
 
 
 class StewardError(Exception):
@@ -41,6 +59,7 @@ class StewardError(Exception):
         facts: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
         retry_after_s: float | None = None,
+        errors: Sequence[TextError] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -51,6 +70,8 @@ class StewardError(Exception):
         """Which fields of the request are wrong, and why."""
         self.retry_after_s = retry_after_s
         """When to try again; None if the server did not say."""
+        self.errors = tuple(errors)
+        """What is wrong with a text that was sent, or asked for."""
 
 
 class Unauthorized(StewardError):
@@ -184,6 +205,7 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[AnyMessage]) -
     info = error_details_pb2.ErrorInfo()
     bad = error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
+    wrong = faults_pb2.TextErrors()
     for detail in details:
         if detail.Unpack(info):
             reason = info.reason
@@ -192,5 +214,16 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[AnyMessage]) -
             fields = {each.field: each.description for each in bad.field_violations}
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
+        else:
+            detail.Unpack(wrong)
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, ServerFault)
-    return kind(message, reason=reason, facts=facts, fields=fields, retry_after_s=retry_after_s)
+    return kind(
+        message,
+        reason=reason,
+        facts=facts,
+        fields=fields,
+        retry_after_s=retry_after_s,
+        errors=[
+            TextError(each.line, each.column, each.path, each.message) for each in wrong.errors
+        ],
+    )

@@ -173,22 +173,26 @@ def _object(properties: Mapping[str, Any], *optional: str) -> dict[str, Any]:
 
 def error_schemas() -> dict[str, dict[str, Any]]:
     """The body of a failure in each dialect, by its component's name."""
+    number = {"type": "integer"}
+    error = _object({"line": number, "column": number, "path": _TEXT, "message": _TEXT})
+    errors = {"type": "array", "items": error, "description": "What is wrong with a text."}
     iron = {
         "code": {**_TEXT, "description": "Goes with the status."},
         "message": {**_TEXT, "description": "For people: what was wrong, and what to do."},
         "reason": {**_TEXT, "description": "Stable, for programs; where there is more to say."},
         "fields": {**_FACTS, "description": "What is wrong with each field, by its path."},
         "details": {**_FACTS, "description": "What the message speaks of."},
+        "errors": errors,
     }
     details = {
         "type": "object",
-        "properties": {"reason": _TEXT, "fields": _FACTS},
+        "properties": {"reason": _TEXT, "fields": _FACTS, "errors": errors},
         "additionalProperties": _TEXT,
     }
     ignition = {"error": _TEXT, "message": _TEXT, "details": details}
     return {
-        "Error": _object({"error": _object(iron, "reason", "fields", "details")}),
+        "Error": _object({"error": _object(iron, "reason", "fields", "details", "errors")}),
         "Error.Ignition": _object({"detail": _object(ignition)}),
-        "Error.AgentBox": _object({"error": _TEXT, "message": _TEXT, "code": {"type": "integer"}}),
+        "Error.AgentBox": _object({"error": _TEXT, "message": _TEXT, "code": number}),
         "Error.Cyborg": _object({"detail": _TEXT}),
     }

@@ -62,17 +62,17 @@ def build_openapi(
     names = _operation_ids(routes)
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, str] = {}
-    streamed: list[tuple[Route, dict[str, Any]]] = []
+    variants: list[tuple[Route, dict[str, Any]]] = []
     for position, route in enumerate(routes):
         if route.verb not in VERBS:
             continue
         described = operations.describe(route, names[position], repeats.get(position))
         if route.taken_if:
-            streamed.append((route, described))
+            variants.append((route, described))
             continue
         paths.setdefault(path_of(route), {})[route.verb.lower()] = described
         tags[tag_of(route)] = comments.get(route.method.containing_service.full_name, "")
-    for route, described in streamed:
+    for route, described in variants:
         _add_variant(paths[path_of(route)][route.verb.lower()], route, described)
     return {
         "openapi": OPENAPI,
@@ -97,7 +97,12 @@ def build_openapi(
 def _add_variant(operation: dict[str, Any], route: Route, described: dict[str, Any]) -> None:
     """Tell in an operation what its path answers where a parameter of the query is true."""
     status = str(route.success_status)
-    operation["responses"][status]["content"] |= described["responses"][status]["content"]
+    content = operation["responses"][status]["content"]
+    for media_type, shown in described["responses"][status]["content"].items():
+        if (known := content.get(media_type)) is None:
+            content[media_type] = shown
+        else:
+            known["schema"] = {"anyOf": [known["schema"], shown["schema"]]}
     operation["description"] += f"\n\nWith `{route.taken_if}=true`: {described['description']}"
 
 

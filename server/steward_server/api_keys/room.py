@@ -191,6 +191,20 @@ class ApiKeys:
         key = await store.by_public_part(self._database, parsed.public_part)
         if key is None or not hmac.compare_digest(key.digest, parsed.digest):
             raise Unauthenticated("the API key is not known", reason="INVALID_API_KEY")
+        return await self._principal(key, now_us)
+
+    async def principal_of(self, key_id: str) -> Principal:
+        """Whom a key stands for that was presented earlier.
+
+        Raises:
+            Unauthenticated: it is unknown, expired or revoked, or its owner may act no more.
+        """
+        key = await store.by_id(self._database, key_id)
+        if key is None:
+            raise Unauthenticated("the API key is not known", reason="INVALID_API_KEY")
+        return await self._principal(key, self._clock())
+
+    async def _principal(self, key: Key, now_us: int) -> Principal:
         _check_live(key, now_us)
         owner_role = await self._owners.role_of(self._database, key.user_id)
         if owner_role is None:

@@ -28,6 +28,14 @@ class ExecutionsConfig:
     max_artifacts_bytes: int = setting(
         1_073_741_824, "All files that one run may make together, in bytes.", minimum=0
     )
+    python: bool = setting(
+        False,
+        "Whether playbooks may run Python, each script in an environment of its own.",
+    )
+    python_image: str = setting(
+        "python:3.11-slim",
+        "The image of those environments; it has a `python3`, 3.8 or later.",
+    )
     files_dir: Path | None = setting(
         None,
         "The folder of files that steps may read, such as modules to upload; unset: `files` in "

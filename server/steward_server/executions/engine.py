@@ -8,7 +8,7 @@ import traceback
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from steward_server.executions.execution import Event, Execution, references_in
 from steward_server.executions.feed import Feed
 from steward_server.executions.nested import run_playbook
 from steward_server.executions.recovery import going_on
-from steward_server.executions.run import Change, Kind, Run, State, WrongState
+from steward_server.executions.run import Change, Kind, Run, State, WrongState, stop
 from steward_server.executions.session import RunJob, wait_for_word
 from steward_server.executions.whole import to_end
 from steward_server.executions.work import StepFailed, Steward, Work
@@ -139,6 +139,13 @@ class Engine:
     def worker(self, execution_id: str) -> Worker | None:
         """Who makes a run; None if it is over."""
         return self._workers.get(execution_id)
+
+    async def stop_of(self, owner_id: str, why: str) -> None:
+        """Stop all runs that somebody started."""
+        for name, worker in [*self._workers.items()]:
+            if worker.execution.owner_id == owner_id and worker.parent is None:
+                with suppress(WrongState):
+                    await self.control(name, partial(stop, why=why))
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -328,7 +335,7 @@ class Engine:
             execution_id=str(uuid.uuid4()),
             owner_id=parent.execution.owner_id,
             agent_id=parent.execution.agent_id,
-            key_id=parent.execution.key_id,
+            credential_id=parent.execution.credential_id,
             playbook_path=path,
             playbook_name=playbook.name,
             playbook_digest=hashlib.sha256(text.encode()).digest(),

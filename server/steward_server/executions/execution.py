@@ -17,7 +17,7 @@ class Execution:
 
     Attributes:
         agent_id: of the agent that started it; empty if a person did.
-        key_id: of the API key that it was started with; empty if none was used.
+        credential_id: of the key or token that it was started with; empty if somebody signed in.
         parameters: values of JSON, or references to credentials.
         parent_id: of the run that runs this one; empty if somebody started it.
         rerun_of: the run that this one goes on from.
@@ -26,7 +26,7 @@ class Execution:
     execution_id: str
     owner_id: str
     agent_id: str = ""
-    key_id: str = ""
+    credential_id: str = ""
     playbook_path: str
     playbook_name: str
     playbook_digest: bytes

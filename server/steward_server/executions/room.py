@@ -8,12 +8,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
+from steward.gateway.v1.options_pb2 import Role
 from steward_server.audit import Change as AuditChange
 from steward_server.audit import record
 from steward_server.belongings import Handover
@@ -37,7 +37,6 @@ from steward_server.executions.run import (
     WrongState,
     answer,
     replay,
-    stop,
 )
 from steward_server.executions.store import Kept, Wanted
 from steward_server.executions.whole import to_end
@@ -63,6 +62,10 @@ class People(Protocol):
 
     async def name_of(self, reader: Reader, user_id: str) -> str:
         """The name a user signs in by; empty if there is no such user."""
+        ...
+
+    async def role_of(self, reader: Reader, user_id: str) -> Role.ValueType | None:
+        """The role of someone who may act now; None if there is no such user, or not any more."""
         ...
 
 
@@ -115,7 +118,7 @@ class ExecutionRoom:
         self._agents = agents
         self._config = config
         self._clock = clock
-        self._stopping = set[asyncio.Task[None]]()
+        self._stopping: set[asyncio.Task[None]] = set()
 
     # What callers do.
 
@@ -135,7 +138,7 @@ class ExecutionRoom:
             execution_id=str(uuid.uuid4()),
             owner_id=owner_id,
             agent_id=agent_id,
-            key_id=caller.credential if caller.kind is not CallerKind.PERSON else "",
+            credential_id=_credential_id(caller),
             playbook_path=asked.playbook_path,
             playbook_name=playbook.name,
             playbook_digest=hashlib.sha256(text.encode()).digest(),
@@ -181,7 +184,7 @@ class ExecutionRoom:
             execution_id=str(uuid.uuid4()),
             owner_id=owner_id,
             agent_id=agent_id,
-            key_id=caller.credential if caller.kind is not CallerKind.PERSON else "",
+            credential_id=_credential_id(caller),
             parent_id="",
             parent_step_id="",
             rerun_of=execution_id,
@@ -316,18 +319,20 @@ class ExecutionRoom:
     ) -> Handover:
         """Give a deleted person's runs to the heir; those that go on are stopped."""
         del now_us
-        owned = await store.of_owner(transaction, user_id)
         await store.give(transaction, user_id, heir_id)
 
         def stopped() -> None:
-            for each in owned:
-                worker = self._engine.worker(each)
-                if worker is not None and worker.parent is None:
-                    task = asyncio.create_task(self._stop(each, "its owner was deleted"))
-                    self._stopping.add(task)
-                    task.add_done_callback(self._stopping.discard)
+            task = asyncio.create_task(self._engine.stop_of(user_id, "its owner was deleted"))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
         return Handover(after_commit=stopped)
+
+    def on_rights_changed(self, user_id: str) -> None:
+        """Stop the runs of somebody who may act no more; those of others go on."""
+        task = asyncio.create_task(self._stop_unless_active(user_id))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     async def tidy(self) -> int:
         """Delete runs that were over too long ago; gives how many."""
@@ -360,6 +365,10 @@ class ExecutionRoom:
         return await self._people.name_of(self._database, caller.subject) or caller.subject
 
     # How it is done.
+
+    async def _stop_unless_active(self, user_id: str) -> None:
+        if await self._people.role_of(self._database, user_id) is None:
+            await self._engine.stop_of(user_id, "its owner may act no more")
 
     async def _execution(self, caller: Principal, execution_id: str) -> Execution:
         found = await store.find(self._database, execution_id)
@@ -410,12 +419,6 @@ class ExecutionRoom:
 
         with self._engine.place():
             await to_end(taken())
-
-    async def _stop(self, execution_id: str, why: str) -> None:
-        try:
-            await self._engine.control(execution_id, partial(stop, why=why))
-        except WrongState:
-            return  # it is over by itself
 
     async def _delete(self, caller: Principal | None, execution: Execution) -> int:
         """Delete a run, with those that it ran; nobody is told of what is tidied up."""
@@ -491,6 +494,12 @@ def _shown(execution: Execution) -> dict[str, Any]:
         "credential_name": execution.credential_name,
         "rerun_of": execution.rerun_of,
     }
+
+
+def _credential_id(caller: Principal) -> str:
+    """Of the key or token that a caller has, which can be taken from them."""
+    has_one = caller.kind in (CallerKind.KEY, CallerKind.AGENT)
+    return caller.credential if has_one else ""
 
 
 def _iso(at_us: int) -> str:

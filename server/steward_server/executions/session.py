@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from steward_server.executions.worker import Worker
 
 T = TypeVar("T")
+
+_MAX_IN_ID = 48
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +114,7 @@ class RunJob:
         self.session = worker.session
         self.type = step.type
         self.step_id = step.id
-        self.request_id = f"{worker.execution.execution_id}/{step.id}"
+        self.request_id = f"{worker.execution.execution_id}/{_short(step.id)}"
         self.set: dict[str, Any] = {}
         """Variables that the run has once the step is completed."""
 
@@ -157,6 +160,13 @@ class RunJob:
         )
         worker.artifacts[artifact.name] = artifact
         return artifact
+
+
+def _short(step_id: str) -> str:
+    """As short as ids of requests must be."""
+    if len(step_id) <= _MAX_IN_ID:
+        return step_id
+    return hashlib.sha256(step_id.encode()).hexdigest()[:_MAX_IN_ID]
 
 
 async def wait_for_word(job: RunJob) -> Mapping[str, Any]:

@@ -15,9 +15,10 @@ from steward_server.executions.work import Artifact, ArtifactKind
 from steward_server.playbooks.references import Reference
 
 _COLUMNS = (
-    "execution_id, owner_id, agent_id, key_id, playbook_path, playbook_name, playbook_digest,"
-    " parameters, gateway_url, credential_name, debug_mode, parent_id, parent_step_id, rerun_of,"
-    " total_steps, created_at_us, state, step_index, started_at_us, ended_at_us"
+    "execution_id, owner_id, agent_id, credential_id, playbook_path, playbook_name,"
+    " playbook_digest, parameters, gateway_url, credential_name, debug_mode, parent_id,"
+    " parent_step_id, rerun_of, total_steps, created_at_us, state, step_index, started_at_us,"
+    " ended_at_us"
 )
 _SELECT = f"SELECT {_COLUMNS} FROM execution"
 _EVENT = "number, at_us, kind, step_id, text, state, is_final, data, run_state, step_index"
@@ -68,7 +69,7 @@ async def insert(transaction: Transaction, execution: Execution, text: str) -> N
         each.execution_id,
         each.owner_id,
         each.agent_id,
-        each.key_id,
+        each.credential_id,
         each.playbook_path,
         each.playbook_name,
         each.playbook_digest,
@@ -135,12 +136,6 @@ async def ended_before(reader: Reader, before_us: int, limit: int) -> list[Execu
         limit,
     )
     return [_execution(row) for row in rows]
-
-
-async def of_owner(reader: Reader, owner_id: str) -> list[str]:
-    """A person's runs."""
-    rows = await reader.fetch_all("SELECT execution_id FROM execution WHERE owner_id = ?", owner_id)
-    return [row["execution_id"] for row in rows]
 
 
 async def give(transaction: Transaction, owner_id: str, heir_id: str) -> None:
@@ -350,7 +345,7 @@ def _execution(row: Row) -> Execution:
         execution_id=row["execution_id"],
         owner_id=row["owner_id"],
         agent_id=row["agent_id"],
-        key_id=row["key_id"],
+        credential_id=row["credential_id"],
         playbook_path=row["playbook_path"],
         playbook_name=row["playbook_name"],
         playbook_digest=row["playbook_digest"],

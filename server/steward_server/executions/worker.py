@@ -52,7 +52,7 @@ from steward_server.playbooks.catalogue.binding import BadValues, bound, timeout
 from steward_server.playbooks.catalogue.forms import Kind as FieldKind
 from steward_server.playbooks.conditions import Undecided
 from steward_server.playbooks.playbook import Playbook, Step
-from steward_server.playbooks.references import Scope, Unresolved
+from steward_server.playbooks.references import Reference, Scope, Unresolved
 
 log = structlog.get_logger(__name__)
 
@@ -183,8 +183,11 @@ class Worker:
         for name in names:
             await self._opened(name)
         self.credential = self._credentials.get(self.execution.credential_name)
-        if self.credential and not self.gateway_url:
-            self.gateway_url = self.credential.gateway_url
+        named = self._parameters.get("gateway_url", "")
+        if isinstance(named, Reference):
+            named = self.scope.look_up(named)
+        of_credential = self.credential.gateway_url if self.credential else ""
+        self.gateway_url = self.gateway_url or str(named) or of_credential
         if self.parent is not None:
             self.credential = self.credential or self.parent.credential
             self.gateway_url = self.gateway_url or self.parent.gateway_url

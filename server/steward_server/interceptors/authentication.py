@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from grpc_interceptor.server import AsyncServerInterceptor
@@ -172,20 +173,18 @@ class Authentication(AsyncServerInterceptor):
         if self._public:
             return await method(request_or_iterator, context)
         ic_token = request_or_iterator.ic_token if self._takes_token else ""
+        who = call.on_behalf_of or partial(self._authenticator.authenticate, call, ic_token)
         try:
-            principal = await self._authenticator.authenticate(call, ic_token)
+            principal = await who()
         except Unauthenticated:
-            self._rate_limit.count(call)
+            if call.on_behalf_of is None:  # else nobody has guessed
+                self._rate_limit.count(call)
             raise
         call.principal = principal
         call.agent_id = self._agent_of(principal, request_or_iterator)
-
-        async def check() -> None:
-            await self._authenticator.authenticate(call, ic_token)
-
         if self._streams_responses:
             response = await method(request_or_iterator, context)
-            return self._streams.guard(response, principal, check)
+            return self._streams.guard(response, principal, who)
         if not self._takes_long:
             return await method(request_or_iterator, context)
 
@@ -194,7 +193,7 @@ class Authentication(AsyncServerInterceptor):
 
         # It ends with its credential as a stream does, but not where that has only expired.
         lasting = replace(principal, expires_at_us=None)
-        async with aclosing(self._streams.guard(answer(), lasting, check, has_end=True)) as answers:
+        async with aclosing(self._streams.guard(answer(), lasting, who, has_end=True)) as answers:
             return await anext(answers)
 
     def _agent_of(self, principal: Principal, request: Any) -> str:

@@ -83,18 +83,20 @@ class Tokens:
                     "the IC token is not known; it may have been rotated: ask for its new text",
                     reason="INVALID_TOKEN",
                 )
-            _check_live(token, now_us)
-            return Principal(
-                Kind.AGENT,
-                token.agent_id,
-                credential=token.token_id,
-                scopes=frozenset(token.scopes),
-                expires_at_us=token.expires_at_us,
-            )
+            return _principal(token, now_us)
 
         principal = await self._verified.find(text, now_us, load)
         self.last_use.note(principal.credential, now_us)
         return principal
+
+    async def principal_of(self, token_id: str) -> Principal:
+        """The agent a token stands for, which presented it earlier.
+
+        Raises:
+            NotFound: there is none with this id.
+            Unauthenticated: it is expired or revoked.
+        """
+        return _principal(await store.get(self._database, token_id), self._clock())
 
     async def create(
         self,
@@ -255,6 +257,17 @@ class Tokens:
     def _with_last_use(self, token: Token) -> Token:
         newest_us = self.last_use.newest_us(token.token_id, token.last_used_at_us)
         return replace(token, last_used_at_us=newest_us)
+
+
+def _principal(token: Token, now_us: int) -> Principal:
+    _check_live(token, now_us)
+    return Principal(
+        Kind.AGENT,
+        token.agent_id,
+        credential=token.token_id,
+        scopes=frozenset(token.scopes),
+        expires_at_us=token.expires_at_us,
+    )
 
 
 def _check_live(token: Token, now_us: int) -> None:

@@ -9,7 +9,7 @@ from enum import Enum
 
 from steward_server.ids import digest
 
-SCOPES = ("budget", "events", "environments", "inference")
+SCOPES = ("budget", "events", "environments", "inference", "executions")
 """What a token can be good for."""
 
 _TEXT = re.compile(r"ic_(?P<public_part>[0-9a-f]{16})_(?P<secret>[A-Za-z0-9_-]{43})")

@@ -67,6 +67,14 @@ def test_every_path_is_described_once(openapi: Document) -> None:
     assert {tag for each in described for tag in each["tags"]} == tags
 
 
+def test_a_path_of_two_methods_answers_as_either(openapi: Document) -> None:
+    described = openapi["paths"]["/api/playbooks/{path}"]["get"]
+    schema = described["responses"]["200"]["content"]["application/json"]["schema"]
+    names = [each["$ref"].rpartition("/")[2] for each in schema["anyOf"]]
+    assert names == ["playbooks.v1.GetPlaybookResponse", "playbooks.v1.GetPlaybookSourceResponse"]
+    assert "With `source=true`: The text of a playbook" in described["description"]
+
+
 def test_comments_of_the_contracts_are_the_descriptions(openapi: Document) -> None:
     login = openapi["paths"]["/api/auth/login"]["post"]
     assert login["summary"] == "Exchanges a name and a password for a pair of tokens"

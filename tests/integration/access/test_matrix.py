@@ -72,7 +72,8 @@ def path_of(route: Route) -> str:
         if fields[-1].type in INTEGER_RANGES:
             segments[variable.start] = "1"
     verb = f":{route.template.verb}" if route.template.verb else ""
-    return "/" + "/".join(segments) + verb
+    query = f"?{route.taken_if}=true" if route.taken_if else ""
+    return "/" + "/".join(segments) + verb + query
 
 
 def refusal_status(route: Route, caller: str) -> int:

@@ -27,6 +27,8 @@ from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
 from steward.credentials.v1 import credentials_pb2
 from steward.credentials.v1.credentials_pb2_grpc import CredentialServiceStub
 from steward.gateway.v1 import options_pb2
+from steward.playbooks.v1 import playbooks_pb2
+from steward.playbooks.v1.playbooks_pb2_grpc import PlaybookServiceStub
 from steward.providers.v1 import providers_pb2
 from steward.providers.v1.providers_pb2_grpc import ProviderServiceStub
 from steward.tokens.v1 import tokens_pb2
@@ -152,6 +154,15 @@ class World:
         credentials: Any = CredentialServiceStub(self.live.channel)
         metadata = tuple((headers or self.admin).items())
         return str((await credentials.CreateCredential(request, metadata=metadata)).name)
+
+    async def playbook(self) -> str:
+        """The path of a playbook that the administrator made."""
+        request = playbooks_pb2.DuplicatePlaybookRequest(
+            source_path="gateway/health_check.yaml", new_name=self.name()
+        )
+        playbooks: Any = PlaybookServiceStub(self.live.channel)
+        metadata = tuple(self.admin.items())
+        return str((await playbooks.DuplicatePlaybook(request, metadata=metadata)).new_path)
 
     async def stub(self, service: str, method: str, request: Message) -> Any:
         """Call a method as the administrator."""

@@ -51,7 +51,7 @@ async def test_a_token_is_shown_once_and_stored_as_a_hash(server: Server) -> Non
     assert re.fullmatch(r"ic_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", made.token)
     assert made.token.startswith(made.prefix)
     assert made.status == pb.TOKEN_STATUS_ACTIVE
-    assert list(made.scopes) == ["budget", "events", "environments", "inference"]
+    assert list(made.scopes) == ["budget", "events", "environments", "inference", "executions"]
     assert not made.HasField("expires_at")
     assert (made.agent_id, made.name) == (agent.id, "laptop")
     shown = await get(server, made.id)

@@ -30,7 +30,7 @@ def test_references_reach_into_outputs_as_far_as_the_catalogue_knows() -> None:
     ]
     assert faults(steps(listing, log("'{{ step.list.modules[0].nam }}'"))) == [
         (
-            "11:17: 'module' has no 'nam', but name, version, state, description, "
+            "11:17: 'module' has no 'nam', but id, name, version, state, description, "
             "license_required; did you mean 'name'?"
         )
     ]

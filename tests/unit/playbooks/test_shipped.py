@@ -61,6 +61,7 @@ def test_the_module_upgrade_starts_with_what_the_guide_sends() -> None:
         "module_path": "/path/to/module.modl",
         "gateway_url": "http://localhost:8088",
         "restart": False,
+        "accept_terms": False,
     }
     first = playbook.parameters[0]
     assert (first.name, first.type, first.required, first.description) == (

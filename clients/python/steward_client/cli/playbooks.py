@@ -1,21 +1,45 @@
-"""`steward playbook check` and `plan`: what is wrong with a file, and what it would do.
+"""`steward playbook`: files are checked and planned here, and the library of a server is kept.
 
-Only the server's own code knows what a playbook means; it runs here, without a server.
+Only the server's own code knows what a playbook means; `check` and `plan` run it here, without a
+server.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from steward_client.cli.endings import FAILED
 from steward_client.cli.of_server import of_server
-from steward_client.cli.output import card, json_text, line, show, table
+from steward_client.cli.output import (
+    card,
+    json_text,
+    line,
+    moment,
+    say,
+    show,
+    table,
+    without_controls,
+)
+from steward_client.cli.steward import Steward, calls_server
+from steward_client.client.playbooks import (
+    Playbook,
+    PlaybookParameter,
+    PlaybookStep,
+    PlaybookSummary,
+)
+from steward_client.errors import InvalidRequest
+
+T = TypeVar("T")
 
 
 class Given(click.ParamType[tuple[str, str]]):
@@ -44,7 +68,10 @@ _library = click.option(
 
 @click.group("playbook")
 def playbooks() -> None:
-    """Playbooks, procedures in YAML: check them, and see what they would do."""
+    """Playbooks, procedures in YAML: check them, see what they would do, keep them on a server.
+
+    FILE is one of this machine, PATH one of the server's library: gateway/health_check.yaml.
+    """
 
 
 @playbooks.command("check")
@@ -116,6 +143,147 @@ def plan(
     show(card([("playbook", f"{made.name} {made.version}"), ("parameters", values or "none")]))
     show(table(("STEP", "TYPE", "WILL", "CHANGES", "GIVEN"), _rows(made, "")))
     return 0
+
+
+@playbooks.command("list")
+@click.option("--domain", default="", help="Those of this domain only.")
+@calls_server
+def list_playbooks(steward: Steward, *, domain: str) -> None:
+    """List the library of the server, by path."""
+    steward.show(steward.client.playbooks.list(domain=domain), _library_table)
+
+
+@playbooks.command("show")
+@click.argument("path")
+@click.option("--source", is_flag=True, help="Its text, as it is.")
+@calls_server
+def show_playbook(steward: Steward, path: str, *, source: bool) -> None:
+    """Show what PATH takes and does."""
+    if source:
+        found = steward.client.playbooks.source(path)
+        if steward.as_json:
+            line(json_text(found))
+        elif sys.stdout.isatty():
+            line("\n".join(map(without_controls, found.text.splitlines())))
+        else:
+            click.echo(found.text, nl=False)
+        return
+    playbook = _told_with_faults(partial(steward.client.playbooks.get, path))
+    steward.show(playbook, _playbook_group)
+
+
+@playbooks.command("save")
+@click.argument("file", type=_FILE)
+@click.argument("path")
+@click.option("--new", is_flag=True, help="Only if there is no such playbook yet.")
+@calls_server
+def save(steward: Steward, file: Path, path: str, *, new: bool) -> None:
+    """Save FILE as PATH on the server, in place of what is there; not if it has faults."""
+    try:
+        text = _read(partial(file.read_text, encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{file} is not UTF-8") from None
+    expected = "" if new else None
+    _told_with_faults(partial(steward.client.playbooks.save, path, text, expected_digest=expected))
+    say(f"saved {path}")
+
+
+@playbooks.command("duplicate")
+@click.argument("path")
+@click.argument("name")
+@calls_server
+def duplicate(steward: Steward, path: str, name: str) -> None:
+    """Copy PATH, under the name NAME, into the same folder; the copy's path is printed."""
+    work = partial(steward.client.playbooks.duplicate, path, name)
+    steward.show(_told_with_faults(work), Text)
+
+
+@playbooks.command("delete")
+@click.argument("path")
+@calls_server
+def delete(steward: Steward, path: str) -> None:
+    """Delete PATH; those that come with the server stay."""
+    steward.client.playbooks.delete(path)
+    say(f"deleted {path}")
+
+
+def _told_with_faults(work: Callable[[], T]) -> T:
+    """As `work`; all that is wrong with a playbook is told line by line."""
+    try:
+        return work()
+    except InvalidRequest as error:
+        for each in error.errors:
+            click.echo(str(each), err=True)
+        raise
+
+
+def _library_table(listed: Sequence[PlaybookSummary]) -> Table:
+    return table(
+        ["PATH", "NAME", "VERSION", "DOMAIN", "ORIGIN", "#STEPS", "STATE", "DESCRIPTION"],
+        [
+            (
+                each.path,
+                each.name,
+                each.version or "-",
+                each.domain or "-",
+                each.origin.replace("_", "-"),
+                str(each.step_count),
+                _state(each),
+                each.error or each.description or "-",
+            )
+            for each in listed
+        ],
+    )
+
+
+def _state(each: PlaybookSummary) -> Text:
+    if each.pending:
+        return Text("not read", style="yellow")
+    if each.error_count:
+        return Text("unusable", style="red")
+    return Text("verified" if each.verified else "well", style="green")
+
+
+def _playbook_group(playbook: Playbook) -> Group:
+    told = card(
+        [
+            ("playbook", f"{playbook.name} {playbook.version}"),
+            ("path", playbook.path),
+            ("description", playbook.description or "-"),
+            ("domain", playbook.domain or "-"),
+            ("origin", playbook.origin.replace("_", "-")),
+            ("needs", ", ".join(playbook.needs) or "nothing"),
+            ("changed", moment(playbook.last_modified)),
+        ]
+    )
+    parameters = table(
+        ("PARAMETER", "TYPE", "DEFAULT", "MEANING"),
+        [
+            (each.name, each.type, _default(each), each.description or "-")
+            for each in playbook.parameters
+        ],
+    )
+    steps = table(
+        ("STEP", "NAME", "TYPE", "ON FAILURE", "CHANGES", "WHEN"),
+        [
+            *(row for step in playbook.steps for row in _step_rows(step, "")),
+            *(row for step in playbook.finally_steps for row in _step_rows(step, "finally ")),
+        ],
+    )
+    return Group(told, parameters, steps) if playbook.parameters else Group(told, steps)
+
+
+def _default(parameter: PlaybookParameter) -> str:
+    if parameter.default is not None:
+        return _text(parameter.default)
+    return "required" if parameter.required else "-"
+
+
+def _step_rows(step: PlaybookStep, before: str) -> Iterator[Sequence[str]]:
+    changes = "no" if step.is_read_only else "yes"
+    yield f"{before}{step.id}", step.name, step.type, step.on_failure, changes, step.when or "-"
+    for undo in step.undo:
+        yield from _step_rows(undo, "  undo ")
 
 
 def _rows(plan: Any, indent: str) -> Iterator[Sequence[str]]:

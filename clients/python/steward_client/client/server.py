@@ -30,6 +30,7 @@ from steward_client.client.guards import Limits, Webhooks
 from steward_client.client.holding import Holder
 from steward_client.client.inference import Inference
 from steward_client.client.people import Audit, Users
+from steward_client.client.playbooks import Playbooks
 from steward_client.client.policies import Policies
 from steward_client.client.projects import Organisations, Projects
 from steward_client.client.requests import BudgetRequests
@@ -63,6 +64,7 @@ class Server(Resource[Manner], Generic[Manner]):
         self.traces: Traces[Manner] = Traces(performer)
         self.environments: Environments[Manner] = Environments(performer)
         self.images: Images[Manner] = Images(performer)
+        self.playbooks: Playbooks[Manner] = Playbooks(performer)
         self.policies: Policies[Manner] = Policies(performer)
         self.inference: Inference[Manner] = Inference(performer)
         self.events: Feed[Manner] = Feed(performer)

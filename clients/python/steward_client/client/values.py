@@ -514,8 +514,8 @@ def _conversion(name: str, hint: Any, described: Any) -> tuple[str, Callable[[An
             return name, dict
         if field_descriptor.message_type.full_name == "google.protobuf.Timestamp":
             return name, lambda stamp: stamp.ToDatetime(UTC)
-        if field_descriptor.message_type.full_name == "google.protobuf.Struct":
-            return name, lambda struct: _whole(MessageToDict(struct))
+        if field_descriptor.message_type.full_name in _JSON:
+            return name, lambda json: _whole(MessageToDict(json))
         if field_descriptor.is_repeated:
             item = get_args(hint)[0]
             return name, lambda items: tuple(value_of(item, each) for each in items)
@@ -524,6 +524,9 @@ def _conversion(name: str, hint: Any, described: Any) -> tuple[str, Callable[[An
     if field_descriptor.is_repeated:
         return name, tuple
     return name, lambda plain: plain
+
+
+_JSON = ("google.protobuf.Struct", "google.protobuf.Value")
 
 
 def _whole(value: Any) -> Any:

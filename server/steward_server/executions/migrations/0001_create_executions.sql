@@ -9,8 +9,8 @@ CREATE TABLE execution (
   owner_id TEXT NOT NULL,
   -- The agent that started it; empty if a person did.
   agent_id TEXT NOT NULL,
-  -- The API key that it was started with; empty if none was used.
-  key_id TEXT NOT NULL,
+  -- The API key or token that it was started with; empty if somebody signed in.
+  credential_id TEXT NOT NULL,
   playbook_path TEXT NOT NULL,
   playbook_name TEXT NOT NULL,
   playbook_digest BLOB NOT NULL REFERENCES execution_playbook (digest),

@@ -10,9 +10,15 @@ _MODULE_NAME = Field(
     "module_name", Kind.STRING, "The module's name, or its id.", required=True, least=1, most=255
 )
 _MODULE = (
+    Field("id", Kind.STRING, "Its id, such as com.example.module."),
     Field("name", Kind.STRING, "Its name."),
     Field("version", Kind.STRING, "Its version."),
-    Field("state", Kind.STRING, "Such as running, faulted or pending."),
+    Field(
+        "state",
+        Kind.STRING,
+        "`running`, `pending` (it waits for a restart), `disabled`, `faulted`, `quarantined`, or "
+        "another that the gateway tells.",
+    ),
     Field("description", Kind.STRING, "What it is for."),
     Field("license_required", Kind.BOOLEAN, "Whether it needs a licence."),
 )
@@ -22,7 +28,7 @@ _PROJECT = (
     Field("enabled", Kind.BOOLEAN, "Whether it is enabled."),
     Field("description", Kind.STRING, "What it is for."),
     Field("parent", Kind.STRING, "The project it inherits from; empty without one."),
-    Field("version", Kind.STRING, "Its version."),
+    Field("version", Kind.STRING, "Its version; empty where the gateway tells none."),
 )
 
 
@@ -35,11 +41,19 @@ STEPS = (
     StepType(
         "gateway.login",
         "Signs in to the gateway: with a credential, a name and a password, or neither, which is "
-        "the run's own credential.",
+        "the run's own credential. The steps after it do what they do as whoever signed in.",
         parameters=(
             Field("credential", Kind.CREDENTIAL, "The credential to sign in with."),
             Field("username", Kind.STRING, "Who signs in.", least=1, most=255),
             Field("password", Kind.STRING, "Their password.", most=1_000, secret=True),
+            Field(
+                "method",
+                Kind.STRING,
+                "Whether that is a person's name and password, which the gateway itself has to "
+                "know, or the name of one of its API keys and the key.",
+                default="password",
+                choices=("password", "api_key"),
+            ),
         ),
         alternatives=(("credential",), ("username", "password")),
         outputs=(_STATUS, Field("username", Kind.STRING, "Who signed in.")),
@@ -84,9 +98,9 @@ STEPS = (
                 fields=(
                     Field("name", Kind.STRING, "Its name."),
                     Field("version", Kind.STRING, "Of Ignition."),
-                    Field("platform_version", Kind.STRING, "Of the platform."),
+                    Field("platform_version", Kind.STRING, "The same, with its build."),
                     Field("edition", Kind.STRING, "Such as standard, edge or maker."),
-                    Field("license_key", Kind.STRING, "Its licence."),
+                    Field("license_key", Kind.STRING, "Its licence, or the kind of it."),
                     Field("uptime_seconds", Kind.NUMBER, "Since its start.", unit="s"),
                 ),
             ),
@@ -97,7 +111,7 @@ STEPS = (
     ),
     StepType(
         "gateway.get_health",
-        "Reads how the gateway is.",
+        "Reads how the gateway is. The numbers are null while it starts.",
         parameters=(
             Field(
                 "must_be_healthy",
@@ -113,10 +127,22 @@ STEPS = (
                 "Its health.",
                 fields=(
                     Field("healthy", Kind.BOOLEAN, "Whether it says it is."),
-                    Field("uptime_seconds", Kind.NUMBER, "Since its start.", unit="s"),
-                    Field("thread_count", Kind.INTEGER, "Threads that run."),
-                    Field("memory_used_mb", Kind.NUMBER, "Memory in use, in megabytes."),
-                    Field("memory_max_mb", Kind.NUMBER, "Memory there is, in megabytes."),
+                    Field(
+                        "uptime_seconds", Kind.NUMBER, "Since its start.", unit="s", nullable=True
+                    ),
+                    Field("thread_count", Kind.INTEGER, "Threads it has.", nullable=True),
+                    Field(
+                        "memory_used_mb",
+                        Kind.NUMBER,
+                        "Memory in use, in megabytes.",
+                        nullable=True,
+                    ),
+                    Field(
+                        "memory_max_mb",
+                        Kind.NUMBER,
+                        "Memory there is, in megabytes.",
+                        nullable=True,
+                    ),
                 ),
             ),
         ),
@@ -142,7 +168,7 @@ STEPS = (
     ),
     StepType(
         "gateway.upload_module",
-        "Uploads a module and has it installed.",
+        "Uploads a module and has it installed; mostly it runs after a restart of the gateway.",
         parameters=(
             Field(
                 "file",
@@ -151,6 +177,13 @@ STEPS = (
                 required=True,
                 least=1,
                 most=1_000,
+            ),
+            Field(
+                "accept_terms",
+                Kind.BOOLEAN,
+                "Whether to accept the module's certificate and its licence for this gateway, "
+                "where that was not done before; else the step fails.",
+                default=False,
             ),
         ),
         outputs=(Field("module_id", Kind.STRING, "The id by which the gateway knows it."),),
@@ -164,7 +197,7 @@ STEPS = (
     ),
     StepType(
         "gateway.wait_for_module_installation",
-        "Waits until a module runs; fails if it faults.",
+        "Waits until a module runs; fails if it faults, or waits for a restart of the gateway.",
         parameters=(_MODULE_NAME, _timeout(300)),
         outputs=(_STATUS, Field("module_name", Kind.STRING, "The module that was waited for.")),
         is_read_only=True,

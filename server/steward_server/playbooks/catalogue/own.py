@@ -11,7 +11,7 @@ _ENVIRONMENT_ID = Field(
     "environment_id", Kind.STRING, "Which environment.", required=True, least=1, most=255
 )
 _AGENT_ID = Field(
-    "agent_id", Kind.STRING, "Which agent; by default one of this run.", least=1, most=255
+    "agent_id", Kind.STRING, "Which agent; by default one of this run.", least=1, most=200
 )
 
 STEPS = (
@@ -49,7 +49,7 @@ STEPS = (
             Field(
                 "resources",
                 Kind.MAP,
-                "What it may use.",
+                'What it may use at most; by default cpu "500m", memory "512Mi", storage "1Gi".',
                 default={},
                 fields=(
                     Field("cpu", Kind.STRING, 'Cores: "500m", "1".'),
@@ -60,10 +60,10 @@ STEPS = (
             Field(
                 "wait",
                 Kind.NUMBER,
-                "How long to wait until it runs.",
+                "How long to wait until it runs; one that does not by then is deleted.",
                 default=60,
                 unit="s",
-                least=0,
+                least=1,
                 most=3_600,
             ),
         ),
@@ -98,7 +98,7 @@ STEPS = (
                 default=30,
                 unit="s",
                 least=1,
-                most=86_400,
+                most=3_600,
             ),
             Field(
                 "env",
@@ -150,7 +150,13 @@ STEPS = (
                 least=1,
                 most=255,
             ),
-            Field("seed", Kind.INTEGER, "What random draws begin with."),
+            Field(
+                "seed",
+                Kind.INTEGER,
+                "What random draws begin with.",
+                least=-(2**63),
+                most=2**63 - 1,
+            ),
         ),
         outputs=(
             Field("agent_id", Kind.STRING, "The agent."),
@@ -212,6 +218,7 @@ STEPS = (
             ),
         ),
         alternatives=(("agent_id",), ("project_id",)),
+        must_choose=True,
         outputs=(
             Field("suffices", Kind.BOOLEAN, "Whether that much is left."),
             Field("free_usd", Kind.NUMBER, "What is left; null: no limit.", nullable=True),
@@ -231,7 +238,10 @@ STEPS = (
     ),
     StepType(
         "http.request",
-        "Sends an HTTP request, and fails if the answer is not as expected.",
+        "Sends an HTTP request, and fails if the answer is not as expected, or longer than 1 MiB. "
+        "Redirects are followed, five at most, unless their status is expected; no credential, and "
+        "no header or body that could have one in it, goes to another host with them. Link-local "
+        "addresses, and those of a cloud's metadata, are closed.",
         parameters=(
             Field("url", Kind.STRING, "Where to.", required=True, shape=WEB_ADDRESS, most=10_000),
             Field(

@@ -72,9 +72,10 @@ STEPS = (
     ),
     StepType(
         "utility.python",
-        "Runs Python in an environment of its own, if the server allows it. The code has `inputs`, "
-        "`set_variable(name, value)` and `get_variable(name)`. Lines that it prints with a `=` in "
-        "them become outputs, and so do the items of a map that it calls `result`.",
+        "Runs Python in an environment of its own, without a network, if the server allows it. The "
+        "code has `inputs`, `set_variable(name, value)` and `get_variable(name, default=None)`. "
+        "Lines that it prints with a `=` in them become outputs, and so do the items of a map that "
+        "it calls `result`. It may print 100,000 bytes, and give 500,000 in all.",
         parameters=(
             Field("script", Kind.CODE, "The code.", required=True, least=1, most=500_000),
             Field(

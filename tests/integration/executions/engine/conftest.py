@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from steward.gateway.v1.options_pb2 import ROLE_ADMIN, ROLE_USER
+from steward.gateway.v1.options_pb2 import ROLE_ADMIN, ROLE_USER, Role
 from steward_server.credential import Credential
 from steward_server.db import Database, Reader, now_us
 from steward_server.db.migrate import migrate
@@ -104,6 +104,9 @@ class Credentials:
 class People:
     async def name_of(self, reader: Reader, user_id: str) -> str:
         return user_id.removeprefix("user_")
+
+    async def role_of(self, reader: Reader, user_id: str) -> Role.ValueType | None:
+        return ROLE_USER
 
 
 class Agents:
