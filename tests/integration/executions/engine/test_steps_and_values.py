@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from steward_server.executions.run import Kind
+from steward_server.executions.session import RunJob
 from steward_server.executions.work import Job, StepFailed
 from tests.integration.executions.engine.conftest import (
     MakeWorld,
@@ -172,19 +172,19 @@ async def test_attempts_are_counted_and_the_last_failure_is_final(world: World) 
 async def test_waits_between_attempts_grow_and_chance_shortens_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    waits = list[float]()
+
+    async def sleeps(job: RunJob, seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(RunJob, "sleep", sleeps)
     monkeypatch.setattr("steward_server.executions.worker.random.random", lambda: 1.0)
-    at = list[float]()
-
-    async def fails(job: Job) -> Any:
-        at.append(asyncio.get_running_loop().time())
-        raise StepFailed("no")
-
-    world.does["fails"] = fails
-    retry = {"attempts": 4, "delay": 0.08, "backoff": "exponential", "jitter": 0.5, "most": 0.16}
-    await world.run(playbook(step("one", "fails", retry=retry)))
-    waits = [after - before for before, after in pairwise(at)]
-    for wait, meant in zip(waits, [0.04, 0.08, 0.08], strict=True):
-        assert meant <= wait < meant + 0.06
+    retry = {"attempts": 4, "delay": 2, "backoff": "exponential", "jitter": 0.5, "most": 5}
+    await world.run(playbook(step("one", "fail", retry=retry)))
+    assert waits == [1, 2, 2.5]
+    waits.clear()
+    await world.run(playbook(step("one", "fail", retry_count=2, retry_delay=3)))
+    assert waits == [3, 3]
 
 
 async def test_a_run_out_of_time_fails_and_still_makes_its_finally_steps(world: World) -> None:
@@ -204,11 +204,11 @@ async def test_time_in_the_queue_counts_for_no_timeout(make_world: MakeWorld) ->
     world = await make_world(max_running=1)
 
     async def waits(job: Job) -> Any:
-        await job.sleep(0.15)
+        await job.sleep(0.3)
         return {}
 
     world.does["waits"] = waits
-    text = playbook(step("one", "waits"), timeout=0.2)
+    text = playbook(step("one", "waits"), timeout=0.55)
     first, second = await world.begin(text), await world.begin(text)
     assert (await world.ended(first)).run.state == "completed"
     assert (await world.ended(second)).run.state == "completed"
@@ -231,11 +231,11 @@ async def test_time_in_a_pause_counts_for_no_timeout(world: World) -> None:
         return {}
 
     world.does["waits"] = waits
-    execution_id = await world.begin(playbook(step("one", "waits", timeout=0.3), timeout=0.3))
+    execution_id = await world.begin(playbook(step("one", "waits", timeout=0.5), timeout=0.5))
     await world.until_in(execution_id, "one")
     await world.pause(execution_id)
     await world.until_paused(execution_id)
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(0.6)
     await world.resume(execution_id)
     assert (await world.ended(execution_id)).run.state == "completed"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from typing import Any, cast
 
 import pytest
@@ -14,7 +13,7 @@ from steward_server.calls import Call
 from steward_server.errors import NotFound
 from steward_server.executions import feed as feeds
 from steward_server.executions.execution import About
-from steward_server.executions.outlet import MAX_FRAMES
+from steward_server.executions.outlet import MAX_FRAMES, Shown
 from steward_server.executions.service import ExecutionService
 from steward_server.executions.work import Job
 from steward_server.principals import Principal
@@ -177,19 +176,11 @@ async def test_what_somebody_subscribed_to_is_what_they_hear(world: World) -> No
     other = (await world.run(text, who=BOB)).execution.execution_id
 
     async def heard(who: Principal, **wanted: Any) -> list[pb.ExecutionUpdate]:
-        exchange = Exchange(world, who)
-        exchange.subscribe(since=0, **wanted)
-        exchange.ping(1)
-        found = list[pb.ExecutionUpdate]()
-        async with asyncio.timeout(5), aclosing(exchange.heard):
-            while True:
-                try:
-                    async with asyncio.timeout(0.1):
-                        each = await anext(exchange.heard)
-                except TimeoutError:
-                    return found
-                if each.WhichOneof("message") == "execution_update":
-                    found.append(each.execution_update)
+        request = pb.SubscribeRequest(since=0, **wanted)
+        watching, found = await service(world)._subscribed(request, who), list[Any]()
+        while told := await watching.take():
+            found += told
+        return [Shown().of(each).execution_update for each in found]
 
     assert {each.execution_id for each in await heard(ADA)} == {*ids}
     assert {each.execution_id for each in await heard(ADMIN)} == {*ids, other}
