@@ -284,21 +284,21 @@ class Engine:
 
     async def _found(self, execution: Execution) -> Worker | None:
         """The worker of a run that was left; None where it can not go on."""
+        events = await store.events_of(self._database, execution.execution_id)
         try:
-            return await self._taken_up(execution)
+            return await self._taken_up(execution, events)
+        except FailedPrecondition as error:
+            why = error.message
         except Exception:
             # One that breaks does not keep the server from starting.
             log.exception("executions.not_taken_up", execution_id=execution.execution_id)
-            return None
+            why = _FAULT
+        unread = Playbook(name=execution.playbook_name, version="", steps=())
+        await Worker(self._tools, execution, unread, events=events).break_off(why)
+        return None
 
-    async def _taken_up(self, execution: Execution) -> Worker | None:
-        events = await store.events_of(self._database, execution.execution_id)
-        try:
-            playbook = await self.playbook_of(execution)
-        except FailedPrecondition as error:
-            playbook = Playbook(name=execution.playbook_name, version="", steps=())
-            await Worker(self._tools, execution, playbook, events=events).break_off(error.message)
-            return None
+    async def _taken_up(self, execution: Execution, events: Sequence[Event]) -> Worker | None:
+        playbook = await self.playbook_of(execution)
         worker = Worker(self._tools, execution, playbook, events=events)
         for kept in await store.artifacts_of(self._database, execution.execution_id):
             worker.artifacts[kept.artifact.name] = kept.artifact

@@ -354,7 +354,8 @@ class Worker:
         def again(run: Run) -> Sequence[Change]:
             if (ended := self._ended_by(step, "", run)) is not None:
                 return ended
-            return [] if run.pausing else [Change(Kind.STEP_STARTED, step.id)]
+            is_held = run.pausing or run.state is State.PAUSED
+            return [] if is_held else [Change(Kind.STEP_STARTED, step.id)]
 
         while self.run.in_hand == step.id and self.run.made[step.id].attempts == failed:
             waiting = asyncio.create_task(RunJob(self, step, _NOTHING).sleep(wait_s))

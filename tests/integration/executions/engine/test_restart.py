@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from steward_server.db import Transaction
 from steward_server.db.sqlite import Sqlite
 from steward_server.executions import store
@@ -252,6 +254,22 @@ async def test_a_run_whose_playbook_cannot_be_read_any_more_ends_and_the_server_
     assert row is not None
     assert row.state == "failed"
     assert await store.unfinished(world.database) == []
+
+
+async def test_a_run_that_breaks_when_it_is_taken_up_ends_and_the_server_starts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any, **__: Any) -> Any:
+        raise KeyError
+
+    execution_id = await world.begin(playbook(step("one", "give"), sleep("two")))
+    await world.until_in(execution_id, "two")
+    monkeypatch.setattr("steward_server.executions.engine.going_on", breaks)
+    await world.restart()
+    seen = await world.seen(execution_id)
+    assert seen.run.state == "failed"
+    assert seen.execution.step_index == 1
+    assert "mistake" in seen.run.why
 
 
 async def test_files_that_a_crash_left_are_deleted_and_no_others(world: World) -> None:
