@@ -156,10 +156,11 @@ class ExecutionRoom:
         """Start a run that is over once more, from the first step that was not completed.
 
         Raises:
-            FailedPrecondition: it is not over, or can only be made again from its start.
+            FailedPrecondition: it is not over, or can only be made again from its start, or not
+                at all.
         """
         seen = await self.get(caller, execution_id)
-        before = seen.execution
+        before, playbook = seen.execution, await self._engine.playbook_of(seen.execution)
         if not before.state.is_over:
             raise FailedPrecondition(
                 f"the run is {before.state}; only one that is over can be made again",
@@ -173,7 +174,7 @@ class ExecutionRoom:
         carried: list[Change] = []
         if not from_start:
             try:
-                carried = carried_over(seen.playbook, seen.run, seen.events, execution_id)
+                carried = carried_over(playbook, seen.run, seen.events, execution_id)
             except WrongState as error:
                 raise FailedPrecondition(
                     f"{error}; make it again from its start (`from_start`)", reason="WRONG_STATE"
@@ -195,7 +196,7 @@ class ExecutionRoom:
             ended_at_us=None,
         )
         text = await store.text_of(self._database, before.playbook_digest)
-        await self._begin(caller, execution, seen.playbook, text, carried)
+        await self._begin(caller, execution, playbook, text, carried)
         return execution
 
     async def page(
@@ -222,7 +223,11 @@ class ExecutionRoom:
         execution = await self._execution(caller, execution_id)
         events = await store.events_of(self._database, execution_id)
         run = replay(event.change for event in events)
-        playbook = await self._engine.playbook_of(execution)
+        try:
+            playbook = await self._engine.playbook_of(execution)
+        except FailedPrecondition:
+            # What became of it can be told all the same.
+            playbook = Playbook(name=execution.playbook_name, version="", steps=())
         return Seen(_as_of(execution, events), run, playbook, events)
 
     async def control(

@@ -13,6 +13,7 @@ import pytest
 
 from steward_server.db import Transaction
 from steward_server.db.sqlite import Sqlite
+from steward_server.errors import FailedPrecondition
 from steward_server.executions import store
 from steward_server.executions.run import StepState, replay
 from steward_server.executions.work import ArtifactKind, Job
@@ -250,9 +251,11 @@ async def test_a_run_whose_playbook_cannot_be_read_any_more_ends_and_the_server_
     await world.database.run(spoil)
     world.build()
     await world.engine.start()
-    row = await store.find(world.database, execution_id)
-    assert row is not None
-    assert row.state == "failed"
+    seen = await world.seen(execution_id)
+    assert seen.execution.state == "failed"
+    assert "can not be read any more" in seen.run.why
+    with pytest.raises(FailedPrecondition):
+        await world.room.rerun(ADMIN, execution_id, from_start=True)
     assert await store.unfinished(world.database) == []
 
 
