@@ -109,4 +109,5 @@ class TestJob:
         number = len(self.session.artifacts)
         artifact = Artifact(f"art-{number}", name, kind, content_type, len(data))
         self.session.artifacts.append((artifact, data))
+        (self.session.folder / name).write_bytes(data)  # steps may read it by its name
         return artifact

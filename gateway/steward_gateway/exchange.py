@@ -43,6 +43,9 @@ _CREDENTIAL_PARAMETERS = {
 CREDENTIAL_PROTOCOL = "Authorization"
 """The WebSocket subprotocol that says that the next one is a credential."""
 
+_TOLD = {"content-disposition", "retry-after"}
+"""What is told to callers beside `x-*`: how long to wait, and as what a file is to be saved."""
+
 _NEVER_TOLD = {"x-request-id", PEER_KEY}
 """The one is told under its own name, the other is the caller's own address."""
 
@@ -206,12 +209,12 @@ def plain_media_type(text: str) -> str:
 
 
 def headers_of(metadata: Metadata) -> dict[str, str]:
-    """The metadata of an answer that its caller may see as headers: `x-*` and `retry-after`."""
+    """The metadata of an answer that its caller may see as headers."""
     return {
         key: value
         for key, value in metadata
         if key not in _NEVER_TOLD
         and isinstance(value, str)
-        and (key.startswith("x-") or key == "retry-after")
+        and (key.startswith("x-") or key in _TOLD)
         and _is_plain(value)
     }

@@ -73,6 +73,7 @@ from steward_server.environments.keeper import env_context
 from steward_server.events.hub import Hub
 from steward_server.events.service import EventService, Publisher
 from steward_server.executions.steps import all_work
+from steward_server.executions.steps.pages.chromium import Browsers
 from steward_server.executions.steps.python import Machines
 from steward_server.idempotency.answers import Answers
 from steward_server.interceptors.authentication import Authentication, LiveStreams
@@ -318,6 +319,8 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             config=settings.requests,
             clock=clock,
         )
+        browsers = Browsers(settings.browser)
+        stack.push_async_callback(browsers.aclose)
         run_engine = await stack.enter_async_context(
             executions.open_engine(
                 methods,
@@ -325,7 +328,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
                 library=library,
                 credentials=credential_room,
                 starters=Starters(database, people, key_room, token_room),
-                work=all_work(settings.ignition, _python_machines(settings)),
+                work=all_work(settings.ignition, browsers, _python_machines(settings)),
                 config=settings.executions,
                 data_dir=config.data_dir,
                 clock=clock,

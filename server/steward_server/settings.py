@@ -33,6 +33,7 @@ from steward_server.environments.config import EnvironmentsConfig
 from steward_server.events.config import EventsConfig
 from steward_server.executions.config import ExecutionsConfig
 from steward_server.executions.steps.ignition_link import IgnitionConfig
+from steward_server.executions.steps.pages.config import BrowserConfig
 from steward_server.idempotency.config import IdempotencyConfig
 from steward_server.inference.config import InferenceConfig
 from steward_server.limits.config import LimitsConfig
@@ -62,6 +63,7 @@ SECTIONS: dict[str, type[Any]] = {
     "playbooks": PlaybooksConfig,
     "executions": ExecutionsConfig,
     "ignition": IgnitionConfig,
+    "browser": BrowserConfig,
     "idempotency": IdempotencyConfig,
 }
 
@@ -106,6 +108,7 @@ class Settings:
     playbooks: PlaybooksConfig = field(default_factory=PlaybooksConfig)
     executions: ExecutionsConfig = field(default_factory=ExecutionsConfig)
     ignition: IgnitionConfig = field(default_factory=IgnitionConfig)
+    browser: BrowserConfig = field(default_factory=BrowserConfig)
     idempotency: IdempotencyConfig = field(default_factory=IdempotencyConfig)
 
     @classmethod

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from steward_server.executions.steps import (
+    browser,
     budget,
+    designer,
     environment,
+    fat,
     gateway,
     http,
     inference,
+    perspective,
     python,
     utility,
 )
 from steward_server.executions.steps.ignition_link import IgnitionConfig
+from steward_server.executions.steps.pages.chromium import Browsers
 from steward_server.executions.work import Work
 
 
-def all_work(ignition: IgnitionConfig, machines: python.Machines | None) -> Mapping[str, Work]:
+def all_work(
+    ignition: IgnitionConfig, browsers: Browsers, machines: python.Machines | None
+) -> Mapping[str, Work]:
     """The work of all steps but those that the engine itself does.
 
     `machines` is in what Python runs, if it may.
@@ -32,5 +39,9 @@ def all_work(ignition: IgnitionConfig, machines: python.Machines | None) -> Mapp
         **budget.work(),
         **http.work(),
         **gateway.work(ignition),
+        **browser.works(browsers),
+        **perspective.works(browsers),
+        **fat.works(browsers),
+        **designer.WORKS,
         **python.work(machines),
     }

@@ -22,6 +22,12 @@ _SELECTOR = Field(
     most=10_000,
 )
 _SHOWN_SELECTOR = Field("selector", Kind.STRING, "As it was given.")
+_DOWNLOADS = Field(
+    "downloads",
+    Kind.LIST,
+    "What it downloaded, by the artifacts' names.",
+    item=Field("artifact", Kind.STRING, "One of them."),
+)
 _MESSAGE = Field("message", Kind.STRING, "What was found, in a sentence.")
 
 
@@ -58,7 +64,13 @@ STEPS = (
         outputs=(
             Field("url", Kind.STRING, "Where it ended, after redirections."),
             STATUS,
-            Field("http_status", Kind.INTEGER, "The status the server answered with."),
+            Field(
+                "http_status",
+                Kind.INTEGER,
+                "The status the server answered with; null if it was a download.",
+                nullable=True,
+            ),
+            _DOWNLOADS,
         ),
         is_repeatable=True,
         needs=NEEDS,
@@ -81,6 +93,7 @@ STEPS = (
             _SHOWN_SELECTOR,
             STATUS,
             Field("force", Kind.BOOLEAN, "As it was given."),
+            _DOWNLOADS,
         ),
         needs=NEEDS,
     ),
@@ -110,7 +123,7 @@ STEPS = (
                 most=100,
             ),
         ),
-        outputs=(Field("key", Kind.STRING, "As it was given."), STATUS),
+        outputs=(Field("key", Kind.STRING, "As it was given."), STATUS, _DOWNLOADS),
         needs=NEEDS,
         misspelt={"keys": "key", "text": "key"},
     ),

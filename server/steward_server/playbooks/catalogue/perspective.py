@@ -7,7 +7,7 @@ from steward_server.playbooks.catalogue.forms import WEB_ADDRESS, Field, Kind, S
 
 _TEXT = Field("text", Kind.STRING, "A text.")
 _MESSAGE = Field("message", Kind.STRING, "What was found, in a sentence.")
-_COMPONENT = (
+COMPONENT = (
     Field("id", Kind.STRING, "What it is called here."),
     Field("index", Kind.INTEGER, "Which one it is, from 0 on."),
     Field("type", Kind.STRING, "What kind of element."),
@@ -60,7 +60,7 @@ STEPS = (
                 "inventory",
                 Kind.LIST,
                 "The components.",
-                item=Field("component", Kind.MAP, "One of them.", fields=_COMPONENT),
+                item=Field("component", Kind.MAP, "One of them.", fields=COMPONENT),
             ),
             Field("timestamp", Kind.STRING, "When it was looked."),
             Field("root_selector", Kind.STRING, "Where it was looked."),
