@@ -330,6 +330,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
                 credentials=credential_room,
                 starters=Starters(database, people, key_room, token_room),
                 work=all_work(settings.ignition, browsers, _python_machines(settings)),
+                registry=observation.registry,
                 config=settings.executions,
                 data_dir=config.data_dir,
                 clock=clock,

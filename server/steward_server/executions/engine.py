@@ -28,6 +28,7 @@ from steward_server.executions.artifacts import Artifacts
 from steward_server.executions.config import ExecutionsConfig
 from steward_server.executions.execution import Event, Execution, references_in
 from steward_server.executions.feed import Feed
+from steward_server.executions.metrics import ExecutionMetrics
 from steward_server.executions.nested import run_playbook
 from steward_server.executions.recovery import going_on
 from steward_server.executions.run import Change, Kind, Run, State, WrongState, stop
@@ -87,6 +88,7 @@ class Engine:
         credentials: Credentials,
         work: Mapping[str, Work],
         steward: Callable[[Execution], Steward],
+        metrics: ExecutionMetrics,
         config: ExecutionsConfig,
         data_dir: Path,
         clock: Callable[[], int],
@@ -106,6 +108,7 @@ class Engine:
             feed=self.feed,
             work={**work, **nested, "approval.wait": wait_for_word},
             artifacts=self.artifacts,
+            metrics=metrics,
             credentials=credentials,
             steward=steward,
             file=self._file,
@@ -116,6 +119,7 @@ class Engine:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._coming = 0
         self._read: dict[bytes, Playbook] = {}
+        metrics.watch(lambda: len(self._running), lambda: len(self._waiting))
 
     async def start(self) -> None:
         """Take up what was left when the server last stopped."""

@@ -35,6 +35,7 @@ async def run_playbook(start: StartChild, job: RunJob) -> Mapping[str, Any]:
         )
     return {
         "playbook": path,
+        "execution_id": child.execution.execution_id,
         "status": str(run.state),
         "steps_executed": len(begun),
         "steps": [

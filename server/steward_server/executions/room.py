@@ -20,7 +20,6 @@ from steward_server.belongings import Handover
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import (
     FailedPrecondition,
-    InvalidArgument,
     NotFound,
     PermissionDenied,
 )
@@ -41,6 +40,7 @@ from steward_server.executions.run import (
 from steward_server.executions.store import Kept, Wanted
 from steward_server.executions.whole import to_end
 from steward_server.masking import MARKER
+from steward_server.playbooks.library import unstartable
 from steward_server.playbooks.playbook import Playbook
 from steward_server.playbooks.starting import (
     BadStart,
@@ -468,10 +468,7 @@ def _started_with(playbook: Playbook, asked: Asked) -> dict[str, Any]:
         )
         return start_values(playbook, given)
     except BadStart as error:
-        fields = {
-            ".".join(map(str, each.path)) or "parameters": str(each) for each in error.problems
-        }
-        raise InvalidArgument(f"invalid request: {error}", fields=fields) from None
+        raise unstartable(error) from None
 
 
 def _as_of(execution: Execution, events: Sequence[Event]) -> Execution:

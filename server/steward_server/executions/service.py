@@ -26,6 +26,7 @@ from steward_server.executions.run import Change, Kind, Run, pause, resume, skip
 from steward_server.executions.store import Wanted
 from steward_server.interceptors.errors import refusal
 from steward_server.principals import Principal
+from steward_server.structs import values_of
 
 EXCHANGE = "/steward.executions.v1.ExecutionService/Exchange"
 DEFAULT_LIMIT = 50
@@ -52,7 +53,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
             checks.text("credential_name", request.credential_name, 0, 100)
         asked = Asked(
             request.playbook_path,
-            projection.values_of(request.parameters),
+            values_of(request.parameters),
             request.gateway_url,
             request.credential_name,
             request.debug_mode,

@@ -25,6 +25,7 @@ from steward_server.executions import store
 from steward_server.executions.artifacts import Artifacts
 from steward_server.executions.execution import Event, Execution, followed, plan_of
 from steward_server.executions.feed import Feed
+from steward_server.executions.metrics import ExecutionMetrics
 from steward_server.executions.outcome import Came, kept, kept_context
 from steward_server.executions.run import (
     Begin,
@@ -92,6 +93,7 @@ class Tools:
     feed: Feed
     work: Mapping[str, Callable[[RunJob], Awaitable[Mapping[str, Any]]] | Work]
     artifacts: Artifacts
+    metrics: ExecutionMetrics
     credentials: Credentials
     steward: Callable[[Execution], Steward]
     file: Callable[[Worker, str], Path]
@@ -468,6 +470,7 @@ class Worker:
         self.run, self._index = run, rows[-1][-1]
         for change in changes:
             self._note(at_us, change)
+            self._count(change)
         if run.state is State.RUNNING:
             self._clock.go_on()
         else:
@@ -504,6 +507,14 @@ class Worker:
             change.data.get("outputs", {}),
             change.text if made.state in (StepState.FAILED, StepState.SKIPPED) else "",
         )
+
+    def _count(self, change: Change) -> None:
+        metrics, result = self.tools.metrics, self._results.get(change.step_id)
+        if change.kind is Kind.ENDED:
+            metrics.run_ended(self.run.state)
+        elif result is not None and change.kind in _OF_STEPS and result.ended_at_us is not None:
+            seconds = (result.ended_at_us - result.started_at_us) / 1e6
+            metrics.step_ended(result.type, result.state, seconds)
 
     def _remember(self, events: Sequence[Event]) -> None:
         """What earlier steps gave, as far as it was written down."""

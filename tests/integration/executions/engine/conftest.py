@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from steward.gateway.v1.options_pb2 import ROLE_ADMIN, ROLE_USER, Role
 from steward_server.credential import Credential
@@ -24,6 +25,7 @@ from steward_server.errors import NotFound
 from steward_server.executions.config import ExecutionsConfig
 from steward_server.executions.engine import Engine
 from steward_server.executions.execution import Execution
+from steward_server.executions.metrics import ExecutionMetrics
 from steward_server.executions.room import Asked, ExecutionRoom, Seen
 from steward_server.executions.run import Change, Kind, Run, pause, resume, skip, stop
 from steward_server.executions.work import Job, Work
@@ -155,12 +157,14 @@ class World:
         self.build()
 
     def build(self) -> None:
+        self.registry = CollectorRegistry()
         self.engine = Engine(
             self.database,
             library=self.library,
             credentials=self.credentials,
             work=self.work,
             steward=_no_steward,
+            metrics=ExecutionMetrics(self.registry),
             config=self.config,
             data_dir=self.folder,
             clock=now_us,

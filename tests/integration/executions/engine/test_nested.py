@@ -54,14 +54,15 @@ async def test_a_child_is_given_values_and_its_outputs_are_told(world: World) ->
     )
     seen = await world.run(playbook(child("run", "child.yaml", x=[1, True])))
     assert seen.run.state == "completed", seen.run.why
+    [made] = await world.children(seen.execution.execution_id)
     assert outputs(seen, "run") == {
         "playbook": "child.yaml",
+        "execution_id": made.execution.execution_id,
         "status": "completed",
         "steps_executed": 1,
         "steps": [{"step_id": "in", "status": "completed", "output": {"x": [1, True]}}],
         "screenshots": [],
     }
-    [made] = await world.children(seen.execution.execution_id)
     assert made.execution.parent_step_id == "run"
     assert made.execution.parameters == {"x": [1, True]}
 
