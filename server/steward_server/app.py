@@ -321,6 +321,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
         )
         browsers = Browsers(settings.browser)
         stack.push_async_callback(browsers.aclose)
+        browsers.tell_what_is_missing()
         run_engine = await stack.enter_async_context(
             executions.open_engine(
                 methods,
@@ -329,6 +330,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
                 credentials=credential_room,
                 starters=Starters(database, people, key_room, token_room),
                 work=all_work(settings.ignition, browsers, _python_machines(settings)),
+                registry=observation.registry,
                 config=settings.executions,
                 data_dir=config.data_dir,
                 clock=clock,

@@ -55,6 +55,10 @@ class Automaton:
                 found.append((position, length[state]))
         return state, found
 
+    def may_find(self, text: str) -> bool:
+        """Whether a wanted text begins anywhere in a text that is all there is: a quick look."""
+        return self._begins.search(text) is not None
+
     def awaited(self, state: int) -> int:
         """How many of the characters read last may be the beginning of a wanted text."""
         return self._awaited[state]

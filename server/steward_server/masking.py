@@ -42,6 +42,8 @@ class Taint:
 
     def mask(self, text: str) -> str:
         """A text with every secret in it replaced."""
+        if not self._secrets or not self._automaton.may_find(text):
+            return text
         stream = self.stream()
         return stream.feed(text) + stream.flush()
 
@@ -68,6 +70,8 @@ class Taint:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int | float):
+            if not self._secrets:
+                return value
             return value if self._whole(str(value)) == str(value) else MARKER
         if isinstance(value, str):
             return self._whole(value)

@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+from prometheus_client import CollectorRegistry
+
 from steward.executions.v1.executions_pb2_grpc import add_ExecutionServiceServicer_to_server
 from steward_server.db import Database
 from steward_server.dispatch import Dispatcher
 from steward_server.executions.config import ExecutionsConfig
 from steward_server.executions.engine import Engine, Library
 from steward_server.executions.execution import Execution
+from steward_server.executions.metrics import ExecutionMetrics
 from steward_server.executions.on_behalf import OnBehalf
 from steward_server.executions.room import Agents, ExecutionRoom, People
 from steward_server.executions.service import ExecutionService
@@ -45,6 +48,7 @@ async def open_engine(
     credentials: Credentials,
     starters: Starters,
     work: Mapping[str, Work],
+    registry: CollectorRegistry,
     config: ExecutionsConfig,
     data_dir: Path,
     clock: Callable[[], int],
@@ -65,6 +69,7 @@ async def open_engine(
         credentials=credentials,
         work=work,
         steward=steward,
+        metrics=ExecutionMetrics(registry),
         config=config,
         data_dir=data_dir,
         clock=clock,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from steward_server.db import Database, Transaction
 from steward_server.executions import store
 from steward_server.executions.config import ExecutionsConfig
 from steward_server.executions.store import Kept
+from steward_server.executions.whole import to_end
 from steward_server.executions.work import Artifact, ArtifactKind, StepFailed
 from steward_server.ids import new_id
 
@@ -50,30 +50,28 @@ class Artifacts:
         Raises:
             StepFailed: it is too large, or the run has made too many.
         """
-        had = await store.artifacts_of(self._database, execution_id)
         size = await asyncio.to_thread(_size, content)
-        self._check(name, size, had)
         artifact_id = new_id("art")
         path = self.path(execution_id, artifact_id)
-        artifact = Artifact(
-            artifact_id,
-            free_name(name, {each.artifact.name for each in had}),
-            kind,
-            content_type,
-            size,
-        )
-        kept = Kept(artifact, step_id, self._clock())
 
-        async def work(transaction: Transaction) -> None:
-            await store.keep(transaction, execution_id, kept)
+        async def work(transaction: Transaction) -> Artifact:
+            had = await store.artifacts_of(transaction, execution_id)
+            self._check(name, size, had)
+            free = free_name(name, {each.artifact.name for each in had})
+            artifact = Artifact(artifact_id, free, kind, content_type, size)
+            await store.keep(transaction, execution_id, Kept(artifact, step_id, self._clock()))
+            return artifact
 
-        try:
-            await asyncio.to_thread(_put, content, path)
-            await self._database.run(work)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        return artifact
+        async def put() -> Artifact:
+            try:
+                await asyncio.to_thread(_put, content, path)
+                return await self._database.run(work)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+
+        self._check(name, size, ())
+        return await to_end(put())
 
     def _check(self, name: str, size: int, had: Collection[Kept]) -> None:
         config = self._config
@@ -98,13 +96,10 @@ class Artifacts:
         """Delete all files of a run."""
         await asyncio.to_thread(shutil.rmtree, self._folder / execution_id, ignore_errors=True)
 
-    async def clear(self, known: Collection[str]) -> None:
-        """Delete the files of runs that there are no more: those that a crash left."""
-        if not self._folder.is_dir():
-            return
-        for each in await asyncio.to_thread(os.listdir, self._folder):
-            if each not in known:
-                await self.delete(each)
+    async def clear(self) -> None:
+        """Delete the files that no row knows: those that a crash left."""
+        known = await store.artifact_ids(self._database)
+        await asyncio.to_thread(_clear, self._folder, known)
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
@@ -119,6 +114,18 @@ def free_name(name: str, taken: Collection[str]) -> str:
     while free in taken:
         free, number = f"{stem}-{number}{ending}", number + 1
     return free
+
+
+def _clear(folder: Path, known: Mapping[str, Collection[str]]) -> None:
+    if not folder.is_dir():
+        return
+    for each in folder.iterdir():
+        if each.name not in known:
+            shutil.rmtree(each, ignore_errors=True)
+            continue
+        for file in each.iterdir():
+            if file.name not in known[each.name]:
+                file.unlink()
 
 
 def _size(content: bytes | Path) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
+import traceback
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,31 +17,45 @@ from typing import Any, Protocol
 import structlog
 
 from steward_server.db import Database, Transaction
-from steward_server.errors import FailedPrecondition, ResourceExhausted, StewardError
+from steward_server.errors import (
+    FailedPrecondition,
+    PermissionDenied,
+    ResourceExhausted,
+    StewardError,
+)
 from steward_server.executions import store
 from steward_server.executions.artifacts import Artifacts
 from steward_server.executions.config import ExecutionsConfig
-from steward_server.executions.execution import Execution, references_in
+from steward_server.executions.execution import Event, Execution, references_in
 from steward_server.executions.feed import Feed
+from steward_server.executions.metrics import ExecutionMetrics
 from steward_server.executions.nested import run_playbook
 from steward_server.executions.recovery import going_on
-from steward_server.executions.run import Change, State, WrongState, stop
+from steward_server.executions.run import Change, Kind, Run, State, WrongState, stop
 from steward_server.executions.session import RunJob, wait_for_word
+from steward_server.executions.whole import to_end
 from steward_server.executions.work import StepFailed, Steward, Work
 from steward_server.executions.worker import Credentials, Tools, Worker
 from steward_server.playbooks.catalogue import CATALOGUE
 from steward_server.playbooks.catalogue.binding import references_of
+from steward_server.playbooks.catalogue.forms import Need
 from steward_server.playbooks.checking import Library as Playbooks
+from steward_server.playbooks.checking import needs
 from steward_server.playbooks.playbook import MAX_DEPTH, Playbook
 from steward_server.playbooks.reading import read
 from steward_server.playbooks.starting import BadStart, start_values
 
 log = structlog.get_logger(__name__)
 
+_FOR_AGENTS = frozenset({Need.ENVIRONMENTS, Need.INFERENCE, Need.BUDGETS, Need.PERSON})
+"""What the runs of agents may use: they reach no network but that of their environments."""
+
 INTERRUPTED = "interrupted"
 """Why a run failed that the server was stopped in the middle of."""
 
 _MOST_READ = 32
+_FIRST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 30.0
 _FAULT = "the server made a mistake, which its log tells of"
 
 
@@ -73,6 +88,7 @@ class Engine:
         credentials: Credentials,
         work: Mapping[str, Work],
         steward: Callable[[Execution], Steward],
+        metrics: ExecutionMetrics,
         config: ExecutionsConfig,
         data_dir: Path,
         clock: Callable[[], int],
@@ -92,6 +108,7 @@ class Engine:
             feed=self.feed,
             work={**work, **nested, "approval.wait": wait_for_word},
             artifacts=self.artifacts,
+            metrics=metrics,
             credentials=credentials,
             steward=steward,
             file=self._file,
@@ -100,13 +117,15 @@ class Engine:
         """Of all runs that are not over."""
         self._waiting: deque[Worker] = deque()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._coming = 0
         self._read: dict[bytes, Playbook] = {}
+        metrics.watch(lambda: len(self._running), lambda: len(self._waiting))
 
     async def start(self) -> None:
         """Take up what was left when the server last stopped."""
         left = await store.unfinished(self._database)
-        await self.artifacts.clear(await store.with_artifacts(self._database))
-        found = [each for each in [await self._taken_up(each) for each in left] if each]
+        await self.artifacts.clear()
+        found = [each for each in [await self._found(each) for each in left] if each]
         # Those that had begun come before those that waited.
         for worker in sorted(found, key=lambda each: each.run.state is State.PENDING):
             self._enqueue(worker)
@@ -127,22 +146,46 @@ class Engine:
 
     async def stop_of(self, owner_id: str, why: str) -> None:
         """Stop all runs that somebody started."""
-        for worker in [*self._workers.values()]:
+        for name, worker in [*self._workers.items()]:
             if worker.execution.owner_id == owner_id and worker.parent is None:
-                with contextlib.suppress(WrongState):
-                    await worker.change(partial(stop, why=why))
+                with suppress(WrongState):
+                    await self.control(name, partial(stop, why=why))
 
-    def check_queue(self) -> None:
-        """Refuse another run where too many wait.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place for a run that is about to be taken.
 
         Raises:
-            ResourceExhausted: they do.
+            ResourceExhausted: too many wait.
         """
-        if self._is_full and len(self._waiting) >= self._config.max_queued:
+        taken = len(self._running) + len(self._waiting) + self._coming
+        if taken >= self._config.max_running + self._config.max_queued:
             raise ResourceExhausted(
                 f"{len(self._waiting)} runs wait already; try again when some are over",
                 reason="QUEUE_FULL",
                 retry_after_s=30,
+            )
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._coming -= 1
+
+    def check_agent(self, playbook: Playbook, execution: Execution) -> None:
+        """Refuse what agents may not run.
+
+        Raises:
+            PermissionDenied: it is an agent's, and uses what those may not.
+        """
+        if not execution.agent_id:
+            return
+        used = needs(playbook, self._library.view) - _FOR_AGENTS
+        if used or credential_names(playbook, execution):
+            what = ", ".join(sorted(used)) or "credentials"
+            raise PermissionDenied(
+                f"{playbook.name!r} uses {what}, which the runs of agents may not; a person can "
+                "start it",
+                reason="NOT_FOR_AGENTS",
             )
 
     async def check_credential(self, owner_id: str, name: str) -> None:
@@ -154,14 +197,36 @@ class Engine:
         """
         await self._credentials.opened(self._database, owner_id, name)
 
-    async def take(
-        self, execution: Execution, playbook: Playbook, carried: Sequence[Change] = ()
-    ) -> None:
-        """Make a new run when it is its turn; `carried` is what it need not do."""
-        worker = Worker(self._tools, execution, playbook)
-        if carried:
-            await worker.carry(carried)
-        self._enqueue(worker)
+    def take(self, execution: Execution, playbook: Playbook, events: Sequence[Event] = ()) -> None:
+        """Make a new run when it is its turn; `events` tell what it need not do."""
+        self._enqueue(Worker(self._tools, execution, playbook, events=events))
+
+    async def control(
+        self, execution_id: str, asked: Callable[[Run], Sequence[Change]]
+    ) -> Run | None:
+        """Do what is asked of a run that is not over; None if it is.
+
+        Raises:
+            WrongState: it cannot be.
+        """
+        worker = self._workers.get(execution_id)
+        if worker is None:
+            return None
+        parent = worker.parent
+
+        def fitting(run: Run) -> Sequence[Change]:
+            changes = asked(run)
+            is_resumed = any(each.kind is Kind.RESUMED for each in changes)
+            if is_resumed and parent is not None and parent.run.state is State.PAUSED:
+                raise WrongState("the run that runs this one is paused; resume that")
+            return changes
+
+        try:
+            return await worker.change(fitting)
+        finally:
+            if worker.run.state.is_over and worker in self._waiting:
+                self._waiting.remove(worker)
+                self._workers.pop(execution_id, None)
 
     async def playbook_of(self, execution: Execution) -> Playbook:
         """The playbook of a run, as it was."""
@@ -192,9 +257,6 @@ class Engine:
         while self._waiting and not self._is_full:
             worker = self._waiting.popleft()
             name = worker.execution.execution_id
-            if worker.run.state.is_over:
-                self._workers.pop(name, None)  # cancelled while it waited
-                continue
             self._running[name] = asyncio.create_task(self._made(worker))
 
     async def _made(self, worker: Worker) -> None:
@@ -204,8 +266,9 @@ class Engine:
             await worker.go()
         except StewardError as error:
             await self._break_off(worker, error.message)
-        except Exception:
-            log.exception("executions.broke", execution_id=name)
+        except Exception:  # noqa: BLE001 - ends the run with it
+            trace = worker.taint.mask(traceback.format_exc())
+            log.error("executions.broke", execution_id=name, trace=trace)  # noqa: TRY400
             await self._break_off(worker, _FAULT)
         finally:
             self._workers.pop(name, None)
@@ -213,21 +276,33 @@ class Engine:
             self._let_run()
 
     async def _break_off(self, worker: Worker, why: str) -> None:
-        try:
-            await worker.break_off(why)
-        except Exception:
-            # It is taken up, and ended, when the server starts again.
-            log.exception("executions.lost", execution_id=worker.execution.execution_id)
+        """End a run that cannot go on, once the database takes it."""
+        wait_s = _FIRST_WAIT_S
+        while True:
+            try:
+                return await worker.break_off(why)
+            except Exception:
+                log.exception("executions.not_ended", execution_id=worker.execution.execution_id)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
-    async def _taken_up(self, execution: Execution) -> Worker | None:
+    async def _found(self, execution: Execution) -> Worker | None:
         """The worker of a run that was left; None where it can not go on."""
         events = await store.events_of(self._database, execution.execution_id)
         try:
-            playbook = await self.playbook_of(execution)
+            return await self._taken_up(execution, events)
         except FailedPrecondition as error:
-            playbook = Playbook(name=execution.playbook_name, version="", steps=())
-            await Worker(self._tools, execution, playbook, events=events).break_off(error.message)
-            return None
+            why = error.message
+        except Exception:
+            # One that breaks does not keep the server from starting.
+            log.exception("executions.not_taken_up", execution_id=execution.execution_id)
+            why = _FAULT
+        unread = Playbook(name=execution.playbook_name, version="", steps=())
+        await Worker(self._tools, execution, unread, events=events).break_off(why)
+        return None
+
+    async def _taken_up(self, execution: Execution, events: Sequence[Event]) -> Worker | None:
+        playbook = await self.playbook_of(execution)
         worker = Worker(self._tools, execution, playbook, events=events)
         for kept in await store.artifacts_of(self._database, execution.execution_id):
             worker.artifacts[kept.artifact.name] = kept.artifact
@@ -277,20 +352,30 @@ class Engine:
             created_at_us=self._clock(),
         )
 
-        async def work(transaction: Transaction) -> None:
-            await store.insert(transaction, execution, text)
+        self.check_agent(playbook, execution)
 
-        await self._database.run(work)
+        async def work(transaction: Transaction) -> None:
+            # It may have been given to somebody else meanwhile.
+            row = await store.find(transaction, execution.parent_id)
+            owner_id = row.owner_id if row else execution.owner_id
+            await store.insert(transaction, replace(execution, owner_id=owner_id), text)
+
         child = Worker(self._tools, execution, playbook, parent=parent, secrets=secrets)
-        self._workers[execution.execution_id] = child
+        name = execution.execution_id
+
+        async def inserted() -> None:
+            await self._database.run(work)
+            self._workers[name] = child
+
         try:
+            await to_end(inserted())
             await child.open(credential_names(playbook, execution))
             yield child
-        except Exception:
-            await self._break_off(child, "it could not be made")
-            raise
         finally:
-            self._workers.pop(execution.execution_id, None)
+            if name in self._workers:
+                if not parent.is_left:
+                    await self._break_off(child, "it could not be made")
+                del self._workers[name]
 
     def _file(self, worker: Worker, path: str) -> Path:
         """Where a file is that a run may read."""
@@ -299,13 +384,20 @@ class Engine:
             return self.artifacts.path(worker.execution.execution_id, made.artifact_id)
         if worker.execution.agent_id:
             raise StepFailed(f"there is no file {path!r}: the runs of agents read their own only")
-        found = (self._files / path).resolve()
-        if not found.is_relative_to(self._files) or not found.is_file():
+        if (found := self._found_file(path)) is None:
             raise StepFailed(
                 f"there is no file {path!r} that runs may read; it must be in the server's folder "
                 "of files (STEWARD_EXECUTIONS_FILES_DIR), or made by the run"
             )
         return found
+
+    def _found_file(self, path: str) -> Path | None:
+        try:
+            found = (self._files / path).resolve()
+            is_there = found.is_relative_to(self._files) and found.is_file()
+        except (OSError, ValueError):
+            return None  # no file is called that
+        return found if is_there else None
 
 
 def credential_names(playbook: Playbook, execution: Execution) -> list[str]:

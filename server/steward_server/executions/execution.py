@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steward_server.executions.run import Change, Plan, Run, State
+from steward_server.executions.run import Change, Plan, Run, State, replay
 from steward_server.playbooks.playbook import OnFailure, Playbook, Step
 from steward_server.playbooks.references import Reference
 
@@ -76,6 +76,7 @@ class Event:
         number: over all runs.
         run_state: of the run, after it.
         step_index: as well.
+        size: characters of its facts.
     """
 
     number: int
@@ -83,6 +84,7 @@ class Event:
     change: Change
     run_state: State
     step_index: int
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,27 @@ def plan_of(playbook: Playbook, *, holds: bool) -> Plan:
     return Plan([*_outlined(playbook.steps)], [*_outlined(playbook.finally_)], holds)
 
 
-def step_index(run: Run, playbook: Playbook) -> int:
-    """How many of the steps are over, those of `finally` and those that undo others left out."""
-    made = (run.made.get(step.id) for step in playbook.steps)
-    return sum(each is not None and each.state.is_over for each in made)
+def followed(
+    run: Run, step_index: int, changes: Iterable[Change], main: Collection[str]
+) -> tuple[Run, list[tuple[Change, State, int]]]:
+    """A run after some changes, and each of them with its state and step index after it.
+
+    The index is how many of the `main` steps are over: those of `finally`, and those that undo
+    others, are left out.
+    """
+    rows = []
+    for each in changes:
+        was_over = _is_over(run, each.step_id)
+        run = replay([each], run)
+        if each.step_id in main:
+            step_index += _is_over(run, each.step_id) - was_over
+        rows.append((each, run.state, step_index))
+    return run, rows
+
+
+def _is_over(run: Run, step_id: str) -> bool:
+    made = run.made.get(step_id)
+    return made is not None and made.state.is_over
 
 
 def references_in(parameters: Mapping[str, Any]) -> Iterator[Reference]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,8 +22,10 @@ from steward_server.executions.execution import About, Event
 
 log = structlog.get_logger(__name__)
 
-READ_AT_ONCE = 500
+READ_AT_ONCE = 200
 MOST_KEPT = 4_096
+MOST_KEPT_SIZE = 32 << 20
+"""Characters of the facts of events that are kept; the outputs of one step may be a million."""
 READ_INTERVAL_S = 0.002
 
 Told = tuple[About, Event]
@@ -48,7 +50,9 @@ class Feed:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._newest: deque[Told] = deque(maxlen=MOST_KEPT)
+        self._newest: deque[Told] = deque()
+        self._size = 0
+        """Of what is in `_newest`."""
         self._begin = 0
         """Everything after this number is in `_newest`."""
         self._end = 0
@@ -57,6 +61,8 @@ class Feed:
         self._bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._frames: dict[str, Frame] = {}
         self._serial = 0
+        self.deletions = 0
+        """How many runs were deleted."""
         database.on_commit(self._note_commit)
 
     @contextmanager
@@ -104,6 +110,12 @@ class Feed:
         """The run has no browser any more."""
         self._frames.pop(execution_id, None)
 
+    def delete(self, execution_id: str) -> None:
+        """There is no such run any more: whoever is far behind waits for its end in vain."""
+        self.forget(execution_id)
+        self.deletions += 1
+        self._ring()
+
     def frames_after(self, serial: int) -> list[Frame]:
         """The newest frame of each run, where it is newer, the oldest first."""
         found = []
@@ -133,21 +145,29 @@ class Feed:
 
     async def _read(self) -> None:
         newest = await store.newest(self._database)
+        if newest <= self._end:
+            return  # others were committed
         if newest - self._end > MOST_KEPT or not self._end:
             # Nobody watched for long: who wants the past reads it from the database.
             self._newest.clear()
+            self._size = 0
             self._begin = self._end = max(0, newest - 1)
         while self._end < newest:
             found = await store.events_after(self._database, self._end, READ_AT_ONCE)
             if not found:
                 self._end = newest  # its run was deleted
                 break
-            overflow = len(self._newest) + len(found) - MOST_KEPT
-            if overflow > 0:
-                self._begin = self._newest[overflow - 1][1].number
-            self._newest.extend(found)
+            self._keep(found)
             self._end = found[-1][1].number
         self._ring()
+
+    def _keep(self, found: Sequence[Told]) -> None:
+        self._newest.extend(found)
+        self._size += sum(event.size for _, event in found)
+        while len(self._newest) > MOST_KEPT or self._size > MOST_KEPT_SIZE:
+            _, event = self._newest.popleft()
+            self._size -= event.size
+            self._begin = event.number
 
     def _ring(self) -> None:
         bell, self._bell = self._bell, asyncio.get_running_loop().create_future()

@@ -35,6 +35,7 @@ async def run_playbook(start: StartChild, job: RunJob) -> Mapping[str, Any]:
         )
     return {
         "playbook": path,
+        "execution_id": child.execution.execution_id,
         "status": str(run.state),
         "steps_executed": len(begun),
         "steps": [
@@ -66,11 +67,13 @@ async def _followed(job: RunJob, child: Worker) -> None:
                 await _ask(child, resume)
             await asyncio.wait({going, *bells}, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
-        await _stopped(job, child, going)
+        if not job.worker.is_left:
+            await _stopped(job, child, going)
         raise
-    except BaseException:
+    finally:
+        # A child that its parent leaves is left as well.
         going.cancel()
-        raise
+        await asyncio.wait({going})
     going.result()
 
 
@@ -84,8 +87,6 @@ async def _stopped(job: RunJob, child: Worker, going: asyncio.Task[None]) -> Non
             return
         except asyncio.CancelledError:
             continue
-    going.cancel()
-    await asyncio.wait({going})
 
 
 async def _ask(child: Worker, asked: Callable[[Run], Any]) -> None:

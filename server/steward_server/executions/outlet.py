@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from steward.executions.v1 import executions_pb2 as pb
 from steward_server.executions import projection
@@ -13,6 +14,10 @@ from steward_server.executions.execution import About, Event
 from steward_server.executions.feed import Feed, Frame, Told
 
 MAX_SHOWN = 256
+MAX_SHOWN_BYTES = 65_536
+"""Of one event that is kept: what is larger is made anew for each who watches."""
+MAX_FRAMES = 32
+"""Of different runs; each may have a megabyte."""
 MAX_ANSWERS = 16
 
 
@@ -20,7 +25,9 @@ class Shown:
     """Responses of the newest events and frames: one object for all who watch, framed once."""
 
     def __init__(self) -> None:
-        self._responses: dict[tuple[str, int], pb.ExchangeResponse] = {}
+        self._events: dict[int, pb.ExchangeResponse] = {}
+        self._frames: dict[str, tuple[int, pb.ExchangeResponse]] = {}
+        """Of each run the newest, with its serial."""
 
     def of(self, told: Told | Frame) -> pb.ExchangeResponse:
         """What is sent for either; not to be changed."""
@@ -28,27 +35,28 @@ class Shown:
 
     def event(self, about: About, event: Event) -> pb.ExchangeResponse:
         """What is sent for an event; not to be changed."""
-        key = ("event", event.number)
-        found = self._responses.get(key)
+        found = self._events.get(event.number)
         if found is None:
-            told = projection.update(about, event)
-            found = self._keep(key, pb.ExchangeResponse(execution_update=told))
+            found = pb.ExchangeResponse(execution_update=projection.update(about, event))
+            if event.size <= MAX_SHOWN_BYTES:
+                _make_room(self._events, MAX_SHOWN)
+                self._events[event.number] = found
         return found
 
     def frame(self, frame: Frame) -> pb.ExchangeResponse:
         """What is sent for a frame; not to be changed."""
-        key = ("frame", frame.serial)
-        found = self._responses.get(key)
-        if found is None:
-            told = projection.frame(frame)
-            found = self._keep(key, pb.ExchangeResponse(screenshot_frame=told))
+        execution_id = frame.about.execution_id
+        serial, found = self._frames.pop(execution_id, (0, None))
+        if found is None or serial != frame.serial:
+            found = pb.ExchangeResponse(screenshot_frame=projection.frame(frame))
+        _make_room(self._frames, MAX_FRAMES)
+        self._frames[execution_id] = frame.serial, found
         return found
 
-    def _keep(self, key: tuple[str, int], response: pb.ExchangeResponse) -> pb.ExchangeResponse:
-        if len(self._responses) >= MAX_SHOWN:
-            del self._responses[next(iter(self._responses))]
-        self._responses[key] = response
-        return response
+
+def _make_room(kept: dict[Any, Any], most: int) -> None:
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
 
 
 def _all(_: Event) -> bool:
@@ -81,14 +89,6 @@ class Watching:
             self.serial = frames[-1].serial
             found += [each for each in frames if self.wants(each.about)]
         return found
-
-    async def next(self) -> list[Told | Frame]:
-        """What is new; waits for it."""
-        while True:
-            bell = self.feed.bell
-            if found := await self.take():
-                return found
-            await asyncio.wait({bell})
 
 
 class Outlet:
@@ -147,9 +147,8 @@ class Outlet:
         """What is to be sent, until the caller has no more to say and watches nothing."""
         while True:
             bells = {self._bell, self._feed.bell}
-            while self._answers:
-                yield self._answers.popleft()
-                self._has_room.set()
+            for answer in self._answered():
+                yield answer
             if self._error is not None:
                 raise self._error
             if self._watching is None:
@@ -158,8 +157,15 @@ class Outlet:
             elif found := await self._watching.take():
                 for each in found:
                     yield self._shown.of(each)
+                    for answer in self._answered():
+                        yield answer
                 continue
             await asyncio.wait(bells, return_when=asyncio.FIRST_COMPLETED)
+
+    def _answered(self) -> Iterator[pb.ExchangeResponse]:
+        while self._answers:
+            self._has_room.set()
+            yield self._answers.popleft()
 
     def _ring(self) -> None:
         bell, self._bell = self._bell, asyncio.get_running_loop().create_future()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from steward.executions.v1 import executions_pb2 as pb
@@ -17,6 +16,7 @@ from steward_server.executions.run import Change, Kind, Run, State, StepState
 from steward_server.executions.store import Kept
 from steward_server.playbooks.playbook import Step
 from steward_server.playbooks.references import Reference
+from steward_server.structs import struct_of
 
 STATES = {
     State.PENDING: pb.EXECUTION_STATUS_PENDING,
@@ -40,6 +40,8 @@ _AFTER = {
     Kind.STEP_SKIPPED: pb.STEP_STATUS_SKIPPED,
     Kind.STEP_REOPENED: pb.STEP_STATUS_PENDING,
 }
+MAX_OUTPUT_BYTES = 2 << 20
+"""Of all steps of a run in one answer: messages of gRPC are no larger than 4 MiB."""
 KINDS = {
     "screenshot": pb.ARTIFACT_KIND_SCREENSHOT,
     "download": pb.ARTIFACT_KIND_DOWNLOAD,
@@ -79,7 +81,7 @@ def in_full(seen: Seen) -> pb.Execution:
     shown.error = run.why
     shown.pausing = run.pausing
     shown.cancelling = run.stop is not None and not run.state.is_over
-    shown.parameters.CopyFrom(struct(_plain(seen.execution.parameters)))
+    shown.parameters.CopyFrom(struct_of(_plain(seen.execution.parameters)))
     if seen.events:
         shown.sequence = seen.events[-1].number
     if run.state is State.PAUSED:
@@ -94,7 +96,14 @@ def in_full(seen: Seen) -> pb.Execution:
         by_step.setdefault(event.change.step_id, []).append(event)
     undo = [each for step in playbook.steps for each in step.undo if each.id in run.made]
     steps = (*playbook.steps, *undo, *playbook.finally_)
-    shown.step_results.extend(_result(step, run, by_step.get(step.id, ())) for step in steps)
+    left = MAX_OUTPUT_BYTES
+    for step in steps:
+        result = _result(step, run, by_step.get(step.id, ()))
+        left -= result.output.ByteSize()
+        if left < 0:
+            result.ClearField("output")
+            result.output_omitted = True
+        shown.step_results.append(result)
     return shown
 
 
@@ -157,11 +166,13 @@ def update(about: About, event: Event) -> pb.ExecutionUpdate:
 
 
 def _tell(shown: pb.StepResult, change: Change) -> None:
-    if outputs := change.data.get("outputs"):
-        shown.output.CopyFrom(struct(outputs))
-    if context := change.data.get("context"):
-        shown.context.CopyFrom(struct(context))
-        shown.child_execution_id = str(context.get("execution_id", ""))
+    outputs, context = change.data.get("outputs"), change.data.get("context")
+    if outputs:
+        shown.output.CopyFrom(struct_of(outputs))
+    if context:
+        shown.context.CopyFrom(struct_of(context))
+    # Of those that run a playbook.
+    shown.child_execution_id = str((outputs or context or {}).get("execution_id", ""))
 
 
 def _question(change: Change) -> pb.Question:
@@ -195,28 +206,6 @@ def of_artifact(kept: Kept) -> pb.Artifact:
         step_id=kept.step_id,
         created_at=_time(kept.created_at_us),
     )
-
-
-def struct(values: Mapping[str, Any]) -> Struct:
-    """A map of JSON as a message."""
-    found = Struct()
-    found.update(values)
-    return found
-
-
-def values_of(given: Struct) -> dict[str, Any]:
-    """A message as a map of JSON, in which whole numbers are whole."""
-    return {name: _value(each) for name, each in given.items()}
-
-
-def _value(given: Any) -> Any:
-    if isinstance(given, float) and given.is_integer() and abs(given) < 2**53:
-        return int(given)
-    if isinstance(given, Struct):
-        return values_of(given)
-    if isinstance(given, Iterable) and not isinstance(given, str):
-        return [_value(each) for each in given]
-    return given
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:

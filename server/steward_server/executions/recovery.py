@@ -31,9 +31,13 @@ def going_on(
     playbook: Playbook, plan: Plan, run: Run, *, has_lost: bool, reason: str
 ) -> list[Change]:
     """What a lost worker means for a run, and what is to be made again for it to go on."""
-    over = [step for step in playbook.steps if run.made.get(step.id) is not None]
-    done = [step for step in over if run.made[step.id].state is StepState.COMPLETED]
-    rest = [step for step in playbook.steps if step not in done]
+    done = [step for step in playbook.steps if _is(run, step, StepState.COMPLETED)]
+    rest = [
+        step
+        for step in playbook.steps
+        if not _is(run, step, StepState.COMPLETED, StepState.SKIPPED, StepState.FAILED)
+        or step.id == run.held
+    ]
     can_go_on = not has_lost and not _needs_browser_of(done, rest)
     types = {step.id: CATALOGUE[step.type] for step in playbook.all_steps}
     changes = left(
@@ -92,6 +96,11 @@ def carried_over(
         else:
             carried.append(change._replace(data={**change.data, "carried_from": execution_id}))
     return carried
+
+
+def _is(run: Run, step: Step, *states: StepState) -> bool:
+    made = run.made.get(step.id)
+    return made is not None and made.state in states
 
 
 def _needs_browser_of(done: Sequence[Step], rest: Sequence[Step]) -> bool:

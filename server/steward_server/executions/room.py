@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,17 +20,17 @@ from steward_server.belongings import Handover
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import (
     FailedPrecondition,
-    InvalidArgument,
     NotFound,
     PermissionDenied,
 )
 from steward_server.executions import store
 from steward_server.executions.config import ExecutionsConfig
 from steward_server.executions.engine import Engine, Library, credential_names
-from steward_server.executions.execution import Event, Execution
+from steward_server.executions.execution import Event, Execution, followed
 from steward_server.executions.recovery import carried_over
 from steward_server.executions.run import (
     Change,
+    Kind,
     Run,
     State,
     WrongState,
@@ -38,8 +38,9 @@ from steward_server.executions.run import (
     replay,
 )
 from steward_server.executions.store import Kept, Wanted
-from steward_server.playbooks.catalogue.forms import Need
-from steward_server.playbooks.checking import needs
+from steward_server.executions.whole import to_end
+from steward_server.masking import MARKER
+from steward_server.playbooks.library import unstartable
 from steward_server.playbooks.playbook import Playbook
 from steward_server.playbooks.starting import (
     BadStart,
@@ -52,8 +53,6 @@ from steward_server.principals import Principal
 
 log = structlog.get_logger(__name__)
 
-_FOR_AGENTS = frozenset({Need.ENVIRONMENTS, Need.INFERENCE, Need.BUDGETS, Need.PERSON})
-"""What the runs of agents may use: they reach no network but that of their environments."""
 _TIDIED_AT_ONCE = 100
 _DAY_US = 86_400_000_000
 
@@ -157,19 +156,25 @@ class ExecutionRoom:
         """Start a run that is over once more, from the first step that was not completed.
 
         Raises:
-            FailedPrecondition: it is not over, or can only be made again from its start.
+            FailedPrecondition: it is not over, or can only be made again from its start, or not
+                at all.
         """
         seen = await self.get(caller, execution_id)
-        before = seen.execution
+        before, playbook = seen.execution, await self._engine.playbook_of(seen.execution)
         if not before.state.is_over:
             raise FailedPrecondition(
                 f"the run is {before.state}; only one that is over can be made again",
                 reason="WRONG_STATE",
             )
+        if before.parent_id and MARKER in str(before.parameters):
+            raise FailedPrecondition(
+                "the run that ran it handed it secrets, which are not kept; make that one again",
+                reason="WRONG_STATE",
+            )
         carried: list[Change] = []
         if not from_start:
             try:
-                carried = carried_over(seen.playbook, seen.run, seen.events, execution_id)
+                carried = carried_over(playbook, seen.run, seen.events, execution_id)
             except WrongState as error:
                 raise FailedPrecondition(
                     f"{error}; make it again from its start (`from_start`)", reason="WRONG_STATE"
@@ -191,7 +196,7 @@ class ExecutionRoom:
             ended_at_us=None,
         )
         text = await store.text_of(self._database, before.playbook_digest)
-        await self._begin(caller, execution, seen.playbook, text, carried)
+        await self._begin(caller, execution, playbook, text, carried)
         return execution
 
     async def page(
@@ -218,8 +223,12 @@ class ExecutionRoom:
         execution = await self._execution(caller, execution_id)
         events = await store.events_of(self._database, execution_id)
         run = replay(event.change for event in events)
-        playbook = await self._engine.playbook_of(execution)
-        return Seen(execution, run, playbook, events)
+        try:
+            playbook = await self._engine.playbook_of(execution)
+        except FailedPrecondition:
+            # What became of it can be told all the same.
+            playbook = Playbook(name=execution.playbook_name, version="", steps=())
+        return Seen(_as_of(execution, events), run, playbook, events)
 
     async def control(
         self,
@@ -247,11 +256,10 @@ class ExecutionRoom:
             return [each._replace(data={**each.data, "by": name}) for each in changes]
 
         try:
-            worker = self._engine.worker(execution_id)
-            if worker is None:
+            if await self._engine.control(execution_id, signed) is None:
+                execution = await self._execution(caller, execution_id)
                 signed(Run(execution.state))  # it is over, and says so
                 raise WrongState(f"the run is {execution.state}")
-            await worker.change(signed)
         except WrongState as error:
             raise FailedPrecondition(
                 str(error), reason="WRONG_STATE", facts={"status": str(execution.state)}
@@ -275,7 +283,7 @@ class ExecutionRoom:
         def asked(run: Run, name: str) -> list[Change]:
             told = {"approved": approves, "by": name, "at": _iso(at)}
             changes = answer(run, step_id, comment, told)
-            is_own = caller.subject == execution.owner_id and not execution.agent_id
+            is_own = caller.subject == (execution.agent_id or execution.owner_id)
             if approves and is_own and run.asks and run.asks.data["not_by_starter"]:
                 raise PermissionDenied(
                     "whoever started this run may not approve its steps; somebody else must, or "
@@ -294,7 +302,7 @@ class ExecutionRoom:
             FailedPrecondition: it is not over.
         """
         execution = await self._execution(caller, execution_id)
-        if not execution.state.is_over or self._engine.worker(execution_id):
+        if not execution.state.is_over:
             raise FailedPrecondition(
                 f"the run is {execution.state}; cancel it, then delete it", reason="WRONG_STATE"
             )
@@ -349,8 +357,8 @@ class ExecutionRoom:
             return 0
         before_us = self._clock() - self._config.kept_days * _DAY_US
         found = await store.ended_before(self._database, before_us, _TIDIED_AT_ONCE)
-        for execution_id in found:
-            await self._remove(execution_id)
+        for execution in found:
+            await self._delete(None, execution)
         return len(found)
 
     def sees(self, caller: Principal, owner_id: str, agent_id: str) -> bool:
@@ -406,60 +414,53 @@ class ExecutionRoom:
         text: str,
         carried: Sequence[Change],
     ) -> None:
-        names = credential_names(playbook, execution)
-        if execution.agent_id:
-            self._check_agent(playbook, names)
-        for name in names:
+        self._engine.check_agent(playbook, execution)
+        for name in credential_names(playbook, execution):
             await self._engine.check_credential(execution.owner_id, name)
-        self._engine.check_queue()
+        _, rows = followed(Run(), 0, carried, {step.id for step in playbook.steps})
+        at_us = execution.created_at_us
 
         async def work(transaction: Transaction) -> None:
             await store.insert(transaction, execution, text)
+            if rows:
+                await store.append(transaction, execution.execution_id, 0, at_us, rows)
             change = AuditChange(
                 "execution.started", execution.execution_id, after=_shown(execution)
             )
-            await record(transaction, execution.created_at_us, caller, change)
+            await record(transaction, at_us, caller, change)
 
-        await self._database.run(work)
-        await self._engine.take(execution, playbook, carried)
+        async def taken() -> None:
+            await self._database.run(work)
+            events = [Event(0, at_us, *row) for row in rows]
+            self._engine.take(execution, playbook, events)
 
-    def _check_agent(self, playbook: Playbook, names: Collection[str]) -> None:
-        used = needs(playbook, self._library.view) - _FOR_AGENTS
-        if used or names:
-            what = ", ".join(sorted(used)) or "credentials"
-            raise PermissionDenied(
-                f"{playbook.name!r} uses {what}, which the runs of agents may not; a person can "
-                "start it",
-                reason="NOT_FOR_AGENTS",
-            )
+        with self._engine.place():
+            await to_end(taken())
 
-    async def _delete(self, caller: Principal, execution: Execution) -> int:
+    async def _delete(self, caller: Principal | None, execution: Execution) -> int:
+        """Delete a run, with those that it ran; nobody is told of what is tidied up."""
+
         async def work(transaction: Transaction) -> int:
             count = 0
-            for each in await store.family(transaction, execution.execution_id):
+            for each in family:
                 count += await store.delete(transaction, each)
-            change = AuditChange(
-                "execution.deleted", execution.execution_id, before=_shown(execution)
-            )
-            await record(transaction, self._clock(), caller, change)
+            if caller is not None:
+                change = AuditChange(
+                    "execution.deleted", execution.execution_id, before=_shown(execution)
+                )
+                await record(transaction, self._clock(), caller, change)
             return count
 
         family = await store.family(self._database, execution.execution_id)
-        count = await self._database.run(work)
-        for each in family:
-            await self._engine.artifacts.delete(each)
-        return count
 
-    async def _remove(self, execution_id: str) -> None:
-        family = await store.family(self._database, execution_id)
-
-        async def work(transaction: Transaction) -> None:
+        async def gone() -> int:
+            count = await self._database.run(work)
             for each in family:
-                await store.delete(transaction, each)
+                self._engine.feed.delete(each)
+                await self._engine.artifacts.delete(each)
+            return count
 
-        await self._database.run(work)
-        for each in family:
-            await self._engine.artifacts.delete(each)
+        return await to_end(gone())
 
 
 def _started_with(playbook: Playbook, asked: Asked) -> dict[str, Any]:
@@ -479,10 +480,22 @@ def _started_with(playbook: Playbook, asked: Asked) -> dict[str, Any]:
         )
         return start_values(playbook, given)
     except BadStart as error:
-        fields = {
-            ".".join(map(str, each.path)) or "parameters": str(each) for each in error.problems
-        }
-        raise InvalidArgument(f"invalid request: {error}", fields=fields) from None
+        raise unstartable(error) from None
+
+
+def _as_of(execution: Execution, events: Sequence[Event]) -> Execution:
+    """A run as its last event has it: that may have come after its row was read."""
+    if not events:
+        return execution
+    last = events[-1]
+    started = (each.at_us for each in events if each.change.kind is Kind.STARTED)
+    return replace(
+        execution,
+        state=last.run_state,
+        step_index=last.step_index,
+        started_at_us=next(started, None),
+        ended_at_us=last.at_us if last.run_state.is_over else None,
+    )
 
 
 def _shown(execution: Execution) -> dict[str, Any]:

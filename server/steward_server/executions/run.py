@@ -148,6 +148,7 @@ class Run:
         is_cut: whether `finally` is left out.
         asks: that for which the step in hand waits for a person's word, until they gave it.
         answers: what persons said, by the ids of steps.
+        has_failed: whether any step has failed so far.
         changes: how many there were: the number of the last one.
     """
 
@@ -162,6 +163,7 @@ class Run:
     is_cut: bool = False
     asks: Change | None = None
     answers: Mapping[str, Change] = field(default_factory=dict)
+    has_failed: bool = False
     changes: int = 0
 
     def of(self, step: Outline) -> StepState:
@@ -263,7 +265,13 @@ class Begin:
 
 
 class Hold(NamedTuple):
-    """Wait until somebody says something."""
+    """Wait until somebody says something.
+
+    Attributes:
+        before: the step that would be made next; empty where one is held.
+    """
+
+    before: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +291,7 @@ def following(run: Run, plan: Plan) -> Next:
     step = next((step for step in _left(run, plan) if not run.of(step).is_over), None)
     if step is None:
         return End(_end(run, plan))
-    return Hold() if run.pausing or run.state is State.PAUSED else Begin(step)
+    return Hold(step.id) if run.pausing or run.state is State.PAUSED else Begin(step)
 
 
 def _left(run: Run, plan: Plan) -> Iterator[Outline]:
@@ -301,6 +309,8 @@ def _left(run: Run, plan: Plan) -> Iterator[Outline]:
 
 def _failed(run: Run, plan: Plan) -> Outline | None:
     """The step whose failure ends the run."""
+    if not run.has_failed:
+        return None
     for step in plan.steps:
         made = run.made.get(step.id)
         has_failed = made is not None and made.state is StepState.FAILED and not made.is_cut
@@ -327,9 +337,13 @@ def is_to_end(run: Run, plan: Plan) -> bool:
     return run.stop is not None and any(step.id == run.in_hand for step in plan.steps)
 
 
-def holding(run: Run, where: str = "") -> list[Change]:
-    """The worker waits, or the step in hand at a safe point: a run that was to pause, is paused."""
-    return [] if run.state is State.PAUSED else [Change(Kind.PAUSED, text=where)]
+def holding(run: Run, where: str = "", *, has_moved: bool = False) -> list[Change]:
+    """The worker waits, or the step in hand at a safe point: a run that was to pause, is paused.
+
+    One that is paused already says so again where it has moved, by a skip.
+    """
+    is_told = run.state is State.PAUSED and not has_moved
+    return [] if is_told else [Change(Kind.PAUSED, text=where)]
 
 
 def failing(
@@ -445,8 +459,9 @@ def _step_applied(run: Run, change: Change) -> Run:
         in_hand=change.step_id if is_in_hand else "",
         skipping=run.skipping and is_in_hand,
         held="" if run.held == change.step_id else run.held,
-        asks=run.asks if is_in_hand else None,
+        asks=None,
         answers=_without(run.answers, change.step_id) if has_failed else run.answers,
+        has_failed=run.has_failed or has_failed,
     )
 
 

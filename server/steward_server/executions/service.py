@@ -26,6 +26,7 @@ from steward_server.executions.run import Change, Kind, Run, pause, resume, skip
 from steward_server.executions.store import Wanted
 from steward_server.interceptors.errors import refusal
 from steward_server.principals import Principal
+from steward_server.structs import values_of
 
 EXCHANGE = "/steward.executions.v1.ExecutionService/Exchange"
 DEFAULT_LIMIT = 50
@@ -53,7 +54,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
             checks.text("credential_name", request.credential_name, 0, 100)
         asked = Asked(
             request.playbook_path,
-            projection.values_of(request.parameters),
+            values_of(request.parameters),
             request.gateway_url,
             request.credential_name,
             request.debug_mode,
@@ -194,6 +195,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
         with Checks() as checks:
             checks.between("since", request.since, 0, 2**63 - 1)
         who, feed = caller(context), self.engine.feed
+        deletions = feed.deletions
         execution = await self.room.execution(who, request.execution_id)
         with feed.watched():
             newest = await feed.newest()
@@ -210,13 +212,20 @@ class ExecutionService(rpc.ExecutionServiceServicer):
                 feed, lambda about: is_it(about.execution_id), begin, frames=request.frames
             )
             while True:
-                for each in await watching.next():
+                bell = feed.bell
+                found = await watching.take()
+                for each in found:
                     if isinstance(each, Frame):
                         yield _watched(self.shown.frame(each), 0)
                         continue
                     yield _watched(self.shown.event(*each), each[1].number)
                     if _is_end([each[1]]):
                         return
+                if feed.deletions != deletions:
+                    deletions = feed.deletions
+                    await self.room.execution(who, request.execution_id)
+                if not found:
+                    await asyncio.wait({bell})
 
     async def Exchange(
         self, request_iterator: AsyncIterator[pb.ExchangeRequest], context: Context
@@ -263,10 +272,8 @@ class ExecutionService(rpc.ExecutionServiceServicer):
                 checks.add("execution_id", f"has {len(request.execution_id)}; at most 1000")
         for each in request.execution_id:
             await self.room.execution(who, each)
-        only, states = (
-            frozenset(request.execution_id),
-            {*map(projection.STATE_OF.get, request.status)},
-        )
+        only = frozenset(request.execution_id)
+        states = {projection.STATE_OF[each] for each in request.status if each}
         logs = request.logs or not request.HasField("logs")
 
         def wants(about: About) -> bool:
@@ -277,7 +284,9 @@ class ExecutionService(rpc.ExecutionServiceServicer):
             is_asked = not states or event.run_state in states
             return is_asked and (logs or event.change.kind is not Kind.LOGGED)
 
-        begin = request.since if request.HasField("since") else await self.engine.feed.newest()
+        begin = await self.engine.feed.newest()
+        if request.HasField("since"):
+            begin = min(begin, request.since)
         frames = request.frames or not request.HasField("frames")
         return Watching(self.engine.feed, wants, begin, frames=frames, wants_event=wants_event)
 

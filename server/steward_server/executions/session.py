@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from steward_server.credential import Credential
-from steward_server.executions.run import Change, Kind, State
+from steward_server.executions.run import Change, Kind
 from steward_server.executions.work import Artifact, ArtifactKind, Result, StepFailed, Steward
 from steward_server.playbooks.playbook import Step
 
@@ -25,13 +26,16 @@ _MAX_IN_ID = 48
 
 log = structlog.get_logger(__name__)
 
+_CLOSING_S = 10.0
+"""What does not close in this time is left."""
+
 
 class Shared:
     """What steps of a run, and of those that it runs, have opened and use together."""
 
     def __init__(self) -> None:
         self._opened: dict[str, asyncio.Task[Any]] = {}
-        self._stack = AsyncExitStack()
+        self._open: list[AbstractAsyncContextManager[Any]] = []
         self._lock = asyncio.Lock()
 
     async def get(self, key: str, opened: Callable[[], AbstractAsyncContextManager[T]]) -> T:
@@ -39,26 +43,40 @@ class Shared:
             found = self._opened.get(key)
             if found is None:
                 # A task of its own: the step that asks first may be cancelled meanwhile.
-                found = asyncio.create_task(self._stack.enter_async_context(opened()))
+                found = asyncio.create_task(self._entered(opened()))
                 self._opened[key] = found
         try:
             result: T = await asyncio.shield(found)
         except Exception:
-            self._opened.pop(key, None)
+            if self._opened.get(key) is found:
+                del self._opened[key]
             raise
         return result
 
-    async def aclose(self) -> None:
-        """Close everything, what was opened last first; once more is no harm."""
+    async def aclose(self, mask: Callable[[str], str]) -> None:
+        """Close everything, what was opened last first; once more is no harm.
+
+        `mask` takes the run's secrets out of what is logged if that fails.
+        """
         opening = [each for each in self._opened.values() if not each.done()]
         for each in opening:
             each.cancel()
         await asyncio.gather(*opening, return_exceptions=True)
         self._opened.clear()
-        try:
-            await self._stack.aclose()
-        except Exception:
-            log.exception("executions.not_closed")
+        while self._open:
+            manager = self._open.pop()
+            try:
+                # Each for itself: what breaks in one is nothing to the others.
+                async with asyncio.timeout(_CLOSING_S):
+                    await manager.__aexit__(None, None, None)
+            except Exception:  # noqa: BLE001 - the run ends all the same
+                trace = mask(traceback.format_exc())
+                log.error("executions.not_closed", trace=trace)  # noqa: TRY400
+
+    async def _entered(self, manager: AbstractAsyncContextManager[T]) -> T:
+        result = await manager.__aenter__()
+        self._open.append(manager)
+        return result
 
 
 class RunSession:
@@ -108,18 +126,19 @@ class RunJob:
         self.set[name] = value
 
     async def log(self, message: str, level: str = "info") -> None:
-        await self.worker.write([Change(Kind.LOGGED, self.step_id, message, data={"level": level})])
+        said = Change(Kind.LOGGED, self.step_id, message, data={"level": level})
+        # What a step leaves behind may still speak when the run is over.
+        await self.worker.change(lambda run: [] if run.state.is_over else [said])
 
     async def sleep(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+        loop, where = asyncio.get_running_loop(), f"in step {self.step_id!r}"
         left_s = seconds
+        await self.safe_point(where)
         while left_s > 0:
-            begun_s, bell = loop.time(), self.worker.bell
-            if self.worker.run.pausing:
-                await self.safe_point(f"in step {self.step_id!r}")
-                continue
-            await asyncio.wait({bell}, timeout=left_s)
+            begun_s = loop.time()
+            await asyncio.wait({self.worker.bell}, timeout=left_s)
             left_s -= loop.time() - begun_s
+            await self.safe_point(where)
 
     async def safe_point(self, where: str) -> None:
         await self.worker.pause_here(where)
@@ -153,7 +172,7 @@ def _short(step_id: str) -> str:
 async def wait_for_word(job: RunJob) -> Mapping[str, Any]:
     """The work of `approval.wait`."""
     worker, loop = job.worker, asyncio.get_running_loop()
-    if job.step_id not in worker.run.answers and worker.run.asks is None:
+    if job.step_id not in worker.run.answers:
         question = {
             "message": job.values["message"],
             "not_by_starter": job.values["not_by_starter"],
@@ -164,8 +183,8 @@ async def wait_for_word(job: RunJob) -> Mapping[str, Any]:
     begun_s = loop.time()
     while (answer := worker.run.answers.get(job.step_id)) is None:
         bell = worker.bell
-        if worker.run.pausing or worker.run.state is State.PAUSED:
-            await job.safe_point(f"in step {job.step_id!r}, which waits for an approval")
+        await job.safe_point(f"in step {job.step_id!r}, which waits for an approval")
+        if bell.done():
             continue
         left_s = job.values["timeout"] - (loop.time() - begun_s)
         if left_s <= 0:

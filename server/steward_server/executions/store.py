@@ -128,15 +128,14 @@ async def unfinished(reader: Reader) -> list[Execution]:
     return [_execution(row) for row in rows]
 
 
-async def ended_before(reader: Reader, before_us: int, limit: int) -> list[str]:
+async def ended_before(reader: Reader, before_us: int, limit: int) -> list[Execution]:
     """Runs that were over before a time."""
     rows = await reader.fetch_all(
-        "SELECT execution_id FROM execution WHERE parent_id = '' AND ended_at_us < ?"
-        " ORDER BY ended_at_us LIMIT ?",
+        f"{_SELECT} WHERE parent_id = '' AND ended_at_us < ? ORDER BY ended_at_us LIMIT ?",
         before_us,
         limit,
     )
-    return [row["execution_id"] for row in rows]
+    return [_execution(row) for row in rows]
 
 
 async def give(transaction: Transaction, owner_id: str, heir_id: str) -> None:
@@ -300,10 +299,13 @@ async def artifacts_of(reader: Reader, execution_id: str) -> list[Kept]:
     return [_kept(row) for row in rows]
 
 
-async def with_artifacts(reader: Reader) -> set[str]:
-    """The runs that have made files."""
-    rows = await reader.fetch_all("SELECT DISTINCT execution_id FROM execution_artifact")
-    return {row["execution_id"] for row in rows}
+async def artifact_ids(reader: Reader) -> dict[str, set[str]]:
+    """The ids of all artifacts, by their runs."""
+    rows = await reader.fetch_all("SELECT execution_id, artifact_id FROM execution_artifact")
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["execution_id"], set()).add(row["artifact_id"])
+    return found
 
 
 async def artifact(reader: Reader, execution_id: str, artifact_id: str) -> Kept | None:
@@ -372,7 +374,14 @@ def _event(row: Row) -> Event:
         bool(row["is_final"]),
         orjson.loads(row["data"]) if row["data"] else {},
     )
-    return Event(row["number"], row["at_us"], change, State(row["run_state"]), row["step_index"])
+    return Event(
+        row["number"],
+        row["at_us"],
+        change,
+        State(row["run_state"]),
+        row["step_index"],
+        len(row["data"]),
+    )
 
 
 def _kept(row: Row) -> Kept:

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import orjson
 import structlog
 
 from steward_server.credential import Credential
 from steward_server.db import Database, Reader, Transaction
-from steward_server.errors import StewardError
+from steward_server.errors import PermissionDenied, StewardError
 from steward_server.executions import store
 from steward_server.executions.artifacts import Artifacts
-from steward_server.executions.execution import Event, Execution, plan_of, step_index
+from steward_server.executions.execution import Event, Execution, followed, plan_of
 from steward_server.executions.feed import Feed
+from steward_server.executions.metrics import ExecutionMetrics
+from steward_server.executions.outcome import Came, kept, kept_context
 from steward_server.executions.run import (
     Begin,
     Change,
@@ -42,6 +45,7 @@ from steward_server.executions.run import (
     stop,
 )
 from steward_server.executions.session import RunJob, RunSession, Shared
+from steward_server.executions.whole import to_end
 from steward_server.executions.work import Artifact, Result, StepFailed, Steward, Work
 from steward_server.masking import Taint
 from steward_server.playbooks.catalogue import CATALOGUE
@@ -53,10 +57,10 @@ from steward_server.playbooks.references import Reference, Scope, Unresolved
 
 log = structlog.get_logger(__name__)
 
-MAX_OUTPUT_BYTES = 1 << 20
-"""Of one step, as JSON."""
 MAX_TEXT = 4_000
 """Characters of an error or a logged line."""
+_MOST_AROUND = 500
+"""Characters of them that the engine adds: of which step, in which line."""
 _MOST_AT_ONCE = 100
 """Changes in one transaction."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -89,28 +93,18 @@ class Tools:
     feed: Feed
     work: Mapping[str, Callable[[RunJob], Awaitable[Mapping[str, Any]]] | Work]
     artifacts: Artifacts
+    metrics: ExecutionMetrics
     credentials: Credentials
     steward: Callable[[Execution], Steward]
     file: Callable[[Worker, str], Path]
 
 
-@dataclass(frozen=True, slots=True)
-class _Came:
-    """What came of an attempt: outputs, or why there are none."""
-
-    outputs: Mapping[str, Any] | None = None
-    error: str = ""
-    context: Mapping[str, Any] = field(default_factory=dict)
-    is_hopeless: bool = False
-    """Whether another attempt would fail as well."""
-
-
 class _Clock:
-    """Counts the time that a run is not paused."""
+    """Counts the time that a run goes on: not while it waits for its turn, nor while paused."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._since_s: float | None = self._loop.time()
+        self._since_s: float | None = None
         self._counted_s = 0.0
 
     @property
@@ -156,10 +150,13 @@ class Worker:
         self.session: RunSession
         self.has_lost = False
         """Whether something that later steps may need was masked when it was written down."""
+        self.is_left = False
+        """Whether nobody makes the step in hand any more, and it did not end: the server stops."""
         self._parameters = {**execution.parameters, **secrets}
         self._credentials: dict[str, Credential] = {}
         self._steps = {step.id: step for step in playbook.all_steps}
         self._main = frozenset(step.id for step in playbook.steps)
+        self._index = events[-1].step_index if events else 0
         self._results: dict[str, Result] = {}
         self._clock = _Clock()
         self._lock = asyncio.Lock()
@@ -201,6 +198,11 @@ class Worker:
     async def _opened(self, name: str) -> Credential:
         opened = self._credentials.get(name)
         if opened is None:
+            if self.execution.agent_id:
+                raise PermissionDenied(
+                    f"the runs of agents may not use credentials such as {name!r}",
+                    reason="NOT_FOR_AGENTS",
+                )
             tools = self.tools
             opened = await tools.credentials.opened(tools.database, self.execution.owner_id, name)
             self._credentials[name] = opened
@@ -230,14 +232,6 @@ class Worker:
         async with self._lock:
             await self._write(changes)
 
-    async def carry(self, changes: Sequence[Change]) -> None:
-        """Take over what another run has done, before this one is started."""
-        await self.write(changes)
-        for change in changes:
-            if change.kind is Kind.STEP_COMPLETED:
-                self.outputs[change.step_id] = change.data["outputs"]
-                self.variables |= change.data.get("variables", {})
-
     async def break_off(self, why: str) -> None:
         """End the run at once: nobody makes its steps any more."""
         async with self._lock:
@@ -253,7 +247,8 @@ class Worker:
         """A safe point of the step in hand: where the run is to pause, wait until it goes on."""
         if self.run.pausing:
             await self.change(lambda run: holding(run, where) if run.pausing else [])
-        while self.run.state is State.PAUSED:
+        # What is to be ended makes no further move before it is.
+        while self.run.state is State.PAUSED or is_to_end(self.run, self.plan):
             await asyncio.wait({self.bell})
 
     def show(self, png: bytes) -> None:
@@ -266,35 +261,40 @@ class Worker:
         """Make the run's steps until it is over."""
         self.session = RunSession(self)
         try:
-            if self.run.state is State.PENDING:
-                await self.change(_started)
+            if self.run.state is State.RUNNING:
+                self._clock.go_on()
+            await self.change(_started)
             while not self.run.state.is_over:
                 step = self._steps.get(self.run.in_hand)
                 if step is not None:
                     await self._make(step)
-                elif isinstance(await self._advance([]), Hold):
+                elif isinstance(await self._advance(_nothing), Hold):
                     await asyncio.wait({self.bell})
         finally:
             await self._close()
 
     async def _close(self) -> None:
         if self.parent is None:
-            await self.shared.aclose()
+            await self.shared.aclose(self.taint.mask)
         self.tools.feed.forget(self.execution.execution_id)
 
-    async def _advance(self, came: Sequence[Change]) -> Next:
+    async def _advance(self, came: Callable[[Run], Sequence[Change]]) -> Next | None:
         """Write down what came of the step in hand, and with it what follows from that."""
         async with self._lock:
-            changes, run = [*came], replay(came, self.run)
-            while isinstance(found := following(run, self.plan), Begin | Hold):
-                more = (
-                    self._begun(run, self._steps[found.step.id])
-                    if isinstance(found, Begin)
-                    else holding(run, self._where(run))
-                )
+            changes, found = [*came(self.run)], None
+            run = replay(changes, self.run)
+            while not run.in_hand and len(changes) < _MOST_AT_ONCE:
+                found = following(run, self.plan)
+                if isinstance(found, Begin):
+                    more = self._begun(run, self._steps[found.step.id])
+                elif isinstance(found, Hold) and not run.held:
+                    where = f"before step {found.before!r}"
+                    more = holding(run, where, has_moved=bool(changes))
+                else:
+                    break
                 changes += more
                 run = replay(more, run)
-                if run.in_hand or isinstance(found, Hold) or len(changes) >= _MOST_AT_ONCE:
+                if isinstance(found, Hold):
                     break
             await self._write(changes)
         if isinstance(found, End):
@@ -318,80 +318,95 @@ class Worker:
             return [started, *failing(replay([started], run), self.plan, text, is_final=True)]
         return [Change(Kind.STEP_SKIPPED, step.id, f"not so: {step.when.text}")]
 
-    def _where(self, run: Run) -> str:
-        left = (step.id for step in self.playbook.steps if step.id not in run.made)
-        return f"before step {next(left, '')!r}"
-
     async def _make(self, step: Step) -> None:
-        """Make one attempt at the step in hand, or wait for the next one."""
-        made = self.run.made[step.id]
+        """Make one attempt at the step in hand, and wait for the next one if there is to be one."""
         came = await self._attempt(step)
-        if came.outputs is not None:
-            changes = self._completed(step, came.outputs)
-            await self._advance(changes)
-        elif self.run.skipping:
-            await self._advance([Change(Kind.STEP_SKIPPED, step.id, "skipped")])
-        elif is_to_end(self.run, self.plan):
-            text = self.run.why if came.error == "" else came.error
-            await self._advance(failing(self.run, self.plan, text, is_final=True))
-        else:
-            is_final = came.is_hopeless or made.attempts >= step.retry.attempts
-            text = self._at(step, came.error)
-            data = {"context": came.context} if came.context else {}
-            failed = failing(self.run, self.plan, text, is_final=is_final, data=data)
-            if is_final:
-                await self._advance(failed)
-            else:
-                await self.write(failed)
-                await self._wait_for_next(step, made.attempts)
+        await self._advance(partial(self._meant, step, came))
+        if self.run.in_hand == step.id:
+            await self._wait_for_next(step)
 
-    async def _wait_for_next(self, step: Step, failed: int) -> None:
+    def _meant(self, step: Step, came: Came, run: Run) -> list[Change]:
+        """What an attempt means for the run as it is now."""
+        if came.outputs is not None:
+            self.outputs[step.id] = came.outputs
+            self.variables |= came.variables
+            done = {"outputs": came.outputs}
+            data = {**done, "variables": came.variables} if came.variables else done
+            return [Change(Kind.STEP_COMPLETED, step.id, data=data)]
+        if (ended := self._ended_by(step, came.error, run)) is not None:
+            return ended
+        is_final = came.is_hopeless or run.made[step.id].attempts >= step.retry.attempts
+        text = self._at(step, came.error)
+        data = {"context": came.context} if came.context else {}
+        return failing(run, self.plan, text, is_final=is_final, data=data)
+
+    def _ended_by(self, step: Step, error: str, run: Run) -> list[Change] | None:
+        """What it means that the step in hand came to nothing, if that was asked for."""
+        if run.skipping:
+            return [Change(Kind.STEP_SKIPPED, step.id, "skipped")]
+        if is_to_end(run, self.plan):
+            return failing(run, self.plan, error or run.why, is_final=True)
+        return None
+
+    async def _wait_for_next(self, step: Step) -> None:
+        failed = self.run.made[step.id].attempts
         chance = random.random()  # noqa: S311 - it only spreads attempts
-        waiting = asyncio.create_task(
-            RunJob(self, step, _NOTHING).sleep(step.retry.wait_s(failed, chance))
-        )
-        await self._watched(waiting, None)
-        if self.run.skipping:
-            await self._advance([Change(Kind.STEP_SKIPPED, step.id, "skipped")])
-        elif is_to_end(self.run, self.plan):
-            await self._advance(failing(self.run, self.plan, self.run.why, is_final=True))
-        else:
-            await self.write([Change(Kind.STEP_STARTED, step.id)])
+        wait_s = step.retry.wait_s(failed, chance)
+
+        def again(run: Run) -> Sequence[Change]:
+            if (ended := self._ended_by(step, "", run)) is not None:
+                return ended
+            is_held = run.pausing or run.state is State.PAUSED
+            return [] if is_held else [Change(Kind.STEP_STARTED, step.id)]
+
+        while self.run.in_hand == step.id and self.run.made[step.id].attempts == failed:
+            waiting = asyncio.create_task(RunJob(self, step, _NOTHING).sleep(wait_s))
+            await self._watched(waiting, None)
+            if not waiting.cancelled():
+                waiting.result()
+            wait_s = 0
+            await self._advance(again)
 
     def _at(self, step: Step, error: str) -> str:
-        return f"{error} (step {step.id!r} in line {self.playbook.line(step)})"
+        short = self.taint.mask(error)[: MAX_TEXT - _MOST_AROUND]
+        return f"{short} (step {step.id!r} in line {self.playbook.line(step)})"
 
-    async def _attempt(self, step: Step) -> _Came:
+    async def _attempt(self, step: Step) -> Came:
         step_type = CATALOGUE[step.type]
         try:
             values = bound(step_type, step.parameters, self.scope)
             for each in step_type.parameters:
                 if each.kind is FieldKind.CREDENTIAL and isinstance(values[each.name], str):
                     values[each.name] = await self._opened(values[each.name])
-        except (BadValues, StewardError) as error:
-            return _Came(error=str(error), is_hopeless=True)
+        except BadValues as error:
+            return Came(error=str(error), is_hopeless=True)
+        except StewardError as error:
+            return Came(error=error.message, is_hopeless=True)
         job = RunJob(self, step, values)
         limit_s = timeout_s(step, step_type, values)
-        task = asyncio.ensure_future(self.tools.work[step.type](job))
+        task = asyncio.create_task(self._worked(job))
         has_timed_out = await self._watched(task, limit_s)
         try:
-            outputs = task.result()
-            text = orjson.dumps(outputs)
+            return kept(task.result(), job.set)
         except asyncio.CancelledError:
-            return _Came(error=f"it took longer than {limit_s:g} s" if has_timed_out else "")
+            if has_timed_out:
+                return Came(error=f"it took longer than {limit_s:g} s")
+            return Came(error="" if is_to_end(self.run, self.plan) else "it was broken off")
         except StepFailed as error:
-            return _Came(error=str(error), context=error.context)
+            return Came(error=str(error), context=kept_context(error.context))
         except StewardError as error:
-            return _Came(error=error.message)
-        except Exception:
-            log.exception("executions.step_broke", step_type=step.type)
-            return _Came(error="the server made a mistake, which its log tells of")
-        if len(text) > MAX_OUTPUT_BYTES:
-            too_much = f"it gave {len(text)} bytes; at most {MAX_OUTPUT_BYTES} are kept"
-            return _Came(error=too_much, is_hopeless=True)
-        self.variables |= job.set
-        # As JSON has it: no tuples, no keys that are numbers.
-        return _Came(outputs=orjson.loads(text))
+            return Came(error=error.message)
+        except BaseException:  # noqa: BLE001 - whatever breaks, the run ends truthfully
+            # Errors of what steps use may tell what those were given.
+            trace = self.taint.mask(traceback.format_exc())
+            log.error("executions.step_broke", step_type=step.type, trace=trace)  # noqa: TRY400
+            return Came(error="the server made a mistake, which its log tells of")
+
+    async def _worked(self, job: RunJob) -> Any:
+        try:
+            return await self.tools.work[job.type](job)
+        except SystemExit as error:
+            raise RuntimeError("a step would have ended the server") from error
 
     async def _watched(self, task: asyncio.Future[Any], limit_s: float | None) -> bool:
         """Wait for a task, and end it when it is to end; whether that was for its time."""
@@ -418,6 +433,9 @@ class Worker:
                 await asyncio.wait(
                     {task, bell}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
                 )
+        except asyncio.CancelledError:
+            self.is_left = True
+            raise
         finally:
             if not task.done():
                 task.cancel()
@@ -434,50 +452,39 @@ class Worker:
                 was_cut = True
                 task.cancel()
 
-    def _completed(self, step: Step, outputs: Mapping[str, Any]) -> list[Change]:
-        self.outputs[step.id] = outputs
-        data: dict[str, Any] = {"outputs": outputs}
-        if step.type in _SETTING:
-            data["variables"] = self.variables
-        return [Change(Kind.STEP_COMPLETED, step.id, data=data)]
-
     # How it is written down.
 
     async def _write(self, changes: Sequence[Change]) -> None:
-        if not changes:
-            return
-        masked = [self._masked(each) for each in changes]
-        run, rows = self.run, list[tuple[Change, State, int]]()
-        for each in masked:
-            run = replay([each], run)
-            rows.append((each, run.state, step_index(run, self.playbook)))
-        at_us, execution_id, after = (
-            self.tools.clock(),
-            self.execution.execution_id,
-            self.run.changes,
-        )
+        if changes:
+            await to_end(self._written([self._masked(each) for each in changes]))
+
+    async def _written(self, changes: Sequence[Change]) -> None:
+        run, rows = followed(self.run, self._index, changes, self._main)
+        at_us, after = self.tools.clock(), self.run.changes
+        execution_id = self.execution.execution_id
 
         async def work(transaction: Transaction) -> None:
             await store.append(transaction, execution_id, after, at_us, rows)
 
         await self.tools.database.run(work)
-        self.run = run
-        for change in masked:
+        self.run, self._index = run, rows[-1][-1]
+        for change in changes:
             self._note(at_us, change)
-        if run.state is State.PAUSED:
-            self._clock.hold()
-        else:
+            self._count(change)
+        if run.state is State.RUNNING:
             self._clock.go_on()
+        else:
+            self._clock.hold()
         bell, self.bell = self.bell, asyncio.get_running_loop().create_future()
         bell.set_result(None)
 
     def _masked(self, change: Change) -> Change:
-        text = self.taint.mask(change.text[:MAX_TEXT]) if change.text else ""
-        if not change.data:
-            return change._replace(text=text)
-        data: Any = self.taint.mask_value(dict(change.data))
-        if data != change.data:
-            self.has_lost = True
+        text = _storable(self.taint.mask(change.text)[:MAX_TEXT]) if change.text else ""
+        data: dict[str, Any] = {
+            name: self.taint.mask_value(each) if name in _OF_STEPS_MAKING else each
+            for name, each in change.data.items()
+        }
+        if change.kind is Kind.STEP_COMPLETED and data != change.data:
             data["masked"] = True
         return change._replace(text=text, data=data)
 
@@ -486,7 +493,9 @@ class Worker:
         made = self.run.made.get(change.step_id)
         if made is None or change.kind not in _OF_STEPS:
             return
-        step = self._steps[change.step_id]
+        step = self._steps.get(change.step_id)
+        if step is None:
+            return  # the playbook cannot be read any more
         before = self._results.get(step.id)
         self._results[step.id] = Result(
             step.id,
@@ -498,6 +507,14 @@ class Worker:
             change.data.get("outputs", {}),
             change.text if made.state in (StepState.FAILED, StepState.SKIPPED) else "",
         )
+
+    def _count(self, change: Change) -> None:
+        metrics, result = self.tools.metrics, self._results.get(change.step_id)
+        if change.kind is Kind.ENDED:
+            metrics.run_ended(self.run.state)
+        elif result is not None and change.kind in _OF_STEPS and result.ended_at_us is not None:
+            seconds = (result.ended_at_us - result.started_at_us) / 1e6
+            metrics.step_ended(result.type, result.state, seconds)
 
     def _remember(self, events: Sequence[Event]) -> None:
         """What earlier steps gave, as far as it was written down."""
@@ -514,7 +531,17 @@ def _started(run: Run) -> list[Change]:
     return [Change(Kind.STARTED)] if run.state is State.PENDING else []
 
 
-_SETTING = ("utility.set_variable", "utility.python")
+def _nothing(_: Run) -> Sequence[Change]:
+    return ()
+
+
+def _storable(text: str) -> str:
+    """A text in which everything has an encoding."""
+    return text.encode(errors="replace").decode()
+
+
+_OF_STEPS_MAKING = frozenset({"outputs", "variables", "context", "message"})
+"""Facts that may tell secrets; the others are the engine's own, and never do."""
 _OF_STEPS = (
     Kind.STEP_STARTED,
     Kind.STEP_COMPLETED,

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
+from collections.abc import Iterable
 
 from steward.playbooks.v1 import playbooks_pb2 as pb
 from steward.playbooks.v1 import playbooks_pb2_grpc as rpc
@@ -20,6 +16,7 @@ from steward_server.playbooks.paths import MAX_CHARACTERS, unescaped
 from steward_server.playbooks.planning import Plan, PlannedStep
 from steward_server.playbooks.playbook import MAX_NAME_CHARACTERS, Parameter, Playbook, Step
 from steward_server.playbooks.shelves import Origin, Summary, domain_of
+from steward_server.structs import message_of, struct_of, values_of
 
 MAX_ERRORS = 1_000
 _MAX_DIGEST = 64
@@ -68,7 +65,7 @@ class PlaybookService(rpc.PlaybookServiceServicer):
             verified=playbook.verified,
             timeout_s=playbook.timeout_s,
             needs=sorted(shown.needs),
-            metadata=_struct(playbook.metadata),
+            metadata=struct_of(playbook.metadata),
             digest=shown.text.digest,
             last_modified=timestamp(shown.text.modified_at_us),
         )
@@ -151,7 +148,7 @@ class PlaybookService(rpc.PlaybookServiceServicer):
         made, needs = await self._library.plan(
             unescaped(request.path),
             _text(request),
-            given_values(request.parameters),
+            values_of(request.parameters),
             gateway_url=request.gateway_url,
             credential=request.credential_name,
         )
@@ -161,27 +158,6 @@ class PlaybookService(rpc.PlaybookServiceServicer):
         self, _request: pb.ListStepTypesRequest, _context: Context
     ) -> pb.ListStepTypesResponse:
         return self._step_types
-
-
-def given_values(parameters: Struct) -> dict[str, Any]:
-    """The values that somebody starts a playbook with; whole numbers as such."""
-    values: dict[str, Any] = _whole(MessageToDict(parameters))
-    return values
-
-
-def _whole(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _whole(each) for name, each in value.items()}
-        case list():
-            return [_whole(each) for each in value]
-        case float() if value.is_integer() and abs(value) < _MAX_WHOLE:
-            return int(value)
-    return value
-
-
-_MAX_WHOLE = 2**53
-"""From here on a double, which is what a `Struct` has, does not know every whole number."""
 
 
 def _expected(request: pb.SavePlaybookRequest | pb.DeletePlaybookRequest) -> str | None:
@@ -225,7 +201,7 @@ def _parameter(parameter: Parameter) -> pb.Parameter:
         type=parameter.type,
         required=parameter.required,
         description=parameter.description,
-        default=None if parameter.default is None else _value(parameter.default),
+        default=None if parameter.default is None else message_of(parameter.default),
     )
 
 
@@ -250,7 +226,7 @@ def _plan(made: Plan) -> pb.Plan:
     return pb.Plan(
         name=made.name,
         version=made.version,
-        parameters=_struct(made.parameters),
+        parameters=struct_of(made.parameters),
         steps=_planned(made.steps),
         finally_steps=_planned(made.finally_),
     )
@@ -263,7 +239,7 @@ def _planned(steps: Iterable[PlannedStep]) -> list[pb.PlannedStep]:
             name=step.name,
             type=step.type,
             will=pb.Will.Value(f"WILL_{step.will.name}"),
-            parameters=_struct(step.parameters),
+            parameters=struct_of(step.parameters),
             unknown=step.unknown,
             is_read_only=step.is_read_only,
             is_repeatable=step.is_repeatable,
@@ -300,7 +276,7 @@ def _field(declared: Field) -> pb.StepField:
         type=Kind.ANY if declared.kind is Kind.GIVEN else declared.kind,
         description=declared.doc,
         required=declared.required,
-        default=None if declared.default is None else _value(declared.default),
+        default=None if declared.default is None else message_of(declared.default),
         unit=declared.unit,
         least=declared.least,
         most=declared.most,
@@ -313,24 +289,3 @@ def _field(declared: Field) -> pb.StepField:
         literal=declared.literal,
         secret=declared.secret,
     )
-
-
-def _struct(values: Mapping[str, Any]) -> Struct:
-    return Struct(fields={name: _value(value) for name, value in values.items()})
-
-
-def _value(value: Any) -> Value:
-    match value:
-        case None:
-            return Value(null_value=NULL_VALUE)
-        case bool():
-            return Value(bool_value=value)
-        case int() | float():
-            return Value(number_value=value)
-        case str():
-            return Value(string_value=value)
-        case Mapping():
-            return Value(struct_value=_struct(value))
-    made = Value()
-    made.list_value.values.extend(_value(each) for each in value)
-    return made

@@ -22,7 +22,7 @@ class Run:
     def __init__(self, session: TestSession, browsers: Browsers, site: WebPages) -> None:
         self.session = session
         self.site = site
-        self._work: Mapping[str, Work] = {**browser.works(browsers), **perspective.works(browsers)}
+        self._work: Mapping[str, Work] = {**browser.work(browsers), **perspective.work(browsers)}
 
     async def open(self, page: str, **parameters: Any) -> Any:
         return await self.do("navigate", url=f"{self.site.url}/{page}", **parameters)

@@ -26,6 +26,12 @@ async def process_of(run: Run) -> int:
     return int(next(each["id"] for each in info["processInfo"] if each["type"] == "browser"))
 
 
+def children() -> set[int]:
+    """The ids of this process's children."""
+    told = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return {int(each) for each in told.split()}
+
+
 async def is_gone(process_id: int) -> bool:
     for _ in range(50):
         try:
@@ -46,7 +52,7 @@ async def test_a_browser_that_is_killed_fails_the_step_and_later_runs_get_anothe
     await asyncio.sleep(0.3)
     killed = await process_of(run)
     os.kill(killed, signal.SIGKILL)
-    failed = await asyncio.wait_for(waiting, 1)
+    failed = await asyncio.wait_for(waiting, 2)
     lost = "the browser has ended in the middle of the run, and what was open with it; run it again"
     assert str(failed) == lost
     assert await run.why("navigate", url=f"{site.url}/still") == lost
@@ -56,6 +62,26 @@ async def test_a_browser_that_is_killed_fails_the_step_and_later_runs_get_anothe
     assert (await run.open("still"))["http_status"] == 200
     assert await process_of(run) != killed
     await again.aclose()
+
+
+async def test_a_driver_that_is_killed_does_no_more_harm_than_the_browser(
+    site: WebPages, tmp_path: Path, browsers: Browsers
+) -> None:
+    own = Browsers(BrowserConfig())
+    session = TestSession(tmp_path)
+    run = Run(session, own, site)
+    others = children()
+    await run.open("still")
+    (driver,) = children() - others
+    waiting = asyncio.create_task(run.why("wait", selector="#never"))
+    await asyncio.sleep(0.3)
+    os.kill(driver, signal.SIGKILL)
+    assert "the browser has ended in the middle of the run" in await asyncio.wait_for(waiting, 2)
+    await session.aclose()
+    again = TestSession(tmp_path)
+    assert (await Run(again, own, site).open("still"))["http_status"] == 200
+    await again.aclose()
+    await own.aclose()
 
 
 async def test_one_process_serves_all_runs_and_ends_when_none_has_used_it_for_long(

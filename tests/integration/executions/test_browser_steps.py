@@ -418,7 +418,7 @@ async def test_a_page_that_crashes_fails_the_step_at_once(run: Run) -> None:
     waiting = asyncio.create_task(run.fails("wait", selector="#never"))
     await asyncio.sleep(0.2)
     crash = asyncio.create_task(run.tab._cdp.send("Page.crash"))
-    failed = await asyncio.wait_for(waiting, 1)
+    failed = await asyncio.wait_for(waiting, 2)
     assert str(failed) == "the page has crashed"
     crash.cancel()
     assert (await run.open("still"))["http_status"] == 200

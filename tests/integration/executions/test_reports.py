@@ -65,7 +65,7 @@ async def run(session: TestSession, browsers: Browsers, site: WebPages) -> Run:
 
 async def generate(session: TestSession, browsers: Browsers, **parameters: Any) -> Any:
     given = {"test_results": RESULTS, "metadata": METADATA, **parameters}
-    return await session.do(fat.works(browsers), "fat.generate_report", **given)
+    return await session.do(fat.work(browsers), "fat.generate_report", **given)
 
 
 async def test_a_report_is_one_page_with_what_came_of_tests_and_steps(
@@ -129,7 +129,7 @@ async def test_a_report_is_kept_once_more_under_another_name(
     session: TestSession, no_browser: Browsers
 ) -> None:
     made = await generate(session, no_browser)
-    works = fat.works(no_browser)
+    works = fat.work(no_browser)
     report_id = made["report_id"]
     again = await session.do(works, "fat.export_report", report_id=report_id, output_path="final")
     assert again == {"report_id": report_id, "format": "html", "output_path": "final.html"}
@@ -138,7 +138,7 @@ async def test_a_report_is_kept_once_more_under_another_name(
 
 async def test_a_report_is_printed(session: TestSession, browsers: Browsers) -> None:
     made = await generate(session, browsers)
-    works = fat.works(browsers)
+    works = fat.work(browsers)
     report_id = made["report_id"]
     printed = await session.do(works, "fat.export_report", report_id=report_id, format="pdf")
     assert printed["output_path"] == "report-step-export.pdf"
@@ -150,14 +150,14 @@ async def test_a_report_is_printed(session: TestSession, browsers: Browsers) -> 
 
 async def test_without_a_browser_only_pdf_fails(session: TestSession, no_browser: Browsers) -> None:
     made = await generate(session, no_browser)
-    works = fat.works(no_browser)
+    works = fat.work(no_browser)
     with pytest.raises(StepFailed) as failed:
         await session.do(works, "fat.export_report", report_id=made["report_id"], format="pdf")
     assert str(failed.value).startswith(NO_CHROMIUM)
 
 
 async def test_only_reports_are_exported(session: TestSession, no_browser: Browsers) -> None:
-    works = fat.works(no_browser)
+    works = fat.work(no_browser)
     (session.folder / "other.html").write_text("<h1>Other</h1>")
     with pytest.raises(StepFailed, match=r"'other\.html' is no report"):
         await session.do(works, "fat.export_report", report_id="other.html")
@@ -168,4 +168,4 @@ async def test_only_reports_are_exported(session: TestSession, no_browser: Brows
 @pytest.mark.parametrize("step_type", [each for each in CATALOGUE if each.startswith("designer.")])
 async def test_there_is_nothing_that_could_drive_a_designer(step_type: str, tmp_path: Path) -> None:
     with pytest.raises(StepFailed, match="no designer driver on this host"):
-        await designer.WORKS[step_type](TestJob(TestSession(tmp_path), step_type, {}))
+        await designer.work()[step_type](TestJob(TestSession(tmp_path), step_type, {}))

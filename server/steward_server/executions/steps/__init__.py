@@ -39,9 +39,9 @@ def all_work(
         **budget.work(),
         **http.work(),
         **gateway.work(ignition),
-        **browser.works(browsers),
-        **perspective.works(browsers),
-        **fat.works(browsers),
-        **designer.WORKS,
+        **browser.work(browsers),
+        **perspective.work(browsers),
+        **fat.work(browsers),
+        **designer.work(),
         **python.work(machines),
     }

@@ -18,7 +18,7 @@ MAX_TOLD = 200
 """Characters of a page's text in an error."""
 
 
-def works(browsers: Browsers) -> Mapping[str, Work]:
+def work(browsers: Browsers) -> Mapping[str, Work]:
     """The work of each type of step in a browser."""
     done = partial(on_page, browsers)
     return {

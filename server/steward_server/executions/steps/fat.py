@@ -30,7 +30,7 @@ COUNTS = ("total", "passed", "failed", "skipped")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def works(browsers: Browsers) -> Mapping[str, Work]:
+def work(browsers: Browsers) -> Mapping[str, Work]:
     """The work of each type of step on reports; the browser is for PDF only."""
     return {
         "fat.generate_report": _generate_report,
@@ -70,7 +70,7 @@ async def _export_report(browsers: Browsers, job: Job) -> dict[str, Any]:
 
 async def _pdf(browsers: Browsers, html: str) -> bytes:
     """Print a report, in a context where no script runs and that reaches no network."""
-    require_playwright()
+    await require_playwright()
     from playwright.async_api import Error
 
     try:

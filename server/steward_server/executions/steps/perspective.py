@@ -35,7 +35,7 @@ BASELINE_MS = 30_000
 _SCRIPT = files(__package__).joinpath("components.js").read_text(encoding="utf-8")
 
 
-def works(browsers: Browsers) -> Mapping[str, Work]:
+def work(browsers: Browsers) -> Mapping[str, Work]:
     """The work of each type of step on a Perspective session."""
     done = partial(on_page, browsers)
     return {

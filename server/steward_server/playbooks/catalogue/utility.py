@@ -120,6 +120,7 @@ STEPS = (
         takes_more=True,
         outputs=(
             Field("playbook", Kind.STRING, "Its path."),
+            Field("execution_id", Kind.STRING, "Its run."),
             Field("status", Kind.STRING, "How it ended."),
             Field("steps_executed", Kind.INTEGER, "How many of its steps were run."),
             Field("steps", Kind.LIST, "What came of each."),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from steward_server.executions.steps.pages.config import BrowserConfig
 from steward_server.executions.work import StepFailed
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, BrowserContext, Playwright
+    from playwright.async_api import Browser, BrowserContext
 
 log = structlog.get_logger()
 
@@ -64,9 +66,9 @@ VIEWPORT_WIDTH, VIEWPORT_HEIGHT = 1_920, 1_080
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    playwright: Playwright
     browser: Browser
-    home: tempfile.TemporaryDirectory[str]
+    parts: AsyncExitStack
+    """What it is made of besides: Playwright's driver and a folder."""
 
 
 class Browsers:
@@ -91,8 +93,7 @@ class Browsers:
             self._idle.cancel()
             self._idle = None
         try:
-            process = await self._process()
-            context = await _new_context(process.browser, self.config, options)
+            context = await self._new_context(options)
             try:
                 yield context
             finally:
@@ -104,6 +105,15 @@ class Browsers:
             if not self._users:
                 loop = asyncio.get_running_loop()
                 self._idle = loop.call_later(self.config.idle_s, self._retire)
+
+    def tell_what_is_missing(self) -> None:
+        """Say in the log where steps in a browser will fail for want of one."""
+        try:
+            _found(self.config.executable)
+            if importlib.util.find_spec("playwright") is None:
+                raise StepFailed(NO_PLAYWRIGHT)
+        except StepFailed as error:
+            log.warning("browser.missing", reason=str(error))
 
     async def aclose(self) -> None:
         """End the browser, whoever uses it."""
@@ -124,71 +134,79 @@ class Browsers:
             if self._starting is starting:
                 self._starting = None  # the next one tries again
             return
-        browser = starting.result().browser
-        browser.on("disconnected", lambda _: self._retire() if self._starting is starting else None)
+        process = starting.result()
+        process.browser.on("disconnected", lambda _: self._retire(process))
 
-    def _retire(self) -> None:
-        """End the process that runs; who comes next gets another."""
-        if self._starting is None:
+    def _retire(self, process: _Process | None = None) -> None:
+        """End the process that runs, if it is this one; who comes next gets another."""
+        starting = self._starting
+        if starting is None or (process and not (starting.done() and starting.result() is process)):
             return
-        task = asyncio.create_task(_end(self._starting), name="chromium's end")
+        task = asyncio.create_task(_end(starting), name="chromium's end")
         self._starting = None
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
     async def _start(self) -> _Process:
-        require_playwright()
+        await require_playwright()
         from playwright.async_api import Error, async_playwright
 
         executable = _found(self.config.executable)
-        home = tempfile.TemporaryDirectory(prefix="steward-browser-", ignore_cleanup_errors=True)
-        playwright = await async_playwright().start()
-        try:
-            browser = await playwright.chromium.launch(
-                executable_path=executable,
-                args=ARGUMENTS,
-                chromium_sandbox=self.config.sandbox and os.geteuid() != 0,
-                env=_environment(home.name),
-                timeout=START_MS,
-                # Signals are the server's; it ends the browser itself.
-                handle_sigint=False,
-                handle_sigterm=False,
-                handle_sighup=False,
+        async with AsyncExitStack() as parts:
+            playwright = await async_playwright().start()
+            parts.push_async_callback(playwright.stop)
+            temporary = tempfile.TemporaryDirectory(
+                prefix="steward-browser-", ignore_cleanup_errors=True
             )
-        except BaseException as error:
-            await playwright.stop()
-            home.cleanup()
-            if isinstance(error, Error):
+            home = parts.enter_context(temporary)
+            try:
+                browser = await playwright.chromium.launch(
+                    executable_path=executable,
+                    args=ARGUMENTS,
+                    chromium_sandbox=self.config.sandbox and os.geteuid() != 0,
+                    env=_environment(home),
+                    timeout=START_MS,
+                    # Signals are the server's; it ends the browser itself.
+                    handle_sigint=False,
+                    handle_sigterm=False,
+                    handle_sighup=False,
+                )
+            except Error as error:
                 raise StepFailed(_why_not_started(str(error), executable)) from None
-            raise
-        log.info("browser.started", version=browser.version)
-        return _Process(playwright, browser, home)
+            log.info("browser.started", version=browser.version)
+            return _Process(browser, parts.pop_all())
 
+    async def _new_context(self, options: Mapping[str, Any]) -> BrowserContext:
+        """A context of the browser that runs, or of another where that has ended unnoticed."""
+        process = await self._process()
+        try:
+            return await self._context_of(process.browser, options)
+        except _errors():
+            self._retire(process)
+        try:
+            return await self._context_of((await self._process()).browser, options)
+        except _errors() as error:
+            raise StepFailed(f"the browser opens no page: {str(error).splitlines()[0]}") from None
 
-def require_playwright() -> None:
-    """Raise unless Playwright is installed.
-
-    Raises:
-        StepFailed: it is not; the message says how to install it.
-    """
-    try:
-        import playwright.async_api  # noqa: F401
-    except ImportError:
-        raise StepFailed(NO_PLAYWRIGHT) from None
-
-
-async def _new_context(
-    browser: Browser, config: BrowserConfig, options: dict[str, Any]
-) -> BrowserContext:
-    try:
+    async def _context_of(self, browser: Browser, options: Mapping[str, Any]) -> BrowserContext:
         return await browser.new_context(
             viewport={"width": VIEWPORT_WIDTH, "height": VIEWPORT_HEIGHT},
-            ignore_https_errors=config.any_certificate,
+            ignore_https_errors=self.config.any_certificate,
             permissions=[],
             **options,
         )
-    except _errors() as error:
-        raise StepFailed(f"the browser opens no page: {str(error).splitlines()[0]}") from None
+
+
+async def require_playwright() -> None:
+    """Load Playwright, which takes a while, beside what else goes on.
+
+    Raises:
+        StepFailed: it is not installed; the message says how to.
+    """
+    try:
+        await asyncio.to_thread(importlib.import_module, "playwright.async_api")
+    except ImportError:
+        raise StepFailed(NO_PLAYWRIGHT) from None
 
 
 async def _end(starting: asyncio.Task[_Process]) -> None:
@@ -196,11 +214,10 @@ async def _end(starting: asyncio.Task[_Process]) -> None:
         process = await starting
     except StepFailed:
         return
-    for end in (process.browser.close, process.playwright.stop):
+    for end in (process.browser.close, process.parts.aclose):
         with suppress(Exception):  # it has ended already, one way or another
             async with asyncio.timeout(CLOSE_S):
                 await end()
-    process.home.cleanup()
     log.info("browser.ended")
 
 

@@ -364,6 +364,8 @@ class Tab:
         elif not isinstance(error, NoAnswer):
             await self._screencast.finish()
         await self._drop()
+        if not self._trouble and isinstance(error, Error) and is_over(error):
+            self._is_lost = True  # the driver, which would have told it, has ended
         if self._is_lost:
             return StepFailed(LOST)
         if self._trouble:

@@ -28,7 +28,7 @@ def on_page(browsers: Browsers, work: PageWork, *, opens: bool = False) -> Work:
 
 @asynccontextmanager
 async def _tab(browsers: Browsers, session: Session) -> AsyncIterator[Tab]:
-    require_playwright()
+    await require_playwright()
     from steward_server.executions.steps.pages.tab import opened
 
     async with opened(browsers, session) as tab:
