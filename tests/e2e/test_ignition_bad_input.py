@@ -67,17 +67,17 @@ NOT_JSON = "the body is not JSON"
         (r'{"text": "\ud800"}', "", "no low surrogate"),
         ('{"text": "a", "text": "b"}', "", "the key 'text' twice"),
         # Values: the parameter is told.
-        ('{"count": 1e300}', "count", "must be a whole number"),
-        ('{"count": 9007199254740993}', "count", "must be a whole number"),
-        ('{"count": %s}' % ("9" * 300), "count", "must be a whole number"),
-        ('{"share": "NaN"}', "share", "must be a number"),
-        ('{"text": "%s"}' % ("x" * 10_001), "text", "at most 10000 characters"),
+        ('{"count": 1e300}', "parameters.count", "must be a whole number"),
+        ('{"count": 9007199254740993}', "parameters.count", "must be a whole number"),
+        ('{"count": %s}' % ("9" * 300), "parameters.count", "must be a whole number"),
+        ('{"share": "NaN"}', "parameters.share", "must be a number"),
+        ('{"text": "%s"}' % ("x" * 10_001), "parameters.text", "at most 10000 characters"),
         # Names.
         (json.dumps({f"p{n}": n for n in range(51)}), "parameters", "51 parameters; at most 50"),
-        (json.dumps({"n" * 256: 1}), "n" * 255, "has no parameter"),
-        (json.dumps({"n\u0007": 1}), "n\u0007", r"has no parameter 'n\x07'"),
-        (json.dumps({"": 1}), "parameters", "has no parameter ''"),
-        (json.dumps({"../text": 1}), "../text", "has no parameter"),
+        (json.dumps({"n" * 256: 1}), "parameters." + "n" * 255, "has no parameter"),
+        (json.dumps({"n\u0007": 1}), "parameters.n\u0007", r"has no parameter 'n\x07'"),
+        (json.dumps({"": 1}), "parameters.", "has no parameter ''"),
+        (json.dumps({"../text": 1}), "parameters.../text", "has no parameter"),
     ],
 )
 async def test_what_is_wrong_is_told(house: Live, parameters: str, field: str, text: str) -> None:

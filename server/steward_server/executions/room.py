@@ -53,6 +53,17 @@ from steward_server.principals import Principal
 
 log = structlog.get_logger(__name__)
 
+_DONE = {
+    Kind.PAUSE_ASKED: "paused",
+    Kind.RESUMED: "resumed",
+    Kind.SKIP_ASKED: "skipped",
+    Kind.STEP_SKIPPED: "skipped",
+    Kind.STOP_ASKED: "cancelled",
+    Kind.CUT: "cancelled",
+    Kind.ENDED: "cancelled",
+    Kind.ANSWERED: "approved",
+}
+"""What the audit log calls what a person did to a run."""
 _TIDIED_AT_ONCE = 100
 _DAY_US = 86_400_000_000
 
@@ -231,15 +242,9 @@ class ExecutionRoom:
         return Seen(_as_of(execution, events), run, playbook, events)
 
     async def control(
-        self,
-        caller: Principal,
-        execution_id: str,
-        done: str,
-        asked: Callable[[Run, str], list[Change]],
-        *,
-        reason: str = "",
+        self, caller: Principal, execution_id: str, asked: Callable[[Run, str], list[Change]]
     ) -> None:
-        """Do what is asked of a run; it is told who asks, and the audit log what was `done`.
+        """Do what is asked of a run; it is told who asks, and the audit log what was done.
 
         Raises:
             NotFound: there is none that the caller may see.
@@ -247,12 +252,11 @@ class ExecutionRoom:
         """
         execution = await self._execution(caller, execution_id)
         name = await self.name_of(caller)
-        has_changed = False
+        changes: list[Change] = []
 
         def signed(run: Run) -> list[Change]:
-            nonlocal has_changed
+            nonlocal changes
             changes = asked(run, name)
-            has_changed = bool(changes)
             return [each._replace(data={**each.data, "by": name}) for each in changes]
 
         try:
@@ -264,9 +268,8 @@ class ExecutionRoom:
             raise FailedPrecondition(
                 str(error), reason="WRONG_STATE", facts={"status": str(execution.state)}
             ) from None
-        if has_changed:
-            change = AuditChange(f"execution.{done}", execution_id, reason=reason)
-            await self._database.run(lambda to: record(to, self._clock(), caller, change))
+        done = [_done(execution_id, each) for each in changes if each.kind in _DONE][:1]
+        await self._database.run(lambda to: record(to, self._clock(), caller, *done))
 
     async def give_word(
         self, caller: Principal, execution_id: str, step_id: str, comment: str, *, approves: bool
@@ -292,8 +295,7 @@ class ExecutionRoom:
                 )
             return changes
 
-        done = "approved" if approves else "rejected"
-        await self.control(caller, execution_id, done, asked, reason=comment)
+        await self.control(caller, execution_id, asked)
 
     async def delete(self, caller: Principal, execution_id: str) -> int:
         """Delete a run that is over, and what it made; gives how many screenshots that were.
@@ -496,6 +498,11 @@ def _as_of(execution: Execution, events: Sequence[Event]) -> Execution:
         started_at_us=next(started, None),
         ended_at_us=last.at_us if last.run_state.is_over else None,
     )
+
+
+def _done(execution_id: str, change: Change) -> AuditChange:
+    done = _DONE[change.kind] if change.data.get("approved", True) else "rejected"
+    return AuditChange(f"execution.{done}", execution_id, reason=change.text)
 
 
 def _shown(execution: Execution) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
     async def PauseExecution(
         self, request: pb.PauseExecutionRequest, context: Context
     ) -> pb.PauseExecutionResponse:
-        await self._control(context, request.execution_id, "paused", lambda run, _: pause(run))
+        await self._control(context, request.execution_id, lambda run, _: pause(run))
         return pb.PauseExecutionResponse(
             message="Execution paused", execution_id=request.execution_id
         )
@@ -100,7 +100,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
     async def ResumeExecution(
         self, request: pb.ResumeExecutionRequest, context: Context
     ) -> pb.ResumeExecutionResponse:
-        await self._control(context, request.execution_id, "resumed", lambda run, _: resume(run))
+        await self._control(context, request.execution_id, lambda run, _: resume(run))
         return pb.ResumeExecutionResponse(
             message="Execution resumed", execution_id=request.execution_id
         )
@@ -108,7 +108,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
     async def SkipExecution(
         self, request: pb.SkipExecutionRequest, context: Context
     ) -> pb.SkipExecutionResponse:
-        await self._control(context, request.execution_id, "skipped", lambda run, _: skip(run))
+        await self._control(context, request.execution_id, lambda run, _: skip(run))
         return pb.SkipExecutionResponse(message="Step skipped", execution_id=request.execution_id)
 
     async def CancelExecution(
@@ -120,7 +120,7 @@ class ExecutionService(rpc.ExecutionServiceServicer):
         def asked(run: Run, name: str) -> list[Change]:
             return stop(run, f"cancelled by {name}" + (f": {reason}" if reason else ""))
 
-        await self._control(context, request.execution_id, "cancelled", asked, reason=reason)
+        await self._control(context, request.execution_id, asked)
         return pb.CancelExecutionResponse(
             message="Execution cancelled", execution_id=request.execution_id
         )
@@ -291,16 +291,10 @@ class ExecutionService(rpc.ExecutionServiceServicer):
         return Watching(self.engine.feed, wants, begin, frames=frames, wants_event=wants_event)
 
     async def _control(
-        self,
-        context: Context,
-        execution_id: str,
-        done: str,
-        asked: Callable[[Run, str], list[Change]],
-        *,
-        reason: str = "",
+        self, context: Context, execution_id: str, asked: Callable[[Run, str], list[Change]]
     ) -> None:
         _check_id(execution_id)
-        await self.room.control(caller(context), execution_id, done, asked, reason=reason)
+        await self.room.control(caller(context), execution_id, asked)
 
     async def _give_word(self, context: Context, request: Any, *, approves: bool) -> None:
         _check_id(request.execution_id)
