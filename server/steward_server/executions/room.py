@@ -20,6 +20,7 @@ from steward_server.belongings import Handover
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import (
     FailedPrecondition,
+    InvalidArgument,
     NotFound,
     PermissionDenied,
 )
@@ -471,9 +472,12 @@ def _started_with(playbook: Playbook, asked: Asked) -> dict[str, Any]:
     Raises:
         InvalidArgument: they are wrong; all that is wrong is told.
     """
-    try:
-        if asked.gateway_url:
+    if asked.gateway_url:
+        try:
             check_gateway_url(asked.gateway_url)
+        except BadStart as error:
+            raise InvalidArgument.of({"gateway_url": str(error)}) from None
+    try:
         given = autofilled(
             playbook,
             asked.parameters,
@@ -501,8 +505,9 @@ def _as_of(execution: Execution, events: Sequence[Event]) -> Execution:
 
 
 def _done(execution_id: str, change: Change) -> AuditChange:
+    # What was said with it may hold a secret of the run, and stands masked in its events.
     done = _DONE[change.kind] if change.data.get("approved", True) else "rejected"
-    return AuditChange(f"execution.{done}", execution_id, reason=change.text)
+    return AuditChange(f"execution.{done}", execution_id)
 
 
 def _shown(execution: Execution) -> dict[str, Any]:
