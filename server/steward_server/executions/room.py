@@ -244,7 +244,7 @@ class ExecutionRoom:
 
     async def control(
         self, caller: Principal, execution_id: str, asked: Callable[[Run, str], list[Change]]
-    ) -> None:
+    ) -> Execution:
         """Do what is asked of a run; it is told who asks, and the audit log what was done.
 
         Raises:
@@ -271,6 +271,7 @@ class ExecutionRoom:
             ) from None
         done = [_done(execution_id, each) for each in changes if each.kind in _DONE][:1]
         await self._database.run(lambda to: record(to, self._clock(), caller, *done))
+        return execution
 
     async def give_word(
         self, caller: Principal, execution_id: str, step_id: str, comment: str, *, approves: bool
