@@ -18,16 +18,37 @@ Encoder = Callable[[str], str]
 def spellings(secret: str) -> frozenset[str]:
     """A text as it is, and encoded for URLs, JSON, HTML and Python, in hexadecimal and base64.
 
+    JSON also within JSON, and within the last two.
     Of base64 only the characters that do not depend on what stands before and after the secret.
     """
     characters = set(secret) - _PLAIN
     encoded = {
         secret.translate({ord(each): encode(each) for each in characters}) for encode in _ENCODERS
     }
-    raw = _bytes(secret)
-    return frozenset(
-        {secret, repr(secret)[1:-1], raw.hex(), raw.hex().upper(), *encoded, *_in_base64(raw)}
+    once = {secret, repr(secret)[1:-1], *encoded, *_in_bytes(secret)}
+    return frozenset(once | {each for json in _in_json(secret) for each in _again(json)})
+
+
+def _in_json(text: str) -> set[str]:
+    characters = set(text) - _PLAIN
+    forms = (
+        text.translate({ord(each): encode(each) for each in characters})
+        for encode in _JSON_ENCODERS
     )
+    return {each for each in forms if each != text}
+
+
+def _again(json: str) -> Iterator[str]:
+    """What is sent as JSON is wrapped once more: in JSON, by sites that echo it, or in bytes."""
+    yield from _in_json(json)
+    yield from _in_bytes(json)
+
+
+def _in_bytes(text: str) -> Iterator[str]:
+    raw = _bytes(text)
+    yield raw.hex()
+    yield raw.hex().upper()
+    yield from _in_base64(raw)
 
 
 def _in_base64(raw: bytes) -> Iterator[str]:
@@ -108,12 +129,15 @@ _JSON_SHORT = {
     "\t": "\\t",
 }
 _JSON_ESCAPES = ["", "<>&\u2028\u2029", "<>&\"'+`\u2028\u2029"]
-_ENCODERS = [
-    *starmap(_url_encoder, product(_URL_LEAVES, ("%20", "+"), ("%{:02X}", "%{:02x}"))),
+_JSON_ENCODERS = [
     *starmap(
         _json_encoder,
         product(_JSON_ESCAPES, ("~", "\x7f", _LAST), ("/", "\\/"), ("\\u{:04x}", "\\u{:04X}")),
-    ),
+    )
+]
+_ENCODERS = [
+    *starmap(_url_encoder, product(_URL_LEAVES, ("%20", "+"), ("%{:02X}", "%{:02x}"))),
+    *_JSON_ENCODERS,
     *starmap(
         _html_encoder,
         product(

@@ -10,7 +10,7 @@ from steward_gateway.contracts import load_contracts
 from steward_gateway.routes import Route, build_routes
 from tests.e2e.iron.shapes import Row
 
-UNREFUSABLE = {"/health", "/metrics"}
+UNREFUSABLE = {"/health", "/api/health", "/metrics"}
 """What anybody may call in any way."""
 ROUTES = build_routes(load_contracts())
 

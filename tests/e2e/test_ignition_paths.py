@@ -41,6 +41,17 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IgnitionScene]:
         yield opened
 
 
+def test_the_guides_health_needs_no_credential(scene: IgnitionScene) -> None:
+    answer = scene.run("$url/api/health")
+
+    assert answer.status == 200
+    told = json.loads(answer.text)
+    assert told["status"] == "healthy"
+    assert isinstance(told["version"], str)
+    assert type(told["uptime_seconds"]) is int
+    assert 0 <= told["uptime_seconds"] < 600
+
+
 def test_the_calls_of_the_guide_answer_what_it_prints(scene: IgnitionScene) -> None:
     """Word for word: the same keys in the same order, and nothing else."""
     credential = {

@@ -150,6 +150,7 @@ def update(about: About, event: Event) -> pb.ExecutionUpdate:
         total_steps=about.total_steps,
         parent_execution_id=about.parent_id,
         level=change.data.get("level", "") if change.kind is Kind.LOGGED else "",
+        by=change.data.get("by", ""),
     )
     if change.kind is Kind.ASKED:
         shown.question.CopyFrom(_question(change))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -50,6 +51,7 @@ class SystemService(SystemServiceServicer):
     """What is off, and how to turn it on."""
     trouble: Callable[[], str] = str
     """What keeps a part from serving now; empty if nothing does."""
+    started_s: float = field(default_factory=time.monotonic)
 
     async def GetHealth(
         self, request: pb.GetHealthRequest, context: Context
@@ -67,6 +69,7 @@ class SystemService(SystemServiceServicer):
             version=VERSION,
             timestamp=timestamp(self.clock()),
             notices=[*self.notices, trouble] if trouble else self.notices,
+            uptime_seconds=int(time.monotonic() - self.started_s),
         )
         if audit is not None:
             response.ledger.CopyFrom(

@@ -50,7 +50,9 @@ async def test_watchers_are_told_that_the_server_stops(tmp_path: Path) -> None:
 async def test_health_tells_version_time_and_the_newest_audit(live: Live) -> None:
     answer = await live.api.call("GET", "/health")
     assert answer.status == 200
-    assert answer.body.keys() == {"status", "version", "timestamp", "ledger", "notices"}
+    assert answer.body.keys() == {
+        *("status", "version", "timestamp", "ledger", "notices", "uptime_seconds")
+    }
     assert answer.body["status"] == "healthy"
     assert answer.body["ledger"]["balanced"] is True
     assert answer.body["notices"] == []

@@ -43,6 +43,9 @@ SPELT: dict[str, Callable[[str], str]] = {
         html.escape(text, quote=False).replace('"', "&#34;").replace("'", "&#39;")
     ),
     "XML in ASCII": lambda text: html.escape(text).encode("ascii", "xmlcharrefreplace").decode(),
+    "JSON in JSON": lambda text: json.dumps(json.dumps({"password": text})),
+    "JSON in base64": lambda text: base64.b64encode(json.dumps([text]).encode()).decode(),
+    "JSON in hexadecimal": lambda text: json.dumps([text]).encode().hex(),
     "Python": repr,
     "hexadecimal": lambda text: text.encode().hex(),
     "HEXADECIMAL": lambda text: text.encode().hex().upper(),
