@@ -174,11 +174,7 @@ class _Board:
 
     def rendered(self) -> RenderableType:
         run = self.execution
-        parts: list[RenderableType] = [headline(run), steps_table(run.step_results)]
-        if run.question is not None:
-            parts += [Text(each, style="yellow") for each in asked(run.execution_id, run.question)]
-        if run.status == "paused":
-            parts.append(Text(way_on(run.execution_id), style="yellow"))
+        parts: list[RenderableType] = [headline(run), steps_table(run.step_results), *hints(run)]
         if run.error:
             parts.append(Text(without_controls(run.error), style="red"))
         return Group(*parts)
