@@ -257,7 +257,7 @@ def download(steward: Steward, execution_id: str, name: str, *, output: str | No
             for piece in pieces:
                 write_all(sys.stdout.fileno(), piece)
         return
-    target = _target(output, found.name)
+    target = target_of(output, found.name)
     with _new_file(target) as file, opened() as pieces:
         for piece in pieces:
             file.write(piece)
@@ -312,11 +312,11 @@ def yaml_value(text: str) -> Any:
         return text
 
 
-def _target(output: str | None, name: str) -> Path:
+def target_of(output: str | None, name: str) -> Path:
     """Where a file is saved that strangers have named."""
     if output is not None and not output.endswith("/") and not Path(output).is_dir():
         return Path(output)
-    if name.startswith(".") or not name.isprintable() or {"/", "\\"} & {*name}:
+    if not name or name.startswith(".") or not name.isprintable() or {"/", "\\"} & {*name}:
         raise InvalidRequest(f"the file's name cannot be here: {name!r}; give it one with -o")
     return Path(output or "") / name
 
