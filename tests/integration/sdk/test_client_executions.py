@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from steward_client import AsyncClient, Client
-from steward_client.client.executions_values import ExecutionUpdate, ScreenshotFrame
+from steward_client.client.executions_values import ScreenshotFrame
 from steward_client.errors import Conflict, Forbidden, InvalidRequest, NotFound, StewardError
 from tests.integration.environments.conftest import until
 from tests.integration.sdk.conftest import Call
@@ -147,7 +147,6 @@ async def test_a_run_that_failed_is_made_again(call: Call) -> None:
 
     assert carried.rerun_of == anew.rerun_of == first
     assert carried.step_results[0].status == anew.step_results[0].status == "completed"
-    assert carried.step_results[0].started_at is None or carried.step_results[0].attempts == 0
     assert anew.step_results[0].attempts == 1
 
 
@@ -202,6 +201,7 @@ async def test_a_watch_goes_on_where_a_connection_was_cut(live: Live) -> None:
         started = await client.executions.start("t/asks.yaml")
         told: list[Any] = []
         async with await client.executions.watch(started, on_cut=cuts.append) as watched:
+            each: Any
             async for each in watched:
                 told.append(each)
                 if each.event == "asked":
@@ -220,13 +220,18 @@ async def test_a_watch_goes_on_with_a_server_that_was_killed(tmp_path: Path) -> 
             await client.login("admin", ADMIN_PASSWORD)
             started = await client.executions.start("t/asks.yaml")
             told: list[Any] = []
+            is_back = False
             async with await client.executions.watch(started) as watched:
+                each: Any
                 async for each in watched:
                     told.append(each)
-                    if [each.event for each in told].count("asked") == 1 and each.event == "asked":
+                    if each.event != "asked":
+                        continue
+                    if not is_back:
                         process.kill()
                         await process.start()
-                    elif each.event == "asked":
+                        is_back = True
+                    else:
                         await client.executions.approve(started)
             whole = [each async for each in await client.executions.watch(started)]
     finally:
@@ -244,15 +249,13 @@ async def test_all_runs_are_watched_over_a_cut(live: Live, client: AsyncClient) 
         await watcher.login("admin", ADMIN_PASSWORD)
         async with await watcher.executions.subscribe(logs=False) as happening:
             first = await client.executions.start("t/say.yaml")
-            told = [await anext(happening)]
+            told: list[Any] = [await anext(happening)]
             relay.cut()
             second = await client.executions.start("t/say.yaml")
-            while [each.event for each in told if isinstance(each, ExecutionUpdate)].count(
-                "ended"
-            ) < 2:
+            while [each.event for each in told].count("ended") < 2:
                 told.append(await anext(happening))
         async with await watcher.executions.subscribe(second, since=0) as one:
-            only = await anext(one)
+            only: Any = await anext(one)
 
     by_run = {
         run: [each.event for each in told if each.execution_id == run] for run in (first, second)

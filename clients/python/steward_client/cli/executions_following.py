@@ -260,8 +260,8 @@ def steps_table(steps: Sequence[StepResult]) -> Table:
 
 
 def named(values: Mapping[str, Any]) -> str:
-    """Values that strangers chose, each with its name."""
-    return ", ".join(f"{brief(name)}={brief(value)}" for name, value in values.items())
+    """Values that strangers chose, each with its name; their order is nobody's."""
+    return ", ".join(f"{brief(name)}={brief(value)}" for name, value in sorted(values.items()))
 
 
 def took(begun: datetime | None, ended: datetime | None) -> str:

@@ -69,9 +69,10 @@ _library = click.option(
 
 @click.group("playbook")
 def playbooks() -> None:
-    """Playbooks, procedures in YAML: check them, see what they would do, keep them on a server.
+    """Playbooks, procedures in YAML: check them, see what they would do, keep and run them.
 
-    FILE is one of this machine, PATH one of the server's library: gateway/health_check.yaml.
+    FILE is one of this machine, PATH one of the server's library: gateway/health_check.yaml. ID is
+    a run of one.
     """
 
 
