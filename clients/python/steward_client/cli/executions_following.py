@@ -195,7 +195,7 @@ def applied(run: Execution, update: ExecutionUpdate) -> Execution:
         pausing=update.event == "pause_asked"
         or (run.pausing and update.event not in ("paused", "resumed", "ended", "stop_asked")),
         cancelling=not is_over and (run.cancelling or update.event == "stop_asked"),
-        started_at=run.started_at or update.timestamp,
+        started_at=update.timestamp if update.event == "started" else run.started_at,
         completed_at=update.timestamp if is_over else None,
         sequence=update.sequence,
         step_results=_with(run.step_results, update),
