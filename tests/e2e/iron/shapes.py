@@ -215,6 +215,7 @@ HEALTH = {
         "overrun_usd": MONEY,
     },
     "notices": [str],
+    "uptime_seconds": int,
 }
 
 LIMIT = {

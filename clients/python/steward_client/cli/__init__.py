@@ -28,6 +28,7 @@ from steward_client.cli import (
     environments_ports,
     environments_snapshots,
     events,
+    executions,
     health,
     keys,
     limits,
@@ -112,6 +113,9 @@ policies.policies.add_command(policies_import.import_policy)
 
 for part in budget_requests.COMMANDS:
     budget.budget.add_command(part)
+
+for part in executions.COMMANDS:
+    playbooks.playbooks.add_command(part)
 
 for part in (
     environments_exec.execute,

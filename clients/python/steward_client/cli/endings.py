@@ -18,6 +18,8 @@ from steward_client.errors import (
 )
 
 FAILED = 1
+CANCELLED = 10
+"""Of what was followed to its end, when somebody had cancelled it."""
 INTERRUPTED = 130
 
 _CODES: list[tuple[type[StewardError], int]] = [

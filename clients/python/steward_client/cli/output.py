@@ -21,6 +21,9 @@ from steward_client.money import usd_text
 _UNCUT_WIDTH = 1_000
 """Where nobody looks, lines are as long as they need to be."""
 
+_BRIEF = 80
+"""Characters of a value that stands among others."""
+
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 _COLOURS = {
@@ -35,6 +38,8 @@ _COLOURS = {
     "exhausted": "red",
     "failed": "red",
     "completed": "green",
+    "paused": "yellow",
+    "cancelled": "red",
     "critical": "red",
     "high": "yellow",
     "revoked": "red",
@@ -128,6 +133,19 @@ def show(rendered: RenderableType) -> None:
 def without_controls(text: str) -> str:
     """A text that strangers wrote, with nothing in it that a terminal would act upon."""
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def brief(value: Any) -> str:
+    """A value that strangers chose, on one line, cut where it is long."""
+    text = value if isinstance(value, str) else json_text(value, indented=False)
+    text = without_controls(" ".join(text.split()))
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 1]}…"
+
+
+def terminal() -> Console | None:
+    """Where people look and things can move; None: what is printed goes elsewhere."""
+    console = _console()
+    return console if console.is_terminal and not console.is_dumb_terminal else None
 
 
 def _console(**options: Any) -> Console:

@@ -21,6 +21,7 @@ from rich.text import Text
 from steward_client.cli.endings import FAILED
 from steward_client.cli.of_server import of_server
 from steward_client.cli.output import (
+    brief,
     card,
     json_text,
     line,
@@ -68,9 +69,10 @@ _library = click.option(
 
 @click.group("playbook")
 def playbooks() -> None:
-    """Playbooks, procedures in YAML: check them, see what they would do, keep them on a server.
+    """Playbooks, procedures in YAML: check them, see what they would do, keep and run them.
 
-    FILE is one of this machine, PATH one of the server's library: gateway/health_check.yaml.
+    FILE is one of this machine, PATH one of the server's library: gateway/health_check.yaml. ID is
+    a run of one.
     """
 
 
@@ -139,7 +141,7 @@ def plan(
     if as_json:
         line(json_text(dataclasses.asdict(made)))
         return 0
-    values = ", ".join(f"{name}={_text(value)}" for name, value in made.parameters.items())
+    values = ", ".join(f"{name}={brief(value)}" for name, value in made.parameters.items())
     show(card([("playbook", f"{made.name} {made.version}"), ("parameters", values or "none")]))
     show(table(("STEP", "TYPE", "WILL", "CHANGES", "GIVEN"), _rows(made, "")))
     return 0
@@ -168,7 +170,7 @@ def show_playbook(steward: Steward, path: str, *, source: bool) -> None:
         else:
             click.echo(found.text, nl=False)
         return
-    playbook = _told_with_faults(partial(steward.client.playbooks.get, path))
+    playbook = told_with_faults(partial(steward.client.playbooks.get, path))
     steward.show(playbook, _playbook_group)
 
 
@@ -184,7 +186,7 @@ def save(steward: Steward, file: Path, path: str, *, new: bool) -> None:
     except UnicodeDecodeError:
         raise click.ClickException(f"{file} is not UTF-8") from None
     expected = "" if new else None
-    _told_with_faults(partial(steward.client.playbooks.save, path, text, expected_digest=expected))
+    told_with_faults(partial(steward.client.playbooks.save, path, text, expected_digest=expected))
     say(f"saved {path}")
 
 
@@ -195,7 +197,7 @@ def save(steward: Steward, file: Path, path: str, *, new: bool) -> None:
 def duplicate(steward: Steward, path: str, name: str) -> None:
     """Copy PATH, under the name NAME, into the same folder; the copy's path is printed."""
     work = partial(steward.client.playbooks.duplicate, path, name)
-    steward.show(_told_with_faults(work), Text)
+    steward.show(told_with_faults(work), Text)
 
 
 @playbooks.command("delete")
@@ -207,7 +209,7 @@ def delete(steward: Steward, path: str) -> None:
     say(f"deleted {path}")
 
 
-def _told_with_faults(work: Callable[[], T]) -> T:
+def told_with_faults(work: Callable[[], T]) -> T:
     """As `work`; all that is wrong with a playbook is told line by line."""
     try:
         return work()
@@ -275,7 +277,7 @@ def _playbook_group(playbook: Playbook) -> Group:
 
 def _default(parameter: PlaybookParameter) -> str:
     if parameter.default is not None:
-        return _text(parameter.default)
+        return brief(parameter.default)
     return "required" if parameter.required else "-"
 
 
@@ -295,7 +297,7 @@ def _rows(plan: Any, indent: str) -> Iterator[Sequence[str]]:
 
 def _step(step: Any, indent: str, before: str = "") -> Iterator[Sequence[str]]:
     given = ", ".join(
-        f"{name}={_text(value)}"
+        f"{name}={brief(value)}"
         for name, value in step.parameters.items()
         if value not in (None, "", {}, [])
     )
@@ -306,13 +308,6 @@ def _step(step: Any, indent: str, before: str = "") -> Iterator[Sequence[str]]:
         yield from _step(undo, f"{indent}  ", "undo ")
     if step.child is not None:
         yield from _rows(step.child, f"{indent}  ")
-
-
-def _text(value: Any) -> str:
-    """A value on one line, cut where it is long."""
-    text = value if isinstance(value, str) else json_text(value, indented=False)
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else f"{text[:79]}…"
 
 
 def _read(work: Callable[[], Any]) -> Any:

@@ -54,7 +54,7 @@ class Files(Holding[Manner]):
         """The bytes of a file from `offset` on, piece by piece; up to 100 MiB."""
         request = pb.ReadFileRequest(environment_id=environment_id, path=path, offset=offset)
         content: FileContent[Manner] = FileContent(self.holder)
-        yield from content.begin("ReadFile", request)
+        yield from content.begin(_streamed("ReadFile", request))
         return content
 
     @held
@@ -62,11 +62,8 @@ class Files(Holding[Manner]):
         """The bytes of a file from `offset` on; up to 100 MiB."""
         request = pb.ReadFileRequest(environment_id=environment_id, path=path, offset=offset)
         content: FileContent[Manner] = FileContent(self.holder)
-        yield from content.begin("ReadFile", request)
-        pieces = bytearray()
-        while (piece := (yield from content.next_item())) is not None:
-            pieces += piece
-        return bytes(pieces)
+        yield from content.begin(_streamed("ReadFile", request))
+        return (yield from content.whole())
 
     @rpc
     def write(
@@ -120,12 +117,19 @@ class Files(Holding[Manner]):
 class FileContent(Open[Manner, bytes]):
     """A file on its way, piece by piece."""
 
-    def begin(self, method: str, request: Message) -> Conversation[None]:
-        self.stream = yield from self.holder.manners.ask(_streamed(method, request))
+    def begin(self, call: Call[Any]) -> Conversation[None]:
+        self.stream = yield from self.holder.manners.ask(call)
 
     def next_item(self) -> Conversation[bytes | None]:
         answer = yield Read(self.stream, may_end=True)
         return None if answer is None else answer.content.data
+
+    def whole(self) -> Conversation[bytes]:
+        """All of it."""
+        pieces = bytearray()
+        while (piece := (yield from self.next_item())) is not None:
+            pieces += piece
+        return bytes(pieces)
 
 
 class FileChanges(Open[Manner, FileChange]):

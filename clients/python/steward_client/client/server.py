@@ -25,6 +25,7 @@ from steward_client.client.credentials import Credentials, SignIn
 from steward_client.client.environments import Environments
 from steward_client.client.environments_images import Images
 from steward_client.client.events import Feed
+from steward_client.client.executions import Executions
 from steward_client.client.gateway_credentials import GatewayCredentials
 from steward_client.client.guards import Limits, Webhooks
 from steward_client.client.holding import Holder
@@ -65,6 +66,7 @@ class Server(Resource[Manner], Generic[Manner]):
         self.environments: Environments[Manner] = Environments(performer)
         self.images: Images[Manner] = Images(performer)
         self.playbooks: Playbooks[Manner] = Playbooks(performer)
+        self.executions: Executions[Manner] = Executions(performer)
         self.policies: Policies[Manner] = Policies(performer)
         self.inference: Inference[Manner] = Inference(performer)
         self.events: Feed[Manner] = Feed(performer)
