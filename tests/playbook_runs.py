@@ -63,7 +63,7 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return {}
 
-    def work(machines: Any) -> Mapping[str, Work]:
-        return {**all_work(machines), "utility.log": keep}
+    def work(*parts: Any) -> Mapping[str, Work]:
+        return {**all_work(*parts), "utility.log": keep}
 
     monkeypatch.setattr("steward_server.app.all_work", work)
