@@ -15,7 +15,7 @@ import secrets
 import stat
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -37,8 +37,8 @@ _FORBIDDEN_MODE = 0o037  # group may read: that is how Kubernetes mounts secrets
 _FILE_HEADER = (
     "# Steward's master keys: a version and 32 bytes in base64 per line. The highest version\n"
     "# seals, the others still open. Keep a copy elsewhere: without it every stored secret is\n"
-    "# lost. To rotate, add a line with the next version (`openssl rand -base64 32`) and restart:\n"
-    "# what older ones sealed is sealed anew. A day later their lines can be taken out.\n"
+    "# lost. To rotate, `steward rotate-master-key` and restart: what older ones sealed is sealed\n"
+    "# anew. A day later their lines can be taken out.\n"
 )
 
 
@@ -161,18 +161,51 @@ def _bound(part: bytes, header: bytes, context: str) -> bytes:
 
 def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".master-key-")  # made with mode 0600
+    # A link, not a rename: a key that another process has just made must not be replaced.
+    with _drafted(path, f"{_FILE_HEADER}{_line(1)}") as draft, contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+    _settle(path)
+
+
+def add_key(path: Path) -> int:
+    """Add a new master key to a file, in which it is the newest; gives its version.
+
+    Raises:
+        BadMasterKeyFile: as its message says.
+        OSError: it cannot be written.
+    """
+    version = max(_read(path)) + 1
+    told = path.read_text(encoding="ascii")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    whole = told if told.endswith("\n") else f"{told}\n"
+    with _drafted(path, f"{whole}{_line(version)}") as draft:
+        draft.chmod(mode)
+        draft.replace(path)
+    _settle(path)
+    return version
+
+
+def _line(version: int) -> str:
+    return f"{version} {base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n"
+
+
+@contextlib.contextmanager
+def _drafted(path: Path, text: str) -> Iterator[Path]:
+    """A file beside the path, with this in it; what of it is left is taken away."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".master-key-")  # made with mode 0600
+    draft = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(f"{_FILE_HEADER}1 {key}\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        # A link, not a rename: a key that another process has just made must not be replaced.
-        with contextlib.suppress(FileExistsError):
-            os.link(draft, path)
+        yield draft
     finally:
-        Path(draft).unlink()
+        draft.unlink(missing_ok=True)
+
+
+def _settle(path: Path) -> None:
+    """Let the disk have what the folder holds."""
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

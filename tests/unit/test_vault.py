@@ -16,6 +16,7 @@ from steward_server.vault import (
     NotAuthentic,
     Vault,
     VaultError,
+    add_key,
 )
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
@@ -194,3 +195,27 @@ def test_a_malformed_file_is_refused_without_showing_it(tmp_path: Path, text: st
 def test_a_directory_in_its_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadMasterKeyFile):
         Vault.open(tmp_path, create=False)
+
+
+def test_a_key_that_is_added_seals_and_older_ones_still_open(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    before = Vault.open(path, create=True)
+    sealed = before.seal(b"sk-1", CONTEXT)
+    path.chmod(0o640)
+
+    assert add_key(path) == 2
+    after = Vault.open(path, create=False)
+    assert after.open_sealed(sealed, CONTEXT) == b"sk-1"
+    assert after.seals_begin != before.seals_begin
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [each.name for each in tmp_path.iterdir()] == ["master.key"]
+    assert add_key(path) == 3
+
+
+def test_no_key_is_added_to_what_is_no_file_of_keys(tmp_path: Path) -> None:
+    with pytest.raises(BadMasterKeyFile, match="there is no master key file"):
+        add_key(tmp_path / "master.key")
+    path = write(tmp_path / "open.key", line(1, OLD), 0o644)
+    with pytest.raises(BadMasterKeyFile, match="open to others"):
+        add_key(path)
+    assert path.read_text() == line(1, OLD)

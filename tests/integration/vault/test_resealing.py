@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from steward_server.app import ROOMS, SEALED
 from steward_server.credential import Credential
@@ -19,6 +20,7 @@ from steward_server.db.sqlite import Sqlite
 from steward_server.errors import Unavailable
 from steward_server.principals import Kind, Principal
 from steward_server.resealing import reseal
+from steward_server.rotation import rotate_master_key
 from steward_server.vault import Vault
 from tests.live import live_server, live_settings
 
@@ -132,3 +134,19 @@ async def test_an_old_key_is_taken_out_after_a_start_with_the_new_one(tmp_path: 
             await CredentialRoom(database, Vault({1: OLD}), lambda: 1).opened(database, me, "gw")
     finally:
         await database.close()
+
+
+def test_a_key_is_added_where_the_settings_of_the_server_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEWARD_DATA_DIR", str(tmp_path))
+    path = tmp_path / "master.key"
+
+    missing = CliRunner().invoke(rotate_master_key)
+    Vault.open(path, create=True)
+    done = CliRunner().invoke(rotate_master_key)
+
+    assert missing.exit_code == 1
+    assert "there is no master key file" in missing.output
+    assert done.output == f"{path} has key 2 now; restart the server, and keep a copy of the file\n"
+    assert repr(Vault.open(path, create=False)) == "Vault(versions=[1, 2])"
