@@ -41,7 +41,8 @@ def route_of(arguments: str) -> Route | None:
     assert target, arguments
     verb = method[1] if method else "GET"
     path, _, query = target[1].partition("?")
-    kind = "websocket" if "upgrade: " in arguments.lower() else "http"
+    asks_for_socket = "$upgrade" in arguments or "upgrade: " in arguments.lower()
+    kind = "websocket" if asks_for_socket else "http"
     found = [
         route
         for route in ROUTES

@@ -157,6 +157,8 @@ def update(about: About, event: Event) -> pb.ExecutionUpdate:
     if change.step_id and change.kind in (*_AFTER, Kind.STEP_FAILED):
         result = shown.step_result
         result.step_id = change.step_id
+        result.step_name = change.data.get("name", "")
+        result.step_type = change.data.get("type", "")
         result.status = _AFTER.get(
             change.kind, pb.STEP_STATUS_FAILED if change.is_final else pb.STEP_STATUS_RUNNING
         )

@@ -486,6 +486,8 @@ class Worker:
         }
         if change.kind is Kind.STEP_COMPLETED and data != change.data:
             data["masked"] = True
+        if change.kind in _OF_STEPS and (step := self._steps.get(change.step_id)) is not None:
+            data |= {"name": step.name, "type": step.type}
         return change._replace(text=text, data=data)
 
     def _note(self, at_us: int, change: Change) -> None:

@@ -91,7 +91,7 @@ async def test_what_cannot_be_started_is_said(call: Call) -> None:
         await call("executions.start", "t/say.yaml", credential_name="none")
 
     assert missing.value.reason == "PLAYBOOK_NOT_FOUND"
-    assert "count" in wrong.value.fields
+    assert "parameters.count" in wrong.value.fields
     assert nobody.value.reason == "CREDENTIAL_NOT_FOUND"
 
 

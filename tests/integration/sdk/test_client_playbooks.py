@@ -31,7 +31,7 @@ async def test_playbooks_are_listed_shown_saved_copied_and_deleted(call: Call) -
     ]
     assert gateway[1].origin == "built_in"
     upgrade = await call("playbooks.get", "gateway/module_upgrade.yaml")
-    assert [each.default for each in upgrade.parameters] == [None, None, False]
+    assert [each.default for each in upgrade.parameters] == [None, None, False, False]
     assert (upgrade.steps[0].id, upgrade.steps[0].needs) == ("login", ("gateway",))
 
     digest = await call("playbooks.save", "nap.yaml", TEXT, expected_digest="")

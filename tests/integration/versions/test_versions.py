@@ -350,4 +350,4 @@ async def test_what_has_a_version_is_never_changed_without_one_to_compare() -> N
     for method in load_contracts().methods():
         rule = method_rule(method)
         if rule.etag_field and not method.name.startswith(("Get", "Create")):
-            assert rule.if_match_field == "expected_version", method.full_name
+            assert rule.if_match_field in ("expected_version", "expected_digest"), method.full_name
