@@ -128,11 +128,11 @@ def _fed(running: RunningCommand[Blocking], source: int | None) -> Iterator[None
         signal.setitimer(signal.ITIMER_REAL, STUCK_S, STUCK_S)
 
     def look(_alarm: int, _frame: FrameType | None) -> None:
-        """See whether what was to be passed on ever will be."""
-        if not feeder.has_notes:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        elif feeder.is_stuck:
+        """See whether what was to be passed on ever will be: it may stand behind input."""
+        if feeder.is_stuck:
             _leave(max(passed))
+        elif not feeder.has_notes and not feeder.is_giving:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     feeder = Feeder(
         source, on_input=running.write, on_end=running.end_input, on_note=running.signal

@@ -79,6 +79,11 @@ class Feeder:
             os.close(self._woken)
 
     @property
+    def is_giving(self) -> bool:
+        """Whether something is being given, and was not taken yet."""
+        return self._giving_since_s is not None
+
+    @property
     def is_stuck(self) -> bool:
         """Whether nobody takes what is given; notes are not told of either then."""
         since_s = self._giving_since_s

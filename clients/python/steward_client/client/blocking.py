@@ -145,8 +145,8 @@ class Client(Server[Blocking]):
                 if answer is None and not may_end:
                     raise Unavailable("the server ended the stream")
                 return answer
-            case Say(stream, message):
-                return stream.say(message)
+            case Say(stream, message, until_sent):
+                return stream.say(message, until_sent=until_sent)
 
     def _count(self, stream: Any) -> None:
         def ended() -> None:

@@ -62,6 +62,8 @@ class Say:
 
     stream: Any
     message: Message
+    until_sent: bool = False
+    """Wait until it has gone, however crowded the stream is."""
 
 
 Step = Send | Wait | Read | Say

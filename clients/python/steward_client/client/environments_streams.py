@@ -166,13 +166,16 @@ class RunningCommand(Open[Manner, Output]):
 
     @held
     def signal(self, name: str) -> Conversation[None]:
-        """Send it a signal, by name or number: "INT"."""
-        yield self._say(pb.ExecStreamRequest(signal=pb.Signal(name=name)))
+        """Send it a signal, by name or number: "INT". Comes back once that has gone.
 
-    def _say(self, message: Message) -> Say:
+        Where nobody takes the input that is on its way already, that may be never.
+        """
+        yield self._say(pb.ExecStreamRequest(signal=pb.Signal(name=name)), until_sent=True)
+
+    def _say(self, message: Message, *, until_sent: bool = False) -> Say:
         if self.exit is not None:
             raise Unavailable("the command has ended")
-        return Say(self.stream, message)
+        return Say(self.stream, message, until_sent)
 
 
 @dataclass(frozen=True, slots=True)

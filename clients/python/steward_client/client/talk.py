@@ -22,14 +22,15 @@ class Talk:
 
     def __init__(self, method: Callable[..., Any], first: Any, metadata: Metadata) -> None:
         self._waiting: deque[Message] = deque([first])
+        self._said_count, self._sent_count = 1, 0
         self._has_ended = False
         self._changed = threading.Condition()
         self._stream = method(self._said(), metadata=metadata)
         if not self._stream.add_callback(self._end):
             self._end()
 
-    def say(self, message: Message) -> None:
-        """Send a message.
+    def say(self, message: Message, *, until_sent: bool = False) -> None:
+        """Send a message; and wait until it has gone, before which a crowded stream may end.
 
         Raises:
             Unavailable: the call has ended, and whoever reads is told why.
@@ -39,7 +40,11 @@ class Talk:
             if self._has_ended:
                 raise Unavailable("the stream has ended")
             self._waiting.append(message)
+            self._said_count += 1
+            number = self._said_count
             self._changed.notify_all()
+            if until_sent:
+                self._changed.wait_for(lambda: self._sent_count >= number or self._has_ended)
 
     @property
     def call(self) -> Any:
@@ -84,3 +89,7 @@ class Talk:
                 message = self._waiting.popleft()
                 self._changed.notify_all()
             yield message
+            # It has gone: grpc asks for the next.
+            with self._changed:
+                self._sent_count += 1
+                self._changed.notify_all()
