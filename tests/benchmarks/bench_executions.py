@@ -43,7 +43,8 @@ BROWSER = (
     'name: Browser\nversion: "1"\nparameters:\n  - {name: url, type: string}\nsteps:\n'
     "  - id: open\n    name: Open\n    type: browser.navigate\n"
     '    parameters: {url: "{{ parameter.url }}"}\n'
-    "  - {id: nap, name: Nap, type: utility.sleep, parameters: {seconds: 60}}\n"
+    '  - {id: wait, name: Wait, type: browser.wait, parameters: {selector: "#never", '
+    "timeout: 90000}}\n"
 )
 PAGE = """<!doctype html><title>Moves</title><canvas id=c width=1200 height=900></canvas><script>
 let n = 0; const c = document.getElementById('c').getContext('2d');
