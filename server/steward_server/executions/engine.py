@@ -219,6 +219,9 @@ class Engine:
             is_resumed = any(each.kind is Kind.RESUMED for each in changes)
             if is_resumed and parent is not None and parent.run.state is State.PAUSED:
                 raise WrongState("the run that runs this one is paused; resume that")
+            for each in changes:
+                if each.kind in (Kind.SKIP_ASKED, Kind.STEP_SKIPPED):
+                    self._check_skipped(worker.playbook, each.step_id)
             return changes
 
         try:
@@ -243,6 +246,16 @@ class Engine:
                 del self._read[next(iter(self._read))]
             self._read[execution.playbook_digest] = found
         return found
+
+    def _check_skipped(self, playbook: Playbook, step_id: str) -> None:
+        """Refuse to skip what needs a person's word: whoever started a run would get around it."""
+        steps = tuple(step for step in playbook.all_steps if step.id == step_id)
+        alone = replace(playbook, steps=steps, finally_=())
+        if Need.PERSON in needs(alone, self._library.view):
+            raise WrongState(
+                f"step {step_id!r} needs a person's approval, and is not skipped; approve or "
+                "reject it, or cancel the run"
+            )
 
     @property
     def _is_full(self) -> bool:
