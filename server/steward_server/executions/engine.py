@@ -162,6 +162,16 @@ class Engine:
                 with suppress(WrongState):
                     await self.control(name, partial(stop, why=why))
 
+    async def stop_refused(self, credential_id: str) -> None:
+        """Stop the runs that were started with a key or token, where that is good no more."""
+        for name, worker in [*self._workers.items()]:
+            if worker.execution.credential_id == credential_id and worker.parent is None:
+                try:
+                    await self._starter(worker.execution)
+                except StewardError as error:
+                    with suppress(WrongState):
+                        await self.control(name, partial(stop, why=error.message))
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold a place for a run that is about to be taken.
