@@ -346,6 +346,7 @@ async def serving(settings: Settings, clock: Callable[[], int] = now_us) -> Asyn
             config=settings.executions,
             clock=clock,
         )
+        streams.follow(execution_room.on_credential_ended)
         auth.register(
             methods,
             database,

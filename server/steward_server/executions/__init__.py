@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -55,19 +56,18 @@ async def open_engine(
 ) -> AsyncIterator[Engine]:
     """What makes runs, for the block. Start it once all methods are registered."""
 
-    def steward(execution: Execution) -> OnBehalf:
-        def who() -> Awaitable[Principal]:
-            return starters.principal(
-                execution.owner_id, execution.agent_id, execution.credential_id
-            )
+    def starter(execution: Execution) -> Awaitable[Principal]:
+        return starters.principal(execution.owner_id, execution.agent_id, execution.credential_id)
 
-        return OnBehalf(methods, who, execution.execution_id)
+    def steward(execution: Execution) -> OnBehalf:
+        return OnBehalf(methods, partial(starter, execution), execution.execution_id)
 
     engine = Engine(
         database,
         library=library,
         credentials=credentials,
         work=work,
+        starter=starter,
         steward=steward,
         metrics=ExecutionMetrics(registry),
         config=config,

@@ -13,7 +13,10 @@ class ExecutionsConfig:
     """Runs of playbooks."""
 
     max_running: int = setting(
-        20, "Runs that go on at a time; more wait in their order. Paused ones count.", minimum=1
+        20,
+        "Runs that go on at a time, at most half of them of agents; of more, those come first "
+        "whose owners have the fewest going on. Paused ones count.",
+        minimum=1,
     )
     max_queued: int = setting(1_000, "Runs that may wait; more are refused.", minimum=0)
     kept_days: int = setting(

@@ -6,8 +6,16 @@ import asyncio
 import hashlib
 import traceback
 import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -87,17 +95,20 @@ class Engine:
         library: Library,
         credentials: Credentials,
         work: Mapping[str, Work],
+        starter: Callable[[Execution], Awaitable[object]],
         steward: Callable[[Execution], Steward],
         metrics: ExecutionMetrics,
         config: ExecutionsConfig,
         data_dir: Path,
         clock: Callable[[], int],
     ) -> None:
+        """`starter` raises `StewardError` where whoever started a run may act no more."""
         self.feed = Feed(database)
         self.artifacts = Artifacts(database, data_dir / "artifacts", config, clock)
         self._database = database
         self._library = library
         self._credentials = credentials
+        self._starter = starter
         self._config = config
         self._clock = clock
         self._files = (config.files_dir or data_dir / "files").resolve()
@@ -150,6 +161,16 @@ class Engine:
             if worker.execution.owner_id == owner_id and worker.parent is None:
                 with suppress(WrongState):
                     await self.control(name, partial(stop, why=why))
+
+    async def stop_refused(self, credential_id: str) -> None:
+        """Stop the runs that were started with a key or token, where that is good no more."""
+        for name, worker in [*self._workers.items()]:
+            if worker.execution.credential_id == credential_id and worker.parent is None:
+                try:
+                    await self._starter(worker.execution)
+                except StewardError as error:
+                    with suppress(WrongState):
+                        await self.control(name, partial(stop, why=error.message))
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -219,6 +240,9 @@ class Engine:
             is_resumed = any(each.kind is Kind.RESUMED for each in changes)
             if is_resumed and parent is not None and parent.run.state is State.PAUSED:
                 raise WrongState("the run that runs this one is paused; resume that")
+            for each in changes:
+                if each.kind in (Kind.SKIP_ASKED, Kind.STEP_SKIPPED):
+                    self._check_skipped(worker.playbook, each.step_id)
             return changes
 
         try:
@@ -244,6 +268,16 @@ class Engine:
             self._read[execution.playbook_digest] = found
         return found
 
+    def _check_skipped(self, playbook: Playbook, step_id: str) -> None:
+        """Refuse to skip what needs a person's word: whoever started a run would get around it."""
+        steps = tuple(step for step in playbook.all_steps if step.id == step_id)
+        alone = replace(playbook, steps=steps, finally_=())
+        if Need.PERSON in needs(alone, self._library.view):
+            raise WrongState(
+                f"step {step_id!r} needs a person's approval, and is not skipped; approve or "
+                "reject it, or cancel the run"
+            )
+
     @property
     def _is_full(self) -> bool:
         return len(self._running) >= self._config.max_running
@@ -254,14 +288,27 @@ class Engine:
         self._let_run()
 
     def _let_run(self) -> None:
-        while self._waiting and not self._is_full:
-            worker = self._waiting.popleft()
+        while not self._is_full and (worker := self._next_waiting()) is not None:
+            self._waiting.remove(worker)
             name = worker.execution.execution_id
             self._running[name] = asyncio.create_task(self._made(worker))
+
+    def _next_waiting(self) -> Worker | None:
+        """Whose turn it is: of those with the fewest runs that go on, who waits longest."""
+        running = [self._workers[name].execution for name in self._running]
+        owners = Counter(each.owner_id for each in running)
+        of_agents = sum(bool(each.agent_id) for each in running)
+        # Runs may wait for days; those of agents leave places to people.
+        may_agents = of_agents < max(1, self._config.max_running // 2)
+        found = (each for each in self._waiting if may_agents or not each.execution.agent_id)
+        return min(found, key=lambda each: owners[each.execution.owner_id], default=None)
 
     async def _made(self, worker: Worker) -> None:
         name = worker.execution.execution_id
         try:
+            if worker.run.state is State.PENDING:
+                # While it waited, what it was started with may have been revoked.
+                await self._starter(worker.execution)
             await worker.open(credential_names(worker.playbook, worker.execution))
             await worker.go()
         except StewardError as error:

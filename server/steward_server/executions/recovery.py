@@ -84,7 +84,9 @@ def carried_over(
     kept = [step for step in done if run.made[step.id].state is StepState.COMPLETED]
     if _needs_browser_of(kept, rest):
         raise WrongState("its browser is closed, and where it had come to is lost")
-    again = [*_made_again(kept, rest)]
+    # Whoever approved a run may be who starts this one, and did not approve this one.
+    asked = [step for step in done if Need.PERSON in CATALOGUE[step.type].needs]
+    again = [*_made_again(kept, rest), *asked]
     carried = []
     for step in done:
         if step in again:

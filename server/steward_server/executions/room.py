@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -343,17 +343,18 @@ class ExecutionRoom:
         await store.give(transaction, user_id, heir_id)
 
         def stopped() -> None:
-            task = asyncio.create_task(self._engine.stop_of(user_id, "its owner was deleted"))
-            self._stopping.add(task)
-            task.add_done_callback(self._stopping.discard)
+            self._later(self._engine.stop_of(user_id, "its owner was deleted"))
 
         return Handover(after_commit=stopped)
 
     def on_rights_changed(self, user_id: str) -> None:
         """Stop the runs of somebody who may act no more; those of others go on."""
-        task = asyncio.create_task(self._stop_unless_active(user_id))
-        self._stopping.add(task)
-        task.add_done_callback(self._stopping.discard)
+        self._later(self._stop_unless_active(user_id))
+
+    def on_credential_ended(self, credential_id: str) -> None:
+        """Stop the runs that were started with a key or token that is good no more."""
+        if credential_id:
+            self._later(self._engine.stop_refused(credential_id))
 
     async def tidy(self) -> int:
         """Delete runs that were over too long ago; gives how many."""
@@ -386,6 +387,11 @@ class ExecutionRoom:
         return await self._people.name_of(self._database, caller.subject) or caller.subject
 
     # How it is done.
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
 
     async def _stop_unless_active(self, user_id: str) -> None:
         if await self._people.role_of(self._database, user_id) is None:

@@ -70,11 +70,18 @@ class LiveStreams:
 
     def __init__(self) -> None:
         self._open: defaultdict[str, set[_Guarded]] = defaultdict(set)
+        self._followers: list[Callable[[str], None]] = []
+
+    def follow(self, told: Callable[[str], None]) -> None:
+        """Have the ids told as well to who does on their behalf what is no stream."""
+        self._followers.append(told)
 
     def end(self, dependency: str, why: Callable[[], StewardError] = CredentialEnded) -> None:
         """End every stream that depends on this id: with UNAUTHENTICATED, unless it is told why."""
         for guarded in self._open.get(dependency, ()):
             guarded.end(why())
+        for told in self._followers:
+            told(dependency)
 
     def end_all(self) -> None:
         """End every stream with UNAVAILABLE: the server stops, and they would not by themselves."""

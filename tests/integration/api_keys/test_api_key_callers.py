@@ -207,6 +207,31 @@ async def test_dropping_ones_keys_leaves_those_of_others(server: Server) -> None
     assert await look(server, api_key(hers.key)) == []
 
 
+async def test_a_run_that_was_started_with_a_key_ends_with_it(server: Server) -> None:
+    text = """name: Nap
+version: "1"
+steps:
+  - {id: nap, name: Nap, type: utility.sleep, parameters: {seconds: 600}}
+"""
+    api, admin = server.api, dict(server.admin)
+    saving = await api.call("PUT", "/api/playbooks/nap.yaml", {"text": text}, **admin)
+    assert saving.status == 200, saving.body
+    made, other = await server.create_key(), await server.create_key()
+    runs = []
+    for key in (made.key, other.key):
+        begun = await api.call(
+            "POST", "/api/executions", {"playbook_path": "nap.yaml"}, x_api_key=key
+        )
+        runs.append(f"/api/executions/{begun.body['execution_id']}")
+    request = pb.RevokeApiKeyRequest(key_id=made.id)
+    await server.api_keys.RevokeApiKey(request, metadata=server.admin)
+    async with asyncio.timeout(5):
+        while (run := (await api.call("GET", runs[0], **admin)).body)["status"] != "cancelled":
+            await asyncio.sleep(0.02)
+    assert "revoked" in run["error"]
+    assert (await api.call("GET", runs[1], **admin)).body["status"] == "running"
+
+
 async def test_keys_may_neither_make_nor_revoke_keys_nor_sign_out(server: Server) -> None:
     made = await server.create_key(role=pb.KEY_ROLE_ADMIN)
     metadata = api_key(made.key)

@@ -601,6 +601,17 @@ async def test_pauses_do_not_count_as_waiting(
     await run.do("restart", wait_for_ready=True, timeout=0.3)
 
 
+@pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:a9fe:a9fe]", "0xa9fea9fe"])
+async def test_no_gateway_is_where_clouds_tell_their_secrets(tmp_path: Path, host: str) -> None:
+    session = TestSession(tmp_path, gateway_url=f"http://{host}/latest", credential=ADMIN)
+    run = Run(session, HASTY)
+    for name in ("ping", "login"):
+        told = await run.fail(name)
+        assert "is no gateway" in told
+        assert "169.254.169.254 is closed to steps" in told or "a9fe is closed" in told
+    await session.aclose()
+
+
 @pytest.mark.parametrize("fault", [*Fault])
 @pytest.mark.parametrize("name", READS)
 async def test_whatever_a_gateway_does_a_step_that_reads_says_so(

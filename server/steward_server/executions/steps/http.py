@@ -174,7 +174,7 @@ def _basic(credential: Credential | None, url: URL) -> str | None:
 
 
 def _session() -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(socket_factory=_socket, force_close=True)
+    connector = aiohttp.TCPConnector(socket_factory=open_socket, force_close=True)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -183,7 +183,7 @@ def _session() -> aiohttp.ClientSession:
     )
 
 
-def _socket(address_info: Any) -> socket.socket:
+def open_socket(address_info: Any) -> socket.socket:
     """A socket for one connection, to an address that was looked up or written out.
 
     Raises:

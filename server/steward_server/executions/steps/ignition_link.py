@@ -19,6 +19,7 @@ import aiohttp
 from yarl import URL
 
 from steward_server.config import setting
+from steward_server.executions.steps.http import ClosedAddress, open_socket
 from steward_server.executions.steps.ignition_answers import (
     Answer,
     NotSignedIn,
@@ -383,6 +384,8 @@ class Link:
                     f"{self.address}",
                     **context,
                 )
+            case aiohttp.ClientConnectorError(os_error=ClosedAddress() as closed):
+                return StepFailed(f"{self.address} is no gateway: {closed}", **context)
             case aiohttp.ClientConnectorError():
                 return Unavailable(
                     f"nothing answers at {self.address}; is the gateway running, and its URL "
@@ -418,6 +421,7 @@ async def linked(
         # A gateway that restarts leaves old connections dead; there are few requests anyway.
         force_close=True,
         use_dns_cache=False,
+        socket_factory=open_socket,
         ssl=True if trust is None else trust,
     )
     async with aiohttp.ClientSession(

@@ -21,7 +21,7 @@ from steward_server.credential import Credential
 from steward_server.db import Database, Reader, now_us
 from steward_server.db.migrate import migrate
 from steward_server.db.sqlite import Sqlite
-from steward_server.errors import NotFound
+from steward_server.errors import NotFound, PermissionDenied
 from steward_server.executions.config import ExecutionsConfig
 from steward_server.executions.engine import Engine
 from steward_server.executions.execution import Execution
@@ -140,6 +140,8 @@ class World:
     work: dict[str, Work] = field(default_factory=dict)
     library: Library = field(default_factory=Library)
     credentials: Credentials = field(default_factory=Credentials)
+    refused: set[str] = field(default_factory=set)
+    """Ids of people who may act no more."""
     made: list[str] = field(default_factory=list)
     """What steps did, as far as they say so: the ids of steps in the order of their attempts."""
 
@@ -163,6 +165,7 @@ class World:
             library=self.library,
             credentials=self.credentials,
             work=self.work,
+            starter=self._starter,
             steward=_no_steward,
             metrics=ExecutionMetrics(self.registry),
             config=self.config,
@@ -178,6 +181,10 @@ class World:
         await self.engine.aclose()
         self.build()
         await self.engine.start()
+
+    async def _starter(self, execution: Execution) -> None:
+        if execution.owner_id in self.refused:
+            raise PermissionDenied("the API key is revoked")
 
     async def _do(self, job: Job) -> Values:
         self.made.append(job.step_id)

@@ -11,6 +11,9 @@ from steward_server.db import Transaction
 from steward_server.errors import NotFound, ResourceExhausted, Unavailable
 from steward_server.executions.work import Job
 from tests.integration.executions.engine.conftest import (
+    ADA,
+    AGENT,
+    BOB,
     MakeWorld,
     World,
     playbook,
@@ -40,6 +43,50 @@ async def test_so_many_run_at_a_time_and_the_others_in_their_order(make_world: M
         assert (await world.ended(each)).run.state == "completed"
     assert begun == ids
     assert most == 3
+
+
+async def test_whoever_has_the_fewest_runs_going_on_comes_first(make_world: MakeWorld) -> None:
+    world = await make_world(max_running=2)
+    begun = list[str]()
+
+    async def counts(job: Job) -> Any:
+        begun.append(job.session.execution_id)
+        return {}
+
+    world.does["counts"] = counts
+    held = [await world.begin(playbook(sleep("one"))) for _ in range(2)]
+    text = playbook(step("one", "counts"))
+    of_ada = [await world.begin(text) for _ in range(3)]
+    of_bob = await world.begin(text, who=BOB)
+    await world.cancel(held[0])
+    for each in (*of_ada, of_bob):
+        await world.ended(each)
+    assert begun == [of_bob, *of_ada]
+    await world.cancel(held[1])
+
+
+async def test_agents_leave_half_of_the_places_to_people(make_world: MakeWorld) -> None:
+    world = await make_world(max_running=2)
+    held = [await world.begin(playbook(sleep("one")), who=AGENT) for _ in range(2)]
+    text = playbook(sleep("one", 0))
+    assert (await world.run(text)).run.state == "completed"
+    assert (await world.seen(held[1])).run.state == "pending"
+    await world.cancel(held[0])
+    await world.until_in(held[1], "one")
+    await world.cancel(held[1])
+
+
+async def test_a_run_whose_turn_comes_when_its_starter_may_act_no_more_fails(
+    make_world: MakeWorld,
+) -> None:
+    world = await make_world(max_running=1)
+    first = await world.begin(playbook(sleep("one")))
+    second = await world.begin(playbook(step("two", "give")))
+    world.refused.add(ADA.subject)
+    await world.cancel(first)
+    seen = await world.ended(second)
+    assert (seen.run.state, seen.run.why) == ("failed", "the API key is revoked")
+    assert world.made == []
 
 
 async def test_more_than_may_wait_are_refused_with_a_delay_and_are_no_rows(

@@ -10,6 +10,7 @@ import pytest
 from steward_server.errors import FailedPrecondition, NotFound, PermissionDenied, ResourceExhausted
 from steward_server.executions.run import Kind
 from steward_server.executions.work import Job, StepFailed
+from steward_server.principals import Principal
 from tests.integration.executions.engine.conftest import (
     ADA,
     ADMIN,
@@ -17,6 +18,7 @@ from tests.integration.executions.engine.conftest import (
     BOB,
     MakeWorld,
     World,
+    child,
     kinds,
     outputs,
     playbook,
@@ -193,6 +195,49 @@ async def test_an_agent_does_not_approve_its_own_run_but_its_owner_does(world: W
         await world.room.give_word(AGENT, execution_id, "", "", approves=True)
     await world.room.give_word(ADA, execution_id, "", "", approves=True)
     assert (await world.ended(execution_id)).run.state == "completed"
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+async def test_nobody_gets_around_an_approval_by_skipping(world: World, *, is_nested: bool) -> None:
+    world.library.texts["asks.yaml"] = playbook(ask())
+    first = child("ask", "asks.yaml") if is_nested else ask()
+    execution_id = await world.begin(playbook(first, step("after", "give")))
+    await world.until_in(execution_id, "ask")
+    with pytest.raises(FailedPrecondition, match="needs a person's approval, and is not skipped"):
+        await world.skip(execution_id)
+    await world.cancel(execution_id)
+    assert (await world.ended(execution_id)).run.state == "cancelled"
+    assert world.made == []
+
+
+async def test_nobody_gets_around_a_rejection_by_skipping(world: World) -> None:
+    execution_id = await world.begin(playbook(ask(), step("after", "give")), debug_mode=True)
+    await world.until(execution_id, lambda run: run.asks is not None)
+    await world.room.give_word(ADMIN, execution_id, "", "no", approves=False)
+    await world.until_paused(execution_id)
+    with pytest.raises(FailedPrecondition, match="is not skipped"):
+        await world.skip(execution_id)
+    await world.cancel(execution_id)
+    assert (await world.ended(execution_id)).run.state == "cancelled"
+    assert world.made == []
+
+
+@pytest.mark.parametrize("who", [ADA, ADMIN])
+async def test_a_run_that_is_made_again_asks_again(world: World, who: Principal) -> None:
+    execution_id = await world.begin(
+        playbook(step("one", "give"), ask(), step("two", "fail"), step("three", "give"))
+    )
+    await world.until(execution_id, lambda run: run.asks is not None)
+    await world.room.give_word(ADMIN, execution_id, "", "yes", approves=True)
+    await world.ended(execution_id)
+    again = await world.room.rerun(who, execution_id, from_start=False)
+    run = await world.until(again.execution_id, lambda run: run.asks is not None)
+    assert world.made == ["one", "two"]
+    assert run.in_hand == "ask"
+    with pytest.raises(PermissionDenied):
+        await world.room.give_word(who, again.execution_id, "", "", approves=True)
+    await world.cancel(again.execution_id, who)
+    await world.ended(again.execution_id)
 
 
 async def test_an_answer_that_nobody_waits_for_is_refused(world: World) -> None:
