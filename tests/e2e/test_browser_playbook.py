@@ -91,6 +91,7 @@ async def test_frames_and_steps_of_a_browser_arrive_and_no_password(tmp_path: Pa
         picture = f"{live.api.base_url}{path}/artifacts/{artifact['artifact_id']}"
         async with live.admin.session.get(picture, headers=live.admin.headers) as response:
             assert response.headers["Content-Disposition"] == 'attachment; filename="before.png"'
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
             assert (await response.read()).startswith(b"\x89PNG")
         deleted = (await live.admin.call("DELETE", path)).body
         assert deleted["screenshots_deleted"] == 1

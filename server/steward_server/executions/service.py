@@ -182,7 +182,8 @@ class ExecutionService(rpc.ExecutionServiceServicer):
             # Never shown in place: what a page was made of is nobody's to trust.
             name = kept.artifact.name.replace('"', "")
             disposition = ("content-disposition", f'attachment; filename="{name}"')
-            await context.send_initial_metadata((disposition,))
+            nosniff = ("x-content-type-options", "nosniff")
+            await context.send_initial_metadata((disposition, nosniff))
             content_type, is_first = kept.artifact.content_type, True
             while (piece := await asyncio.to_thread(file.read, _PIECE_BYTES)) or is_first:
                 body = HttpBody(content_type=content_type if is_first else "", data=piece)
