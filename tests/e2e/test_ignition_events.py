@@ -170,6 +170,31 @@ async def test_an_artifact_is_saved_and_not_shown(house: Live, tmp_path: Path) -
     assert not folder.exists()
 
 
+async def test_an_executors_key_takes_no_password_elsewhere(house: Live) -> None:
+    credential = {"name": "gw", "username": "u", "password": "p4ssword", "gateway_url": "http://g"}
+    await house.admin.call("POST", "/api/credentials", credential)
+    made = await house.admin.call("POST", "/api/v1/api-keys", {"kind": "itk", "role": "executor"})
+    executor = house.api.acting_as(x_api_key=made.body["key"])
+    body = {"playbook_path": "gateway/health_check.yaml", "credential_name": "gw"}
+    for elsewhere in ({"gateway_url": "http://evil"}, {"gateway_url": "http://g.evil/"}):
+        refused = await executor.call("POST", "/api/executions", body | elsewhere)
+        assert (refused.status, refused.body["detail"]["error"]) == (403, "permission_denied")
+    upgrade = {
+        "playbook_path": "gateway/module_upgrade.yaml",
+        "credential_name": "gw",
+        "parameters": {"gateway_url": "http://evil", "module_path": "m.modl"},
+    }
+    assert (await executor.call("POST", "/api/executions", upgrade)).status == 403
+    begun = [
+        await executor.call("POST", "/api/executions", body),
+        await executor.call("POST", "/api/executions", body | {"gateway_url": "http://g/"}),
+        await house.admin.call("POST", "/api/executions", body | {"gateway_url": "http://other"}),
+    ]
+    assert [each.status for each in begun] == [200, 200, 200]
+    for each in begun:
+        await ask(house.admin, each.body["execution_id"], "cancel")
+
+
 async def test_an_executors_key_does_all_but_cancel_and_delete(house: Live) -> None:
     made = await house.admin.call("POST", "/api/v1/api-keys", {"kind": "itk", "role": "executor"})
     executor = house.api.acting_as(x_api_key=made.body["key"])

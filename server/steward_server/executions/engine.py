@@ -24,6 +24,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from steward_server.credential import Credential
 from steward_server.db import Database, Transaction
 from steward_server.errors import (
     FailedPrecondition,
@@ -209,14 +210,14 @@ class Engine:
                 reason="NOT_FOR_AGENTS",
             )
 
-    async def check_credential(self, owner_id: str, name: str) -> None:
-        """Refuse a credential that cannot be used.
+    async def credential(self, owner_id: str, name: str) -> Credential:
+        """A credential that a run is to use.
 
         Raises:
             NotFound: there is none of this name.
             Unavailable: its password cannot be decrypted.
         """
-        await self._credentials.opened(self._database, owner_id, name)
+        return await self._credentials.opened(self._database, owner_id, name)
 
     def take(self, execution: Execution, playbook: Playbook, events: Sequence[Event] = ()) -> None:
         """Make a new run when it is its turn; `events` tell what it need not do."""

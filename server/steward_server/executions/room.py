@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 import structlog
 
-from steward.gateway.v1.options_pb2 import Role
+from steward.gateway.v1.options_pb2 import ROLE_EXECUTOR, Role
 from steward_server.audit import Change as AuditChange
 from steward_server.audit import record
 from steward_server.belongings import Handover
+from steward_server.credential import Credential
 from steward_server.db import Database, Reader, Transaction
 from steward_server.errors import (
     FailedPrecondition,
@@ -426,7 +427,9 @@ class ExecutionRoom:
     ) -> None:
         self._engine.check_agent(playbook, execution)
         for name in credential_names(playbook, execution):
-            await self._engine.check_credential(execution.owner_id, name)
+            credential = await self._engine.credential(execution.owner_id, name)
+            if caller.role == ROLE_EXECUTOR:
+                _check_address(credential, execution)
         _, rows = followed(Run(), 0, carried, {step.id for step in playbook.steps})
         at_us = execution.created_at_us
 
@@ -527,6 +530,22 @@ def _shown(execution: Execution) -> dict[str, Any]:
         "credential_name": execution.credential_name,
         "rerun_of": execution.rerun_of,
     }
+
+
+def _check_address(credential: Credential, execution: Execution) -> None:
+    """Let a key that may only start runs take no password to a place of its choice.
+
+    Raises:
+        PermissionDenied: it is to go elsewhere than the credential is good for.
+    """
+    named = execution.gateway_url or execution.parameters.get("gateway_url", "")
+    goes_elsewhere = isinstance(named, str) and named.rstrip("/")
+    if goes_elsewhere and goes_elsewhere != credential.gateway_url.rstrip("/"):
+        raise PermissionDenied(
+            f"a key that may only start runs may use credential {credential.name!r} at the "
+            "gateway_url that it is saved with, and nowhere else",
+            reason="CREDENTIAL_ELSEWHERE",
+        )
 
 
 def _credential_id(caller: Principal) -> str:
