@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ settings.load_profile("steward")
 
 
 passwords._hasher = cheap_passwords.cheap
+
+# To rewrite the assertions of all tests takes each worker seven seconds, but once: what comes of
+# it is kept even where Python is told to write no bytecode.
+sys.dont_write_bytecode = False
 
 # Many tests make servers log errors. Where nothing else is set, structlog colours every line of
 # code around every frame and prints its variables, which takes most of the time of such a test.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -28,7 +29,7 @@ class ContractFault(Exception):
     """The contracts cannot be served as they are written; the text says which and why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Contracts:
     """The services of a descriptor set, in the order they are declared.
 
@@ -58,7 +59,7 @@ def load_contracts(descriptor_set: Traversable | bytes | None = None) -> Contrac
             a reason has no status that can be told.
     """
     if descriptor_set is None:
-        descriptor_set = resources.files("steward") / "descriptors.binpb"
+        return _shipped()
     read = descriptor_set
     if not isinstance(read, bytes):
         if not read.is_file():
@@ -76,6 +77,11 @@ def load_contracts(descriptor_set: Traversable | bytes | None = None) -> Contrac
         in_pool = descriptor_pool.Default().FindFileByName(file.name)
         services += [in_pool.services_by_name[service.name] for service in file.service]
     return Contracts(tuple(services), descriptor_set, statuses_of(files))
+
+
+@cache
+def _shipped() -> Contracts:
+    return load_contracts(resources.files("steward") / "descriptors.binpb")
 
 
 def statuses_of(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal
 
 from google.api import annotations_pb2, http_pb2
@@ -83,6 +84,7 @@ class Route:
         return self.method.server_streaming
 
 
+@lru_cache(maxsize=1)  # the same for every gateway of a process
 def build_routes(contracts: Contracts) -> tuple[Route, ...]:
     """Every route of the contracts.
 

@@ -107,7 +107,14 @@ async def test_a_server_killed_in_the_middle_changes_nothing_in_the_books() -> N
     assert all(is_gone(pid) for pid in shown.servers)
 
 
-@pytest.mark.parametrize("moment", ["call 2 ", "refresh ", "return "])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "refresh ",
+        pytest.param("call 2 ", marks=pytest.mark.proof),
+        pytest.param("return ", marks=pytest.mark.proof),
+    ],
+)
 async def test_a_server_killed_by_somebody_else_comes_back(moment: str) -> None:
     killed: list[int] = []
     servers: list[int] = []

@@ -104,14 +104,39 @@ class Listing:
     is_truncated: bool
 
 
+class Readings:
+    """What was read of texts, by their digests; of those used last, as much as is kept."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, tuple[int, Reading]] = OrderedDict()
+        self._kept_bytes = 0
+
+    def of(self, text: Text) -> Reading:
+        with self._lock:
+            if text.digest in self._kept:
+                self._kept.move_to_end(text.digest)
+                return self._kept[text.digest][1]
+        reading = read(text.content)
+        with self._lock:
+            if text.digest not in self._kept:
+                self._kept[text.digest] = len(text.content), reading
+                self._kept_bytes += len(text.content)
+            while self._kept_bytes > MAX_KEPT_BYTES:
+                _, (size, _) = self._kept.popitem(last=False)
+                self._kept_bytes -= size
+        return reading
+
+
+_READINGS = Readings()
+"""Of this process: a text reads the same for whoever has it."""
+
+
 class Shelves:
     """The library as checking sees it, and the texts in it; the first folder hides the others."""
 
     def __init__(self, folders: Sequence[tuple[Origin, PlaybookFolder]]) -> None:
         self._folders = folders
-        self._lock = threading.Lock()
-        self._readings: OrderedDict[str, tuple[int, Reading]] = OrderedDict()
-        self._kept_bytes = 0
         self._seen: dict[tuple[Origin, str], tuple[Stamp, Summary]] = {}
         self._nested: dict[str, tuple[str, Summary]] = {}
         """Of those that run others: what was found in which state of the library."""
@@ -143,7 +168,7 @@ class Shelves:
             return None
         if text is None:
             return None
-        reading = self._reading(text)
+        reading = _READINGS.of(text)
         faults = reading.faults or (check(reading.playbook) if reading.playbook else ())
         if reading.playbook is None or faults:
             raise BadPlaybook(faults)
@@ -155,7 +180,7 @@ class Shelves:
 
     def examine(self, text: Text) -> tuple[Playbook | None, tuple[Fault, ...]]:
         """What can be read of a playbook, and all its faults."""
-        reading = self._reading(text)
+        reading = _READINGS.of(text)
         if reading.playbook is None:
             return None, reading.faults
         meant = check(reading.playbook, path=text.path, library=self)
@@ -191,21 +216,6 @@ class Shelves:
         if not is_hidden(path):
             yield from self._folders
 
-    def _reading(self, text: Text) -> Reading:
-        with self._lock:
-            if text.digest in self._readings:
-                self._readings.move_to_end(text.digest)
-                return self._readings[text.digest][1]
-        reading = read(text.content)
-        with self._lock:
-            if text.digest not in self._readings:
-                self._readings[text.digest] = len(text.content), reading
-                self._kept_bytes += len(text.content)
-            while self._kept_bytes > MAX_KEPT_BYTES:
-                _, (size, _) = self._readings.popitem(last=False)
-                self._kept_bytes -= size
-        return reading
-
     def _look(
         self, path: str, origin: Origin, folder: PlaybookFolder, until: float
     ) -> tuple[Stamp, Summary]:
@@ -231,7 +241,7 @@ class Shelves:
         return _NO_STAMP if is_fresh else stamp, self._summary(text)
 
     def _summary(self, text: Text) -> Summary:
-        reading = self._reading(text)
+        reading = _READINGS.of(text)
         playbook = reading.playbook
         unread = Summary(
             text.path,

@@ -143,6 +143,7 @@ def test_what_does_not_change_is_read_and_parsed_once(
         return read(text)
 
     monkeypatch.setattr(under_test, "read", counted)
+    monkeypatch.setattr(under_test, "_READINGS", under_test.Readings())
     for name in "abc":
         (folder / f"{name}.yaml").write_text(playbook("Same"))
     aged(folder / "a.yaml")

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +84,10 @@ WAITED = st.tuples(
 TIDIED = st.tuples(st.just("tidy"), st.none(), st.none())
 STEPS = st.lists(st.one_of(BOOKED, TOLD, WAITED, WAITED, TIDIED), min_size=3, max_size=25)
 UNHURRIED = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = pytest.mark.parametrize(
+    "example_count",
+    [pytest.param(4, id="few"), pytest.param(100, id="many", marks=pytest.mark.proof)],
+)
 
 
 def provider_of(model: str) -> str:
@@ -167,45 +172,49 @@ def chosen(found: Mapping[Key, Sums], fields: Sequence[str]) -> dict[Key, list[i
     return {key: each for key, each in some.items() if any(each)}
 
 
-@UNHURRIED
-@given(STEPS)
-def test_every_query_is_what_the_single_calls_add_up_to(
-    steps: list[tuple[str, Any, Any]],
-) -> None:
-    async def run(folder: Path) -> None:
-        async with world_in(folder) as world:
-            for step in steps:
-                await act(world, step)
-            await check_all(world)
-            world.now_us += 3_600 * 1_000_000
-            await world.tidier.tidy()
-            await check_all(world)
-
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(run(Path(folder)))
-
-
-@UNHURRIED
-@given(STEPS)
-def test_what_was_booked_before_there_were_sums_is_caught_up_with(
-    steps: list[tuple[str, Any, Any]],
-) -> None:
-    async def run(folder: Path) -> None:
-        async with world_in(folder, counted=False) as world:
-            half = len(steps) // 2
-            for step in steps[:half]:
-                if step[0] in ("book", "wait"):
+@EXAMPLES
+def test_every_query_is_what_the_single_calls_add_up_to(example_count: int) -> None:
+    @settings(UNHURRIED, max_examples=example_count)
+    @given(STEPS)
+    def told(steps: list[tuple[str, Any, Any]]) -> None:
+        async def run(folder: Path) -> None:
+            async with world_in(folder) as world:
+                for step in steps:
                     await act(world, step)
-            await migrate(world.database, [f"steward_server.{room}" for room in ROOMS])
-            await catch_up(world.database, 0)
-            world.tally = Rollups()
-            for step in steps[half:]:
-                await act(world, step)
-            assert await catch_up(world.database, 0) == 0
-            await check_all(world)
+                await check_all(world)
+                world.now_us += 3_600 * 1_000_000
+                await world.tidier.tidy()
+                await check_all(world)
 
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(run(Path(folder)))
+        with tempfile.TemporaryDirectory() as folder:
+            asyncio.run(run(Path(folder)))
+
+    told()
+
+
+@EXAMPLES
+def test_what_was_booked_before_there_were_sums_is_caught_up_with(example_count: int) -> None:
+    @settings(UNHURRIED, max_examples=example_count)
+    @given(STEPS)
+    def told(steps: list[tuple[str, Any, Any]]) -> None:
+        async def run(folder: Path) -> None:
+            async with world_in(folder, counted=False) as world:
+                half = len(steps) // 2
+                for step in steps[:half]:
+                    if step[0] in ("book", "wait"):
+                        await act(world, step)
+                await migrate(world.database, [f"steward_server.{room}" for room in ROOMS])
+                await catch_up(world.database, 0)
+                world.tally = Rollups()
+                for step in steps[half:]:
+                    await act(world, step)
+                assert await catch_up(world.database, 0) == 0
+                await check_all(world)
+
+        with tempfile.TemporaryDirectory() as folder:
+            asyncio.run(run(Path(folder)))
+
+    told()
 
 
 @UNHURRIED

@@ -63,8 +63,8 @@ def assert_every_rule_was_met(stats: Stats) -> None:
     assert stats.billed_nanousd > stats.operations
 
 
-def test_a_hundred_thousand_operations_keep_every_law() -> None:
-    assert_every_rule_was_met(run(seed=1, operations=100_000))
+def test_forty_thousand_operations_keep_every_law() -> None:
+    assert_every_rule_was_met(run(seed=1, operations=40_000))
 
 
 @pytest.mark.parametrize("seed", range(2, 12))

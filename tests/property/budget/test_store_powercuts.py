@@ -388,11 +388,11 @@ def cut_the_power(times: int, *, seed: int, synchronous: str) -> Findings:
 
 
 def test_what_the_desk_acknowledged_outlives_every_power_cut() -> None:
-    findings = cut_the_power(500, seed=1, synchronous="FULL")
+    findings = cut_the_power(200, seed=1, synchronous="FULL")
     assert findings.wrong == []
     assert findings.lost == 0
-    assert findings.acknowledged > 5_000
-    assert findings.refused > 100
+    assert findings.acknowledged > 2_000
+    assert findings.refused > 40
     assert findings.causes == set(Cause)
 
 
@@ -402,6 +402,8 @@ def test_what_the_desk_acknowledged_outlives_ten_thousand_power_cuts() -> None:
     assert findings.wrong == []
     assert findings.lost == 0
     assert findings.acknowledged > 100_000
+    assert findings.refused > 2_000
+    assert findings.causes == set(Cause)
 
 
 def test_a_commit_that_does_not_wait_for_the_disk_is_caught_losing_what_it_acknowledged() -> None:
