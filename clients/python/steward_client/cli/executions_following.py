@@ -212,7 +212,7 @@ def _with(steps: tuple[StepResult, ...], update: ExecutionUpdate) -> tuple[StepR
         return steps
     known = {each.step_id: each for each in steps}
     # Steps that undo others are heard of when they begin.
-    before = known.get(told.step_id, replace(told, step_name=told.step_id))
+    before = known.get(told.step_id, told)
     begins = update.event == "step_started"
     known[told.step_id] = replace(
         before,
