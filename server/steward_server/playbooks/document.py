@@ -159,7 +159,9 @@ class _Building:
 
     def _key(self, parent: _Open, event: NodeEvent) -> None:
         if not isinstance(event, ScalarEvent):
-            self._fault(event, "a key must be a word")
+            in_braces = isinstance(event, MappingStartEvent) and event.flow_style
+            quotes = '; a reference stands in quotes: "{{ … }}"' if in_braces else ""
+            self._fault(event, f"a key must be a word{quotes}")
             if isinstance(event, CollectionStartEvent):
                 # Read to its end, as the key of nothing.
                 self.open.append(_Open((), [] if _is_list(event) else {}, is_ignored=True))

@@ -114,6 +114,9 @@ class Scope:
             "step": self.steps,
         }[reference.namespace]
         if reference.name not in known:
+            if reference.namespace == "step":
+                # Checked before the run: there is such a step, and it comes before.
+                raise Unresolved(f"step {reference.name!r} gave nothing: it was not completed")
             raise Unresolved(
                 f"there is no {reference.namespace} {reference.name!r}",
                 hint=nearest(reference.name, known),

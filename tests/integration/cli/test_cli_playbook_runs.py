@@ -129,6 +129,7 @@ async def test_a_run_that_fails_ends_with_its_code_and_is_made_again(shell: Shel
     assert ran.code == again.code == anew.code == FAILED
     assert f"steward playbook status {execution_id}" in ran.err
     assert "step http failed: " in ran.out
+    assert "the run failed: Step 'http' failed: " in ran.out
     assert re.search(r"http +http +failed +1", status.out)
     assert "Step 'http' failed" in status.out
     assert "info: one" not in again.out
@@ -151,7 +152,8 @@ async def test_a_run_is_paused_resumed_skipped_in_and_cancelled(shell: Shell) ->
     assert shown["status"] == "paused"
     assert f"steward playbook resume {execution_id}" in status.out
     assert f"steward playbook resume {execution_id}" in watched.out
-    assert "step nap skipped" in watched.out
+    assert f"steward playbook skip {execution_id}" in watched.out
+    assert "step nap skipped\n" in watched.out
     assert ended.code == CANCELLED
     assert ended.out.endswith("the run is cancelled: cancelled by admin: enough\n")
 

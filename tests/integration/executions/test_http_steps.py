@@ -46,7 +46,9 @@ async def echo(request: web.Request) -> web.Response:
 async def answer(request: web.Request) -> web.Response:
     """Answers the status in its path; it leads to `to`."""
     headers = {"Location": request.query["to"]} if "to" in request.query else {}
-    return web.Response(status=int(request.match_info["status"]), text="so it is", headers=headers)
+    return web.Response(
+        status=int(request.match_info["status"]), text="so\n  it is\n", headers=headers
+    )
 
 
 async def loop(request: web.Request) -> web.Response:
@@ -219,7 +221,7 @@ async def test_an_answer_that_is_not_expected_fails_with_its_beginning(
 ) -> None:
     failed = await failure(request(session, f"{site}/answer/503?token=secret"))
     assert str(failed) == f"{site}/answer/503 answered 503, not 200 to 299: so it is"
-    assert failed.context == {"status": 503, "body": "so it is"}
+    assert failed.context == {"status": 503, "body": "so\n  it is\n"}
 
 
 async def test_what_is_expected_can_be_chosen(session: TestSession, site: str) -> None:

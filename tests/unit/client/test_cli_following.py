@@ -29,7 +29,12 @@ def run(*events: dict[str, Any]) -> Execution:
 
 
 def step(event: str, status: str, step_id: str = "a", error: str = "") -> dict[str, Any]:
-    result = {"step_id": step_id, "status": f"STEP_STATUS_{status}", "error": error}
+    result = {
+        "step_id": step_id,
+        "step_name": step_id.title(),
+        "status": f"STEP_STATUS_{status}",
+        "error": error,
+    }
     return {"event": event, "step_result": result}
 
 
@@ -50,7 +55,7 @@ def test_a_step_that_undoes_another_is_shown_when_it_begins() -> None:
 
     assert [(each.step_id, each.step_name) for each in shown.step_results] == [
         ("a", "A"),
-        ("undo-a", "undo-a"),
+        ("undo-a", "Undo-A"),
     ]
 
 

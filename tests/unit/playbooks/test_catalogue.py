@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_told_all_at_once() -> None:
             scope,
         )
     assert [str(each) for each in error.value.problems] == [
-        "'environment_id': there is no step 'a'",
+        "'environment_id': step 'a' gave nothing: it was not completed",
         "'timeout' must be a whole number, not text; write it without quotes",
         "environment.exec needs the parameter 'command'",
     ]

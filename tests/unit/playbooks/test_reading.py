@@ -141,6 +141,12 @@ def test_keys_are_words_whatever_they_look_like() -> None:
     assert told.value == {"c": "d"}
 
 
+@pytest.mark.parametrize("written", ["a: {{ parameter.x }}\n", "{a: {{ x }}}\n"])
+def test_a_reference_without_quotes_is_known_for_one(written: str) -> None:
+    told = [fault.message for fault in read_document(written).faults]
+    assert told[0] == 'a key must be a word; a reference stands in quotes: "{{ … }}"'
+
+
 def test_a_byte_order_mark_and_windows_lines_change_no_position() -> None:
     text = "\ufeff" + steps(SLEEP, log("'{{ oh }}'")).replace("\n", "\r\n")
     (fault,) = _faults(text.encode())

@@ -96,7 +96,7 @@ def test_what_a_reference_stands_for_is_not_looked_at_again() -> None:
     [
         ("{{ parameter.cuont }}", "there is no parameter 'cuont'", "count"),
         ("{{ variable.x }}", "there is no variable 'x'", ""),
-        ("{{ step.ping.status }}", "there is no step 'ping'", ""),
+        ("{{ step.ping.status }}", "step 'ping' gave nothing: it was not completed", ""),
         ("{{ credential.other.password }}", "there is no credential 'other'", ""),
         ("{{ step.list-modules.cont }}", "step.list-modules has no 'cont'", "count"),
         ("{{ parameter.words[2] }}", "parameter.words has 2 items; there is no [2]", ""),

@@ -86,7 +86,7 @@ def run(
     debug: bool,
     detach: bool,
 ) -> None:
-    """Run PATH of the server's library, and follow the run to its end.
+    """Run PATH of the server's library, and follow it to its end.
 
     Exit code 0 if it is completed, 1 if it failed, 10 if it was cancelled. Interrupting ends the
     following, not the run. With --json each line is something that happened.
@@ -117,9 +117,9 @@ def run(
 @_detach
 @calls_server
 def rerun(steward: Steward, execution_id: str, *, from_start: bool, detach: bool) -> None:
-    """Start a run that is over once more, from its first step that was not completed.
+    """Start a run that is over once more.
 
-    It is followed as one that was just started.
+    It begins with the first step that was not completed, and is followed as a new one is.
     """
     again = steward.client.executions.rerun(execution_id, from_start=from_start)
     _begun(steward, again, detach=detach)
@@ -130,9 +130,9 @@ def rerun(steward: Steward, execution_id: str, *, from_start: bool, detach: bool
 @click.option("--since", type=click.IntRange(min=0), help="Begin after this sequence, in lines.")
 @calls_server
 def watch(steward: Steward, execution_id: str, *, since: int | None) -> None:
-    """Follow a run to its end, as `run` does, with its exit codes.
+    """Follow a run to its end, as `run` does.
 
-    After a cut it goes on where it left off.
+    The exit codes are the same. After a cut it goes on where it left off.
     """
     follow(steward, execution_id, since=since)
 
@@ -152,7 +152,7 @@ def runs(steward: Steward, *, status: ExecutionStatus | None, path: str, limit: 
 @_id
 @calls_server
 def status(steward: Steward, execution_id: str) -> None:
-    """Show a run: what came of its steps, what it asks for, and the files it made."""
+    """Show a run: its steps, what it asks for, the files it made."""
     found = steward.client.executions.get(execution_id)
     made = steward.client.executions.artifacts(execution_id)
     if steward.as_json:
@@ -165,7 +165,7 @@ def status(steward: Steward, execution_id: str) -> None:
 @_id
 @calls_server
 def pause(steward: Steward, execution_id: str) -> None:
-    """Let a run make no further step; it pauses at the next safe point."""
+    """Let a run pause, at its next safe point."""
     steward.client.executions.pause(execution_id)
     say(f"{execution_id} is to pause; let it go on with: steward playbook resume {execution_id}")
 
@@ -174,7 +174,10 @@ def pause(steward: Steward, execution_id: str) -> None:
 @_id
 @calls_server
 def resume(steward: Steward, execution_id: str) -> None:
-    """Let a paused run go on; in debug mode the step that failed is tried again."""
+    """Let a paused run go on.
+
+    In debug mode the step that failed is tried again.
+    """
     steward.client.executions.resume(execution_id)
     say(f"{execution_id} goes on")
 
@@ -183,7 +186,10 @@ def resume(steward: Steward, execution_id: str) -> None:
 @_id
 @calls_server
 def skip(steward: Steward, execution_id: str) -> None:
-    """End the step in hand, or the one that failed in debug mode, and go on with the next."""
+    """End the step in hand, and go on with the next.
+
+    In debug mode that is the step that failed.
+    """
     steward.client.executions.skip(execution_id)
     say(f"{execution_id} goes on with the next step")
 
@@ -193,7 +199,10 @@ def skip(steward: Steward, execution_id: str) -> None:
 @click.option("--reason", default="", help="Why; the run's owner is told.")
 @calls_server
 def cancel(steward: Steward, execution_id: str, *, reason: str) -> None:
-    """End a run, after the steps of `finally`; asked once more, without those."""
+    """End a run.
+
+    The step in hand ends at once, then come the steps of `finally`; asked once more, without those.
+    """
     steward.client.executions.cancel(execution_id, reason=reason)
     say(f"{execution_id} is being ended")
 

@@ -121,6 +121,7 @@ def sentences(update: ExecutionUpdate) -> Iterator[str]:
         elif update.event == "step_reopened":
             what = "is made again"
         because = without_controls(step.error) or message
+        because = "" if because == what else because
         yield f"step {step.step_id} {what}{f': {because}' if because else ''}"
     elif update.event == "logged":
         yield f"{update.level or 'info'}: {message}"
@@ -128,7 +129,9 @@ def sentences(update: ExecutionUpdate) -> Iterator[str]:
         what = {
             "started": f"{without_controls(update.playbook_name)} begins, "
             f"{update.total_steps} steps",
-            "ended": f"the run is {update.status}",
+            "ended": "the run failed"
+            if update.status == "failed"
+            else f"the run is {update.status}",
             "resumed": "the run goes on",
         }.get(update.event, update.event.replace("_", " "))
         yield f"{what}{f': {message}' if message else ''}"
@@ -157,6 +160,7 @@ def way_on(execution_id: str) -> Sequence[str]:
     return (
         "  let it go on, or skip the step in hand, with:",
         f"  steward playbook resume {execution_id}",
+        f"  steward playbook skip {execution_id}",
     )
 
 
@@ -208,7 +212,7 @@ def _with(steps: tuple[StepResult, ...], update: ExecutionUpdate) -> tuple[StepR
         return steps
     known = {each.step_id: each for each in steps}
     # Steps that undo others are heard of when they begin.
-    before = known.get(told.step_id, replace(told, step_name=told.step_id))
+    before = known.get(told.step_id, told)
     begins = update.event == "step_started"
     known[told.step_id] = replace(
         before,

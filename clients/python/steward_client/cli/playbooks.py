@@ -82,9 +82,9 @@ def playbooks() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print what is wrong as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing of files that are well.")
 def check(files: Sequence[Path], library: Path | None, *, as_json: bool, quiet: bool) -> int:
-    """Check playbooks, and tell everything that is wrong: file:line:column: what.
+    """Check playbooks, and tell everything that is wrong.
 
-    Exit code 1 if there is anything.
+    Each line is file:line:column: what. Exit code 1 if there is anything.
     """
     check_file = of_server("check-playbook", _ABLE)
     found = [(file, _read(partial(check_file, file, library))) for file in files]
@@ -123,7 +123,7 @@ def plan(
     *,
     as_json: bool,
 ) -> int:
-    """Show what FILE would do with these parameters, and do none of it.
+    """Show what FILE would do, and do none of it.
 
     References are replaced as far as is known; what only the run can tell stays as it is written.
     Exit code 1 if it cannot be run, or not with these parameters.
@@ -180,7 +180,10 @@ def show_playbook(steward: Steward, path: str, *, source: bool) -> None:
 @click.option("--new", is_flag=True, help="Only if there is no such playbook yet.")
 @calls_server
 def save(steward: Steward, file: Path, path: str, *, new: bool) -> None:
-    """Save FILE as PATH on the server, in place of what is there; not if it has faults."""
+    """Save FILE as PATH on the server, if it has no faults.
+
+    It takes the place of what is there.
+    """
     try:
         text = _read(partial(file.read_text, encoding="utf-8"))
     except UnicodeDecodeError:
@@ -195,7 +198,10 @@ def save(steward: Steward, file: Path, path: str, *, new: bool) -> None:
 @click.argument("name")
 @calls_server
 def duplicate(steward: Steward, path: str, name: str) -> None:
-    """Copy PATH, under the name NAME, into the same folder; the copy's path is printed."""
+    """Copy PATH, under the name NAME.
+
+    The copy is in the same folder; its path is printed.
+    """
     work = partial(steward.client.playbooks.duplicate, path, name)
     steward.show(told_with_faults(work), Text)
 

@@ -113,7 +113,7 @@ class ExecutionUpdate:
     current_step_index: int
     total_steps: int
     step_result: StepResult | None
-    """Of the step it happened to, with its id and without its name and times."""
+    """Of the step it happened to, without its times."""
     message: str
     """Why it happened, or what was said."""
     level: str

@@ -108,7 +108,7 @@ async def _http_request(job: Job) -> Mapping[str, Any]:
         ) from None
     if answer.status not in expected:
         wanted = values["expected_status"] or ["200 to 299"]
-        beginning = answer.text[:_SHOWN].strip()
+        beginning = " ".join(answer.text[:_SHOWN].split())
         raise StepFailed(
             f"{_shown(request.url)} answered {answer.status}, not "
             f"{' or '.join(map(str, wanted))}{f': {beginning}' if beginning else ''}",

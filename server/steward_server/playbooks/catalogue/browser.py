@@ -135,7 +135,7 @@ STEPS = (
             Field(
                 "file_path",
                 Kind.FILE,
-                "The file: below the folder for uploads, or beside the playbook.",
+                "The file: in the server's folder of files, or made by the run.",
                 required=True,
                 least=1,
                 most=1_000,

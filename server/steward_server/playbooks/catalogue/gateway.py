@@ -173,7 +173,7 @@ STEPS = (
             Field(
                 "file",
                 Kind.FILE,
-                "The module, a .modl file: below the folder for uploads, or beside the playbook.",
+                "The module, a .modl file: in the server's folder of files, or made by the run.",
                 required=True,
                 least=1,
                 most=1_000,
