@@ -173,7 +173,7 @@ _empty: bytes = b""
 
 
 async def lay_tables(data_dir: Path) -> None:
-    """Where there is no database, put an empty one: to make it takes a third of a server's start."""
+    """Where there is no database, put an empty one: to make it takes a third of a start."""
     global _empty  # noqa: PLW0603 - made once for hundreds of servers
     if not _empty:
         with tempfile.TemporaryDirectory() as folder:
