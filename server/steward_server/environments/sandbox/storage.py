@@ -80,6 +80,7 @@ class Templates:
         finally:
             if process.returncode is None:  # given up
                 process.kill()
+                await process.wait()
         if process.returncode != 0:
             new.unlink(missing_ok=True)
             text = said.decode(errors="replace").strip()[:200]
