@@ -8,8 +8,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from steward_server.executions.steps.closed import is_closed
 from steward_server.executions.steps.pages.downloads import safe_name
-from steward_server.executions.steps.pages.relay import is_closed
 from steward_server.executions.steps.pages.telling import bounded, shown_url
 
 

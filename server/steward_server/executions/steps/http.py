@@ -22,6 +22,7 @@ import orjson
 from yarl import URL
 
 from steward_server.credential import Credential
+from steward_server.executions.steps.closed import is_closed
 from steward_server.executions.steps.values import is_deep
 from steward_server.executions.work import Job, StepFailed, Work
 
@@ -30,20 +31,6 @@ MOST_BODY = 1_048_576
 MOST_REDIRECTS = 5
 _SHOWN = 500
 """Characters of the beginning of an answer, in a failure."""
-
-_CLOSED = [
-    ipaddress.ip_network(each)
-    for each in (
-        "169.254.0.0/16",  # link-local; the metadata of most clouds
-        "fe80::/10",
-        "fd00:ec2::254/128",  # of Amazon
-        "fd20:ce::254/128",  # of Google
-        "100.100.100.200/32",  # of Alibaba
-        "192.0.0.192/32",  # of Oracle
-        "168.63.129.16/32",  # what tells machines of Azure who they are
-    )
-]
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _FRAMING = {"connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer"}
@@ -81,18 +68,6 @@ class _Answer:
 def work() -> Mapping[str, Work]:
     """The work of this step, by type."""
     return {"http.request": _http_request}
-
-
-def is_closed(text: str) -> bool:
-    """Whether an IP address is closed to steps, whatever it is wrapped into."""
-    address = ipaddress.ip_address(text.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64 or int(address) >> 32 == 0:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inner is not None and is_closed(str(inner)):
-            return True
-    return any(address in network for network in _CLOSED)
 
 
 async def _http_request(job: Job) -> Mapping[str, Any]:
@@ -190,7 +165,7 @@ def open_socket(address_info: Any) -> socket.socket:
         ClosedAddress: it may not be reached.
     """
     family, kind, protocol, _, address = address_info
-    if is_closed(address[0]):
+    if is_closed(ipaddress.ip_address(address[0].partition("%")[0])):
         raise ClosedAddress(address[0])
     return socket.socket(family, kind, protocol)
 

@@ -12,28 +12,11 @@ import socket
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-CLOSED = tuple(
-    map(
-        ip_network,
-        (
-            "169.254.0.0/16",  # most clouds' metadata
-            "100.100.100.200/32",  # Alibaba's
-            "168.63.129.16/32",  # Azure's
-            "192.0.0.192/32",  # Oracle's
-            "fe80::/10",  # OpenStack's
-            "fd00:ec2::/32",  # Amazon's
-            "fd20:ce::/32",  # Google's
-        ),
-    )
-)
-"""Where clouds tell a machine its secrets."""
-
-_NAT64 = ip_network("64:ff9b::/96")
-_COMPATIBLE = ip_network("::/96")
+from steward_server.executions.steps.closed import is_closed
 
 MAX_CONNECTIONS = 256
 """Of one run at a time; a browser opens 32 through a proxy."""
@@ -60,17 +43,6 @@ class Unreachable(Exception):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
-
-
-def is_closed(address: IPv4Address | IPv6Address) -> bool:
-    """Whether pages may not reach it, also where it is an address of IPv4 in one of IPv6."""
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and (address in _NAT64 or address in _COMPATIBLE):
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None and is_closed(inner):
-            return True
-    return any(address in network for network in CLOSED)
 
 
 class Relay:
