@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import re
 import signal
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -200,6 +203,19 @@ async def live_server(settings: Settings, clock: Callable[[], int] = now_us) -> 
         yield Live(running, api, await api.sign_in(), channel)
 
 
+def port_to_return_to() -> int:
+    """A free port that is still free when a server that had it starts again.
+
+    Those that the system hands out (from 32768 on Linux) may go to anybody meanwhile.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as tried, contextlib.suppress(OSError):
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(("127.0.0.1", port))
+            return port
+
+
 class ServerProcess:
     """`steward serve` as a process: started, killed without warning, started again."""
 
@@ -208,7 +224,10 @@ class ServerProcess:
         self._begin = start
         self._environ = environ
         self._process: Process | None = None
-        self._ports = {"STEWARD_HTTP_PORT": "0", "STEWARD_GRPC_PORT": "0"}
+        self._ports = {
+            "STEWARD_HTTP_PORT": str(port_to_return_to()),
+            "STEWARD_GRPC_PORT": str(port_to_return_to()),
+        }
         self.grpc_address = ""
         self.http_address = ""
 
@@ -218,7 +237,7 @@ class ServerProcess:
         return self._process.pid
 
     async def start(self) -> Self:
-        """Start and wait for `ready`; after the first time on the same ports."""
+        """Start and wait for `ready`; on the same ports each time."""
         return await asyncio.to_thread(self._start)
 
     def _start(self) -> Self:
@@ -245,10 +264,6 @@ class ServerProcess:
         found = re.match(r"ready grpc=(\S+) http=https?://(\S+)", line)
         assert found, f"the server did not start: {line!r}"
         self.grpc_address, self.http_address = found[1], found[2]
-        self._ports = {
-            "STEWARD_HTTP_PORT": self.http_address.rpartition(":")[2],
-            "STEWARD_GRPC_PORT": self.grpc_address.rpartition(":")[2],
-        }
         return self
 
     def kill(self) -> None:
