@@ -24,7 +24,9 @@ from steward_gateway.config import GatewayConfig
 from steward_gateway.connections import Listener, Misframed
 from steward_gateway.contracts import Contracts, load_contracts
 from steward_gateway.cors import Cors
+from steward_gateway.dashboard import dashboard_pages
 from steward_gateway.describe import description_pages
+from steward_gateway.documents import Page
 from steward_gateway.errors import Dialect, Refusal, Refused
 from steward_gateway.exchange import REQUEST_ID, SERVER, headers_of, request_id_of
 from steward_gateway.handshake import is_upgrade, upgrade_required
@@ -47,8 +49,6 @@ FLUSH_S = 1.0
 
 Observe = Callable[[str, int, float], None]
 """Called once per request with the path template, the HTTP status and the time it took in s."""
-
-Page = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(slots=True)
@@ -376,7 +376,7 @@ def build_app(
         served,
         config or GatewayConfig(),
         observe,
-        {**description_pages(served), **(pages or {})},
+        {**description_pages(served), **dashboard_pages(), **(pages or {})},
     )
 
 

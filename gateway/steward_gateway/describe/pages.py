@@ -2,57 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata, resources
+from pathlib import PurePath
 from typing import Any
 
 import orjson
 from aiohttp import web
-from grpc import StatusCode
 
 from steward_gateway.bodies import JSON
 from steward_gateway.contracts import Contracts
-from steward_gateway.errors import Refusal, Refused
-from steward_gateway.negotiation import compressed, is_known, takes_gzip
-
-Page = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+from steward_gateway.documents import TYPES, Document, Page, page_headers
 
 DISTRIBUTION = "steward-agents"
 
-ALLOW = "GET, HEAD, OPTIONS"
-
-EXPLORER_FILES = {
-    "explorer.js": "text/javascript; charset=utf-8",
-    "explorer.css": "text/css; charset=utf-8",
-}
-EXPLORER_HEADERS = {
-    # Nothing from elsewhere, nothing inline, in nobody's frame; calls go to this server only.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+EXPLORER_FILES = ("explorer.js", "explorer.css")
 
 
 def description_pages(contracts: Contracts) -> Mapping[str, Page]:
     """The pages to serve beside the routes of the contracts, by path."""
     explorer = resources.files("steward_gateway") / "explorer"
 
-    def page(name: str, content_type: str) -> Page:
-        make = (explorer / name).read_bytes
-        return _Document(make, content_type, EXPLORER_HEADERS).serve
+    def page(name: str) -> Page:
+        content_type = TYPES[PurePath(name).suffix]
+        return Document((explorer / name).read_bytes, content_type, page_headers()).serve
 
     return {
-        "/openapi.json": _Document(lambda: _openapi(contracts), JSON).serve,
-        "/asyncapi.json": _Document(lambda: _asyncapi(contracts), JSON).serve,
-        "/docs": page("index.html", "text/html; charset=utf-8"),
+        "/openapi.json": Document(lambda: _openapi(contracts), JSON).serve,
+        "/asyncapi.json": Document(lambda: _asyncapi(contracts), JSON).serve,
+        "/docs": page("index.html"),
         "/docs/": _to_docs,
-        **{f"/docs/{name}": page(name, kind) for name, kind in EXPLORER_FILES.items()},
+        **{f"/docs/{name}": page(name) for name in EXPLORER_FILES},
     }
 
 
@@ -85,55 +65,3 @@ def _version() -> str:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:  # run from source that was never installed
         return "0"
-
-
-class _Document:
-    """Bytes that do not change while the server runs."""
-
-    def __init__(
-        self,
-        make: Callable[[], bytes],
-        content_type: str,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        self._make = make
-        self._headers = {
-            "Content-Type": content_type,
-            "Cache-Control": "no-cache",
-            "Vary": "Accept-Encoding",
-            **(headers or {}),
-        }
-        self._making = asyncio.Lock()
-        self._body: bytes | None = None
-        self._packed = b""
-
-    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a GET or HEAD, and say to OPTIONS that this is what is served.
-
-        Raises:
-            Refused: it is another method.
-        """
-        if request.method == "OPTIONS":
-            return web.Response(status=204, headers={"Allow": ALLOW})
-        if request.method not in ("GET", "HEAD"):
-            raise Refused(
-                Refusal(
-                    StatusCode.UNIMPLEMENTED,
-                    f"{request.method} is not served at this path; {ALLOW} are",
-                    http=405,
-                    headers={"Allow": ALLOW},
-                )
-            )
-        async with self._making:
-            if self._body is None:
-                body = await asyncio.to_thread(self._make)
-                self._packed = await asyncio.to_thread(compressed, body)
-                self._headers["ETag"] = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
-                self._body = body
-        headers = self._headers
-        if is_known(request.headers.get("If-None-Match", ""), headers["ETag"]):
-            return web.Response(status=304, headers=headers)
-        if takes_gzip(request.headers.get("Accept-Encoding", "")):
-            packed = {**headers, "Content-Encoding": "gzip"}
-            return web.Response(body=self._packed, headers=packed)
-        return web.Response(body=self._body, headers=headers)

@@ -1,0 +1,148 @@
+// Calls of REST with the credential of whoever is signed in.
+import { accessToken, endSession } from "./session.js";
+import { reached, unreachable } from "./connection.js";
+
+/** @typedef {import("./types.js").Schemas} Schemas */
+
+/** A refusal, whichever dialect it was told in. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status  0 if there was no answer.
+   * @param {string} message
+   * @param {{reason?: string, fields?: Record<string, string>, errors?: TextError[], retryAfterS?: number}} more
+   */
+  constructor(status, message, { reason = "", fields = {}, errors = [], retryAfterS = 0 } = {}) {
+    super(message);
+    this.status = status;
+    this.reason = reason;
+    this.fields = fields;
+    this.errors = errors;
+    this.retryAfterS = retryAfterS;
+  }
+}
+
+/** @typedef {{line: number, column: number, path: string, message: string}} TextError */
+
+/**
+ * @template {import("./types.js").PathOf<"get">} Path
+ * @param {Path} path  As the API's description has it, with its braces.
+ * @param {import("./types.js").Options<Path, "get">} [options]
+ * @returns {Promise<import("./types.js").AnswerOf<Path, "get">>}
+ */
+export const get = (path, options = {}) => json("GET", path, options);
+
+/**
+ * @template {import("./types.js").PathOf<"post">} Path
+ * @param {Path} path
+ * @param {import("./types.js").Options<Path, "post">} [options]
+ * @returns {Promise<import("./types.js").AnswerOf<Path, "post">>}
+ */
+export const post = (path, options = {}) => json("POST", path, options);
+
+/**
+ * @template {import("./types.js").PathOf<"put">} Path
+ * @param {Path} path
+ * @param {import("./types.js").Options<Path, "put">} [options]
+ * @returns {Promise<import("./types.js").AnswerOf<Path, "put">>}
+ */
+export const put = (path, options = {}) => json("PUT", path, options);
+
+/**
+ * @template {import("./types.js").PathOf<"patch">} Path
+ * @param {Path} path
+ * @param {import("./types.js").Options<Path, "patch">} [options]
+ * @returns {Promise<import("./types.js").AnswerOf<Path, "patch">>}
+ */
+export const patch = (path, options = {}) => json("PATCH", path, options);
+
+/**
+ * @template {import("./types.js").PathOf<"delete">} Path
+ * @param {Path} path
+ * @param {import("./types.js").Options<Path, "delete">} [options]
+ * @returns {Promise<import("./types.js").AnswerOf<Path, "delete">>}
+ */
+export const remove = (path, options = {}) => json("DELETE", path, options);
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {LooseOptions} options
+ * @returns {Promise<any>}
+ */
+async function json(method, path, options) {
+  const response = await request(method, path, options);
+  const type = response.headers.get("Content-Type") ?? "";
+  return type.startsWith("application/json") ? response.json() : undefined;
+}
+
+/** @typedef {{path?: Record<string, string | undefined>, query?: object, body?: unknown, signal?: AbortSignal}} LooseOptions */
+
+/**
+ * The answer itself, for what is no JSON: files, texts, streams. A `body` that is text or a Blob is sent as it is.
+ * @param {string} method
+ * @param {string} path
+ * @param {LooseOptions} [options]
+ * @returns {Promise<Response>}
+ * @throws {ApiError}
+ */
+export async function request(method, path, { path: names = {}, query = {}, body, signal } = {}) {
+  const url = urlOf(path, names, query);
+  const isRaw = typeof body === "string" || body instanceof Blob;
+  let token = await accessToken();
+  const send = async () => {
+    /** @type {Record<string, string>} */
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    if (body !== undefined && !isRaw) headers["Content-Type"] = "application/json";
+    const sent = body === undefined || isRaw ? /** @type {BodyInit | undefined} */ (body) : JSON.stringify(body);
+    try {
+      const response = await fetch(url, { method, headers, body: sent, signal, credentials: "omit", cache: "no-store" });
+      reached();
+      return response;
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      unreachable();
+      throw new ApiError(0, "The server cannot be reached just now.");
+    }
+  };
+  let response = await send();
+  if (response.status === 401 && token) {
+    token = await accessToken({ instead: token });
+    if (token) response = await send();
+  }
+  if (response.ok) return response;
+  if (response.status === 401) endSession();
+  throw await refusalOf(response);
+}
+
+/**
+ * @param {string} path
+ * @param {Record<string, string | undefined>} names
+ * @param {object} query
+ */
+export function urlOf(path, names, query) {
+  // A path of a playbook keeps its slashes.
+  const filled = path.replace(/{([^}=]+)(=[^}]*)?}/g, (_, name) =>
+    (names[name] ?? "").split("/").map(encodeURIComponent).join("/"),
+  );
+  const url = new URL(filled, location.origin);
+  for (const [name, value] of Object.entries(query)) {
+    for (const each of [value].flat()) {
+      if (each !== undefined && each !== null && each !== "") url.searchParams.append(name, String(each));
+    }
+  }
+  return url;
+}
+
+/** @param {Response} response */
+async function refusalOf(response) {
+  const body = await response.json().catch(() => null);
+  const told = body?.detail ?? body?.error ?? body ?? {};
+  const flat = typeof told === "string" ? { message: body?.message ?? told } : told;
+  const details = flat.details ?? body?.details ?? {};
+  return new ApiError(response.status, flat.message ?? `It was refused: ${response.status} ${response.statusText}`, {
+    reason: flat.reason ?? details.reason ?? body?.reason ?? "",
+    fields: flat.fields ?? details.fields ?? body?.fields ?? {},
+    errors: flat.errors ?? details.errors ?? body?.errors ?? [],
+    retryAfterS: Number(response.headers.get("Retry-After") ?? 0),
+  });
+}

@@ -1,0 +1,52 @@
+// Whether the server answers. Who is cut off asks again, a little less often each time.
+import { storeOf } from "./store.js";
+
+/** @type {import("./store.js").Store<"reached" | "unreachable">} */
+export const connection = storeOf(/** @type {"reached" | "unreachable"} */ ("reached"));
+
+/** Grows each time the server is reached again: what was loaded before may be old. */
+export const revived = storeOf(0);
+
+const FIRST_S = 0.5;
+const LONGEST_S = 10;
+
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let asking;
+let waitS = FIRST_S;
+
+export function unreachable() {
+  connection.set("unreachable");
+  if (asking === undefined) askLater();
+}
+
+export function reached() {
+  if (connection.get() === "reached") return;
+  clearTimeout(asking);
+  asking = undefined;
+  waitS = FIRST_S;
+  connection.set("reached");
+  revived.set(revived.get() + 1);
+}
+
+function askLater() {
+  asking = setTimeout(ask, waitS * 1000);
+  waitS = Math.min(waitS * 1.5, LONGEST_S);
+}
+
+async function ask() {
+  try {
+    const answer = await fetch("/health", { credentials: "omit", cache: "no-store" });
+    if (answer.status === 502 || answer.status === 504) throw new Error("only a proxy answers");
+    reached();
+  } catch {
+    askLater();
+  }
+}
+
+addEventListener("offline", unreachable);
+addEventListener("online", () => {
+  if (connection.get() === "reached") return;
+  clearTimeout(asking);
+  waitS = FIRST_S;
+  ask();
+});

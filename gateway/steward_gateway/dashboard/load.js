@@ -1,0 +1,107 @@
+// Data of a page: loaded, loaded again when something happened, kept while the server is away.
+import { useCallback, useEffect, useRef, useState } from "./vendor/preact.js";
+import { ApiError } from "./api.js";
+import { revived } from "./connection.js";
+import { useEvents } from "./live.js";
+import { useStore } from "./store.js";
+
+/** However much happens, data are loaded again no more often than this; the API counts calls. */
+const CALM_MS = 3000;
+
+/**
+ * @template T
+ * @typedef {object} Loaded
+ * @property {T | undefined} data  The last that was loaded, also while it is loaded again or that failed.
+ * @property {ApiError | null} error
+ * @property {boolean} loading
+ * @property {() => Promise<void>} reload
+ */
+
+/**
+ * @template T
+ * @param {(signal: AbortSignal) => Promise<T>} load
+ * @param {unknown[]} [deps]  What it is loaded for: with another, it begins anew.
+ * @param {{on?: string[], everyS?: number}} [when]  Types of events after which, and how often, it is loaded again.
+ * @returns {Loaded<T>}
+ */
+export function useLoad(load, deps = [], { on = [], everyS = 0 } = {}) {
+  const [state, setState] = useState(/** @type {{data?: T, error: ApiError | null, loading: boolean}} */ ({ error: null, loading: true }));
+  const latest = useRef(load);
+  latest.current = load;
+  const aborting = useRef(/** @type {AbortController | null} */ (null));
+  const planned = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
+  const loadedAtMs = useRef(0);
+  const back = useStore(revived);
+
+  const reload = useCallback(async () => {
+    clearTimeout(planned.current);
+    planned.current = undefined;
+    aborting.current?.abort();
+    const own = (aborting.current = new AbortController());
+    loadedAtMs.current = Date.now();
+    setState((before) => ({ ...before, loading: true }));
+    try {
+      const data = await latest.current(own.signal);
+      if (!own.signal.aborted) setState({ data, error: null, loading: false });
+    } catch (error) {
+      if (own.signal.aborted) return;
+      if (!(error instanceof ApiError)) throw error;
+      setState((before) => ({ ...before, error, loading: false }));
+      if (error.status === 429) plan(Math.max(error.retryAfterS * 1000, CALM_MS));
+    }
+  }, []);
+
+  /** @param {number} inMs */
+  const plan = (inMs) => {
+    planned.current ??= setTimeout(reload, inMs);
+  };
+
+  useEffect(() => {
+    setState({ error: null, loading: true });
+    reload();
+    return () => {
+      clearTimeout(planned.current);
+      planned.current = undefined;
+      aborting.current?.abort();
+    };
+  }, deps);
+
+  useEffect(() => {
+    if (back > 0) reload();
+  }, [back]);
+
+  useEffect(() => {
+    if (!everyS) return undefined;
+    const timer = setInterval(() => document.hidden || reload(), everyS * 1000);
+    return () => clearInterval(timer);
+  }, [everyS, ...deps]);
+
+  useEvents(on, () => plan(Math.max(0, loadedAtMs.current + CALM_MS - Date.now())));
+  return { ...state, data: state.data, reload };
+}
+
+/**
+ * An action that a button starts: whether it is under way, and what the server said against it.
+ * @template {unknown[]} Arguments
+ * @param {(...given: Arguments) => Promise<unknown>} act
+ */
+export function useAction(act) {
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState(/** @type {ApiError | null} */ (null));
+  /** @param {Arguments} given  @returns {Promise<boolean>} whether it was done. */
+  const run = async (...given) => {
+    setBusy(true);
+    setError(null);
+    try {
+      await act(...given);
+      return true;
+    } catch (failed) {
+      if (!(failed instanceof ApiError)) throw failed;
+      setError(failed);
+      return false;
+    } finally {
+      setBusy(false);
+    }
+  };
+  return { run, busy, error, clear: () => setError(null) };
+}

@@ -1,0 +1,80 @@
+// Dialogs over the page: the browser's own, which keep the focus and close with Escape.
+import { html, useEffect, useRef, useState } from "../vendor/preact.js";
+import { Form } from "./forms.js";
+
+/** @param {{title: string, close: () => void, children: unknown, sticky?: boolean}} given  `sticky`: Escape does not close it. */
+export function Dialog({ title, close, children, sticky = false }) {
+  const element = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  useEffect(() => {
+    const dialog = element.current;
+    const before = document.activeElement;
+    dialog?.showModal();
+    return () => {
+      dialog?.close();
+      if (before instanceof HTMLElement) before.focus();
+    };
+  }, []);
+  /** @param {Event} event */
+  const onCancel = (event) => {
+    event.preventDefault();
+    if (!sticky) close();
+  };
+  return html`
+    <dialog ref=${element} aria-label=${title} onCancel=${onCancel}>
+      <h2>${title}</h2>
+      ${children}
+    </dialog>`;
+}
+
+/**
+ * A button that opens a dialog, which is given what closes it.
+ * @param {{label: unknown, title: string, class?: string, disabled?: boolean, children: (close: () => void) => unknown}} given
+ */
+export function DialogButton({ label, title, class: kind = "", disabled = false, children }) {
+  const [isOpen, setOpen] = useState(false);
+  const close = () => setOpen(false);
+  return html`
+    <button type="button" class=${kind} disabled=${disabled} onClick=${() => setOpen(true)}>${label}</button>
+    ${isOpen ? html`<${Dialog} title=${title} close=${close}>${children(close)}<//>` : null}`;
+}
+
+/**
+ * A button for what cannot be taken back: it asks first, and says what will be lost.
+ * @param {{label: string, title: string, question: unknown, act: (values: Record<string, string>) => Promise<unknown>, done?: () => void, fields?: any[], class?: string}} given
+ */
+export function ConfirmButton({ label, title, question, act, done, fields = [], class: kind = "plain danger" }) {
+  return html`
+    <${DialogButton} label=${label} title=${title} class=${kind}>
+      ${(/** @type {() => void} */ close) => html`
+        <div>${question}</div>
+        <${Form} fields=${fields} submit=${label} danger send=${act} cancel=${close} done=${() => {
+          close();
+          done?.();
+        }} />`}
+    <//>`;
+}
+
+/**
+ * A secret that is shown this once.
+ * @param {{title: string, secret: string, what: string, close: () => void}} given
+ */
+export function CopyOnce({ title, secret, what, close }) {
+  const [isCopied, setCopied] = useState(false);
+  const field = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const copy = async () => {
+    field.current?.select();
+    // The clipboard is there on https and localhost only.
+    if (navigator.clipboard) await navigator.clipboard.writeText(secret);
+    else document.execCommand("copy");
+    setCopied(true);
+  };
+  return html`
+    <${Dialog} title=${title} close=${close} sticky>
+      <p>${what} It is shown this once: nobody, not even the server, can show it again.</p>
+      <div class="secret">
+        <input ref=${field} readonly value=${secret} aria-label="The secret" onFocus=${() => field.current?.select()} />
+        <button type="button" onClick=${copy}>${isCopied ? "Copied" : "Copy"}</button>
+      </div>
+      <div class="actions"><button type="button" class="plain" onClick=${close}>I have kept it</button></div>
+    <//>`;
+}
