@@ -19,6 +19,11 @@ export function unreachable() {
   if (asking === undefined) askLater();
 }
 
+/** Something broke off: find out whether the server is away, or only did not want that. */
+export async function doubt() {
+  if (connection.get() === "reached" && !(await answers())) unreachable();
+}
+
 export function reached() {
   if (connection.get() === "reached") return;
   clearTimeout(asking);
@@ -34,12 +39,16 @@ function askLater() {
 }
 
 async function ask() {
+  if (await answers()) reached();
+  else askLater();
+}
+
+async function answers() {
   try {
-    const answer = await fetch("/health", { credentials: "omit", cache: "no-store" });
-    if (answer.status === 502 || answer.status === 504) throw new Error("only a proxy answers");
-    reached();
+    const { status } = await fetch("/health", { credentials: "omit", cache: "no-store" });
+    return status !== 502 && status !== 504; // where only a proxy answers
   } catch {
-    askLater();
+    return false;
   }
 }
 

@@ -1,7 +1,7 @@
 // What happens, as it happens: one socket to /ws for the whole page, opened again where it broke off.
 import { useEffect, useRef } from "./vendor/preact.js";
 import { accessToken, person } from "./session.js";
-import { connection, revived, unreachable } from "./connection.js";
+import { connection, doubt, revived } from "./connection.js";
 import { storeOf } from "./store.js";
 
 /**
@@ -43,7 +43,7 @@ export function socketUrl(path, query = {}) {
 }
 
 async function open() {
-  if (socket || waiting !== undefined || !person.get()) return;
+  if (socket || waiting !== undefined || !person.get() || person.get()?.mustChangePassword) return;
   liveState.set("opening");
   const token = await accessToken();
   if (!token || socket) return;
@@ -59,7 +59,7 @@ async function open() {
     socket = null;
     liveState.set(person.get() ? "opening" : "off");
     if (code === CREDENTIAL_ENDED) await accessToken({ instead: token });
-    if (code === 1001 || code === 1006) unreachable();
+    else doubt();
     const waitMs = Math.min(250 * 2 ** attempts++, LONGEST_WAIT_MS) * (0.5 + Math.random() / 2);
     waiting = setTimeout(() => {
       waiting = undefined;
@@ -102,8 +102,11 @@ revived.follow(() => {
   open();
 });
 connection.follow((state) => {
-  // A socket may take minutes to notice that the network went away.
-  if (state === "unreachable") socket?.close();
+  if (state !== "unreachable" || !socket) return;
+  const closing = socket; // it may take minutes to notice that the network went away
+  socket = null;
+  closing.close();
+  liveState.set("opening");
 });
 
 /**

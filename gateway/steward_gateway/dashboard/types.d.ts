@@ -13,7 +13,9 @@ type Operation<Path extends keyof paths, Method extends string> = Method extends
 type Json<Holder> = Holder extends { content: { "application/json": infer Body } } ? Body : undefined;
 
 export type AnswerOf<Path extends keyof paths, Method extends string> =
-  Operation<Path, Method> extends { responses: { 200: infer Answer } } ? Json<Answer> : undefined;
+  Operation<Path, Method> extends { responses: infer Answers }
+    ? Answers extends { 200: infer Answer } | { 201: infer Answer } ? Json<Answer> : undefined
+    : undefined;
 
 export type BodyOf<Path extends keyof paths, Method extends string> =
   Operation<Path, Method> extends { requestBody?: infer Holder } ? Json<NonNullable<Holder>> : never;

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.e2e.dashboard.site import Site, Window, chromium, window_of
-from tests.e2e.process import steward
+from tests.e2e.process import forked, steward
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, str]) -> Iterator[Site]:
-    with steward(tmp_path_factory.mktemp("dashboard") / "data", **settings) as server:
+    with steward(tmp_path_factory.mktemp("dashboard") / "data", forked, **settings) as server:
         yield Site(server)
 
 

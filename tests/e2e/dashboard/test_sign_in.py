@@ -28,7 +28,7 @@ def test_a_wrong_password_is_told_and_what_was_typed_stays(stranger: Window) -> 
     page.get_by_label("User").fill("admin")
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("username or password")
+    expect(page.get_by_role("alert")).to_contain_text("no user has this name and this password")
     expect(page.get_by_label("User")).to_have_value("admin")
     stranger.faults.clear()  # the browser's own line about the 401
 

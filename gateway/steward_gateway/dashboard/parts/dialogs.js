@@ -1,11 +1,11 @@
 // Dialogs over the page: the browser's own, which keep the focus and close with Escape.
-import { html, useEffect, useRef, useState } from "../vendor/preact.js";
+import { html, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
 import { Form } from "./forms.js";
 
 /** @param {{title: string, close: () => void, children: unknown, sticky?: boolean}} given  `sticky`: Escape does not close it. */
 export function Dialog({ title, close, children, sticky = false }) {
   const element = useRef(/** @type {HTMLDialogElement | null} */ (null));
-  useEffect(() => {
+  useLayoutEffect(() => {
     const dialog = element.current;
     const before = document.activeElement;
     dialog?.showModal();
@@ -19,8 +19,10 @@ export function Dialog({ title, close, children, sticky = false }) {
     event.preventDefault();
     if (!sticky) close();
   };
+  // A browser lets nobody hold it open against a second Escape.
+  const onClose = () => (sticky ? element.current?.showModal() : close());
   return html`
-    <dialog ref=${element} aria-label=${title} onCancel=${onCancel}>
+    <dialog ref=${element} aria-label=${title} onCancel=${onCancel} onClose=${onClose}>
       <h2>${title}</h2>
       ${children}
     </dialog>`;

@@ -29,15 +29,15 @@ export function Field({ name, label, hint, type = "text", value, required = fals
   const common = { id, name, required, placeholder, "aria-describedby": described, "aria-invalid": error ? "true" : undefined, ...attributes };
   const control =
     type === "textarea"
-      ? html`<textarea ...${common} rows=${rows} spellcheck="false">${value ?? ""}</textarea>`
+      ? html`<textarea ...${common} rows=${rows} spellcheck="false" defaultValue=${value ?? ""}></textarea>`
       : type === "select"
         ? html`<select ...${common}>${(options ?? []).map((each) => {
             const [of, text] = Array.isArray(each) ? each : [each, each];
             return html`<option value=${of} selected=${of === String(value ?? "")}>${text}</option>`;
           })}</select>`
         : type === "checkbox"
-          ? html`<input ...${common} type="checkbox" checked=${value === true} />`
-          : html`<input ...${common} type=${type} value=${value ?? ""} autocomplete=${autocomplete} step=${type === "number" ? "any" : undefined} />`;
+          ? html`<input ...${common} type="checkbox" defaultChecked=${value === true} />`
+          : html`<input ...${common} type=${type} defaultValue=${value ?? ""} autocomplete=${autocomplete} step=${type === "number" ? "any" : undefined} />`;
   return html`
     <div class=${`field ${type}`}>
       <label for=${id}>${label}${required ? html`<span class="required" aria-hidden="true"> *</span>` : null}</label>
