@@ -61,6 +61,8 @@ class Arena:
         # One more than there are: the last is nobody's, and stays as it is.
         self._arrays = [np.zeros((capacity + 1, *each.shape), np.float32) for each in tensors]
         self._generations = np.zeros(capacity + 1, np.int64)
+        self._steps = np.zeros(capacity + 1, np.int64)
+        self._pressures = np.zeros(capacity + 1, np.float32)
         self._free = list(range(capacity - 1, -1, -1))
 
     @property
@@ -78,6 +80,8 @@ class Arena:
         slot = self._free.pop()
         for array in self._arrays:
             array[slot] = 0.0
+        self._steps[slot] = 0
+        self._pressures[slot] = 0.0
         return Lease((slot,), (int(self._generations[slot]),))
 
     def nobody(self, count: int) -> Lease:
@@ -103,3 +107,13 @@ class Arena:
             states = [state[held] for state in states]
         for array, state in zip(self._arrays, states, strict=True):
             array[index] = state
+
+    def count(self, lease: Lease, pressures: Floats | None) -> None:
+        """A step was made by each slot, none of which may be there twice."""
+        self._steps[lease.index] += 1
+        if pressures is not None:
+            self._pressures[lease.index] = pressures
+
+    def figures(self, lease: Lease) -> tuple[int, float]:
+        """Of a lease of one slot: its steps, and the pressure at the last."""
+        return int(self._steps[lease.slots[0]]), float(self._pressures[lease.slots[0]])

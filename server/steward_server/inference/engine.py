@@ -292,11 +292,7 @@ class Engine:
             FailedPrecondition: POLICY_IN_USE, agents have it and it is not forced.
         """
         self.find(reference)
-        wanted = [
-            each
-            for each in self._served
-            if each.name == reference.name and reference.version in (0, each.version)
-        ]
+        wanted = [each for each in self._served if reference.covers(each)]
         users = [
             each
             for each in (*self._agents.values(), *self._nameless)
@@ -471,6 +467,21 @@ class Engine:
             if (owner.name, agent_id) not in self._agents:  # nobody was faster meanwhile
                 return await self.reset(owner, agent_id)
         return self.agent(owner, agent_id)
+
+    def agents(self, owner: Owner | None, policy: Reference | None) -> list[Agent]:
+        """Those of an owner, or of everybody, that have a policy, or any.
+
+        Raises:
+            NotFound: there is no such policy.
+        """
+        if policy is not None:
+            self.find(policy)
+        return [
+            each
+            for each in (*self._agents.values(), *self._nameless)
+            if (owner is None or each.owner.name == owner.name)
+            and (policy is None or policy.covers(each.served.reference))
+        ]
 
     def end(self, agent: Agent) -> None:
         """End a sequence; twice does no harm."""

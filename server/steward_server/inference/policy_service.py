@@ -10,10 +10,10 @@ from steward_server.audit import Change, record
 from steward_server.calls import Context, caller
 from steward_server.completion import complete
 from steward_server.db import Database, Transaction
-from steward_server.errors import InvalidArgument
 from steward_server.inference.engine import Engine, Known
 from steward_server.inference.manifest import ActionType, StateTensor
-from steward_server.inference.repository import BadReference, Reference
+from steward_server.inference.reading import reference_of
+from steward_server.inference.repository import Reference
 
 _TYPES = {
     ActionType.DISCRETE: pb.ACTION_TYPE_DISCRETE,
@@ -41,12 +41,12 @@ class PolicyService(rpc.PolicyServiceServicer):
         request: pb.GetPolicyRequest,
         context: Context,  # noqa: ARG002 - the shape of a servicer
     ) -> pb.GetPolicyResponse:
-        return pb.GetPolicyResponse(policy=self._shown(_reference(request.policy).name))
+        return pb.GetPolicyResponse(policy=self._shown(reference_of(request.policy).name))
 
     async def LoadPolicy(
         self, request: pb.LoadPolicyRequest, context: Context
     ) -> pb.LoadPolicyResponse:
-        wanted = _reference(request.policy)
+        wanted = reference_of(request.policy)
 
         async def work() -> None:
             await self._engine.look()
@@ -59,7 +59,7 @@ class PolicyService(rpc.PolicyServiceServicer):
     async def UnloadPolicy(
         self, request: pb.UnloadPolicyRequest, context: Context
     ) -> pb.UnloadPolicyResponse:
-        wanted = _reference(request.policy)
+        wanted = reference_of(request.policy)
 
         async def work() -> None:
             await self._engine.unload(wanted, force=request.force)
@@ -79,13 +79,6 @@ class PolicyService(rpc.PolicyServiceServicer):
             await record(transaction, now_us, who, Change(action, name))
 
         await self._database.run(work)
-
-
-def _reference(text: str) -> Reference:
-    try:
-        return Reference.parse(text)
-    except BadReference as error:
-        raise InvalidArgument(str(error), fields={"policy": str(error)}) from None
 
 
 def _policy(known: Known) -> pb.Policy:

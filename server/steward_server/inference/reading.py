@@ -13,6 +13,7 @@ from steward_server.calls import Context, call_of
 from steward_server.errors import Aborted, InvalidArgument
 from steward_server.inference.metering import Owner
 from steward_server.inference.model import Floats
+from steward_server.inference.repository import BadReference, Reference
 from steward_server.inference.runner import Step
 from steward_server.inference.served import Served
 from steward_server.principals import Kind, Principal
@@ -32,6 +33,18 @@ def owner_for(who: Principal) -> Owner:
         return Owner(f"agent:{who.subject}", who.subject, who.credential)
     # A person's keys are the person.
     return Owner(f"{'person' if who.is_person else who.kind.value}:{who.subject}")
+
+
+def reference_of(policy: str) -> Reference:
+    """The policy that a field of this name names.
+
+    Raises:
+        InvalidArgument: it can be none's name.
+    """
+    try:
+        return Reference.parse(policy)
+    except BadReference as error:
+        raise InvalidArgument(str(error), fields={"policy": str(error)}) from None
 
 
 def observation_of(values: Any, served: Served) -> Sequence[float]:

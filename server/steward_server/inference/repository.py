@@ -47,6 +47,10 @@ class Reference:
             )
         return cls(name, 0 if is_latest else int(version))
 
+    def covers(self, other: Reference) -> bool:
+        """Whether it is that version, or names none and is of that policy."""
+        return self.name == other.name and self.version in (0, other.version)
+
     def __str__(self) -> str:
         return f"{self.name}@{self.version}" if self.version else self.name
 

@@ -319,6 +319,7 @@ class Runner:
             pressures[failed] = 0.0
         if outputs.states:
             self._arena.scatter(run.lease, outputs.states)
+        self._arena.count(run.lease, outputs.pressures)
         results = Results(decisions.actions, decisions.log_probs, outputs.values, pressures, failed)
         at = len(run.ones)
         if at:
@@ -362,6 +363,7 @@ class Runner:
             step = Step(action, log_prob, value, pressure, failed=False)
         if outputs.states:
             self._arena.scatter(lease, outputs.states)
+        self._arena.count(lease, outputs.pressures)
         work.done.set_result(step)
         ran_s = time.perf_counter() - begun_s
         self._count(1, ran_s, (begun_s - work.since_s,), outputs.pressures)

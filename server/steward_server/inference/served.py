@@ -72,6 +72,16 @@ class Agent:
     under_way: int = 0
     has_ended: bool = False
 
+    @property
+    def step_count(self) -> int:
+        """Since the sequence began."""
+        return self.served.arena.figures(self.lease)[0]
+
+    @property
+    def pressure(self) -> float | None:
+        """Of its memory at the last step; None if the policy has no such figure."""
+        return self.served.arena.figures(self.lease)[1] if self.served.manifest.pressure else None
+
     def end(self) -> None:
         """Take no more steps. Its place is free once those under way are made, which need it."""
         self.has_ended = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from steward.inference.v1 import inference_pb2 as pb
 from steward.inference.v1 import inference_pb2_grpc as rpc
 from steward_server.calls import Context, call_of
 from steward_server.checks import Checks
+from steward_server.clock import timestamp
 from steward_server.errors import FailedPrecondition, InvalidArgument, NotFound
 from steward_server.inference.arena import Lease
 from steward_server.inference.driving import Authenticate, Drive
@@ -24,12 +27,14 @@ from steward_server.inference.reading import (
     observation_of,
     observations_of,
     owner_of,
+    reference_of,
 )
 from steward_server.inference.runner import Results
 from steward_server.inference.served import Agent
 from steward_server.inference.streaming import Conversation
 
 MAX_AGENT_ID = 200
+LISTED, MAX_LISTED = 100, 1000
 BEGUN = "x-agent-begun"
 
 
@@ -147,6 +152,23 @@ class InferenceService(rpc.InferenceServiceServicer):
         async for response in conversation.answers(request_iterator):
             yield response
 
+    async def ListInferenceAgents(
+        self, request: pb.ListInferenceAgentsRequest, context: Context
+    ) -> pb.ListInferenceAgentsResponse:
+        with Checks() as checks:
+            checks.between("limit", request.limit, 0, MAX_LISTED)
+        everybody = call_of(context).principal.is_admin
+        agents = self._engine.agents(
+            None if everybody else owner_of(context),
+            reference_of(request.policy) if request.policy else None,
+        )
+        first = await asyncio.to_thread(
+            heapq.nlargest, request.limit or LISTED, agents, _ORDERS[request.order_by]
+        )
+        return pb.ListInferenceAgentsResponse(
+            agents=[_listed(each) for each in first], total=len(agents)
+        )
+
     async def EndAgent(self, request: pb.EndAgentRequest, context: Context) -> pb.EndAgentResponse:
         with Checks() as checks:
             checks.text("agent_id", request.agent_id, 1, MAX_AGENT_ID)
@@ -156,6 +178,29 @@ class InferenceService(rpc.InferenceServiceServicer):
             raise NotFound.of("agent", request.agent_id) from None
         self._engine.end(agent)
         return pb.EndAgentResponse()
+
+
+def _last_step(agent: Agent) -> int:
+    return agent.last_used_us if agent.step_count else 0
+
+
+_ORDERS: dict[int, Callable[[Agent], float]] = {
+    pb.INFERENCE_AGENT_ORDER_UNSPECIFIED: _last_step,
+    pb.INFERENCE_AGENT_ORDER_LAST_STEP: _last_step,
+    pb.INFERENCE_AGENT_ORDER_PRESSURE: lambda agent: agent.pressure or 0.0,
+}
+"""What the first of a list have most of."""
+
+
+def _listed(agent: Agent) -> pb.InferenceAgent:
+    return pb.InferenceAgent(
+        agent_id=agent.agent_id,
+        owner=agent.owner.name,
+        policy=str(agent.served.reference),
+        step_count=agent.step_count,
+        pressure=agent.pressure,
+        last_step_at=timestamp(_last_step(agent) or None),
+    )
 
 
 def waves(agents: Sequence[Agent]) -> list[list[int]]:

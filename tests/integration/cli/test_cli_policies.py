@@ -65,3 +65,20 @@ async def test_a_stranger_is_told_to_sign_in(stranger: Shell) -> None:
     ended = await stranger("policy", "list")
     assert ended.code == 3
     assert "steward login" in ended.err
+
+
+async def test_agents_that_step_are_listed_by_their_pressure(shell: Shell) -> None:
+    await shell("policy", "load", "cartpole-memory")
+    with Client(shell.server, store=SessionFile(shell.home, shell.server)) as client:
+        client.inference.reset("still", policy="cartpole-memory")
+        client.inference.reset("busy", policy="cartpole-memory")
+        client.inference.step([0.1, 0.1], agent_id="busy")
+        told = await shell("policy", "agents", "cartpole-memory", "--by-pressure", "--json")
+        table = await shell("policy", "agents")
+    unknown = await shell("policy", "agents", "none")
+
+    assert [each["agent_id"] for each in told.json["agents"]] == ["busy", "still"]
+    assert [each["step_count"] for each in told.json["agents"]] == [1, 0]
+    assert told.json["agents"][0]["pressure"] > 0
+    assert "cartpole-memory@1" in table.out
+    assert unknown.code == 5

@@ -10,7 +10,12 @@ from rich.text import Text
 
 from steward_client.cli.output import card, moment, table
 from steward_client.cli.steward import Steward, calls_server
-from steward_client.client.policies import Policy, PolicyVersion
+from steward_client.client.policies import (
+    AgentOrder,
+    InferenceAgents,
+    Policy,
+    PolicyVersion,
+)
 
 
 @click.group("policy")
@@ -57,6 +62,36 @@ def unload(steward: Steward, policy: str, *, force: bool) -> None:
     For administrators.
     """
     steward.show(steward.client.policies.unload(policy, force=force), _policy_card)
+
+
+@policies.command("agents")
+@click.argument("policy", default="")
+@click.option("--by-pressure", is_flag=True, help="Fullest memory first, not the newest step.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@calls_server
+def agents(steward: Steward, policy: str, *, by_pressure: bool, limit: int) -> None:
+    """List the agents that step, of POLICY or of all."""
+    order: AgentOrder = "pressure" if by_pressure else "last_step"
+    found = steward.client.policies.agents(policy, order_by=order, limit=limit)
+    steward.show(found, _agent_table)
+
+
+def _agent_table(found: InferenceAgents) -> Table:
+    return table(
+        ["AGENT", "OWNER", "POLICY", "#STEPS", "#PRESSURE", "LAST STEP"],
+        [
+            (
+                each.agent_id or "(of a stream)",
+                each.owner,
+                each.policy,
+                str(each.step_count),
+                "-" if each.pressure is None else f"{each.pressure:.3f}",
+                moment(each.last_step_at),
+            )
+            for each in found.agents
+        ],
+        totals=["total", str(found.total), "", "", "", ""],
+    )
 
 
 def _policy_table(listed: Sequence[Policy]) -> Table:

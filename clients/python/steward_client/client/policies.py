@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from steward.inference.v1 import inference_pb2 as inference_pb
 from steward.inference.v1 import policies_pb2 as pb
+from steward.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from steward.inference.v1.policies_pb2_grpc import PolicyServiceStub
 from steward_client.client.calls import Call, Manner, Resource, every, first, rpc
 from steward_client.client.values import value_of
 
 ActionType = Literal["unspecified", "discrete", "continuous"]
+AgentOrder = Literal["last_step", "pressure"]
 
 LOAD_S = 300.0
 """What a server may take to read a large model and to warm it up."""
@@ -63,6 +66,30 @@ class Policy:
     is_default: bool
     versions: tuple[PolicyVersion, ...]
     """The newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceAgent:
+    """An agent that steps."""
+
+    agent_id: str
+    """Empty: it ends with the stream that began it."""
+    owner: str
+    policy: str
+    """With its version."""
+    step_count: int
+    """Since its sequence began."""
+    pressure: float | None
+    """Of its memory, at its last step; None where its policy has no such figure."""
+    last_step_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceAgents:
+    """The first of those that step, and how many there are."""
+
+    agents: tuple[InferenceAgent, ...]
+    total: int
 
 
 class Policies(Resource[Manner]):
@@ -128,6 +155,30 @@ class Policies(Resource[Manner]):
             "UnloadPolicy",
             pb.UnloadPolicyRequest(policy=policy, force=force),
             read=first(_policy),
+            repeatable=True,
+        )
+
+    @rpc
+    def agents(
+        self, policy: str = "", *, order_by: AgentOrder = "last_step", limit: int = 100
+    ) -> Call[InferenceAgents]:
+        """Which agents step now: the caller's own, an administrator's all.
+
+        Those come first that stepped last, or whose memory is under most pressure.
+
+        Raises:
+            NotFound: there is no such policy.
+        """
+        order = f"INFERENCE_AGENT_ORDER_{order_by.upper()}"
+        return Call(
+            InferenceServiceStub,
+            "ListInferenceAgents",
+            inference_pb.ListInferenceAgentsRequest(
+                policy=policy,
+                order_by=inference_pb.InferenceAgentOrder.Value(order),
+                limit=limit,
+            ),
+            read=lambda answers: value_of(InferenceAgents, answers[0]),
             repeatable=True,
         )
 

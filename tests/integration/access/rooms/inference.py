@@ -28,6 +28,7 @@ LOOKERS = PEOPLE | INFERENCE_AGENTS | CLIENTS
 ACCESS = {
     SERVICE: {
         **dict.fromkeys(("Reset", "Step", "StepBatch", "Stream", "EndAgent"), STEPPERS),
+        "ListInferenceAgents": LOOKERS,
         "Drive": EVERYONE,  # its messages carry the credential
     },
     POLICIES: {
