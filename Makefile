@@ -57,6 +57,7 @@ test: $(READY) ## Run the tests
 
 clients: $(READY) ## Generate the code of the clients that is committed
 	@# One line for each language that commits its generated code; the others generate as they build.
+	PATH="$(CURDIR)/$(BIN):$$PATH" go -C clients/go generate ./...
 
 test-clients: $(READY) ## Build the clients in Go, TypeScript, Java and Rust, and run the script and grpcurl
 	$(BIN)/python -m pytest -n 0 -m clients tests/clients tests/e2e/test_grpcurl.py
