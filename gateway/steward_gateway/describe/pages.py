@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from importlib import metadata, resources
 from typing import Any
 
@@ -48,8 +49,10 @@ def description_pages(contracts: Contracts) -> Mapping[str, Page]:
         return _Document(make, content_type, EXPLORER_HEADERS).serve
 
     return {
-        "/openapi.json": _Document(lambda: _openapi(contracts), JSON).serve,
-        "/asyncapi.json": _Document(lambda: _asyncapi(contracts), JSON).serve,
+        **{
+            f"/{name}.json": _Document(partial(describe, contracts), JSON).serve
+            for name, describe in DESCRIPTIONS.items()
+        },
         "/docs": page("index.html", "text/html; charset=utf-8"),
         "/docs/": _to_docs,
         **{f"/docs/{name}": page(name, kind) for name, kind in EXPLORER_FILES.items()},
@@ -72,6 +75,13 @@ def _asyncapi(contracts: Contracts) -> bytes:
     from steward_gateway.describe.asyncapi import build_asyncapi
 
     return _described(build_asyncapi, contracts)
+
+
+DESCRIPTIONS: Mapping[str, Callable[[Contracts], bytes]] = {
+    "openapi": _openapi,
+    "asyncapi": _asyncapi,
+}
+"""What there is to read of the contracts, as JSON."""
 
 
 def _described(build: Callable[..., dict[str, Any]], contracts: Contracts) -> bytes:
