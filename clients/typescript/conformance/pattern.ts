@@ -32,7 +32,7 @@ export function difference(pattern: Json, value: Json | undefined, path = "$"): 
   }
   const isSame =
     typeof pattern === "number" && typeof value === "number"
-      ? Math.abs(pattern - value) <= 1e-6
+      ? Math.abs(pattern - value) <= 1e-6 * Math.max(1, Math.abs(pattern), Math.abs(value))
       : pattern === value;
   return isSame ? undefined : `${path} is ${shown(value)} and not ${shown(pattern)}`;
 }
@@ -46,7 +46,7 @@ export function valueAt(value: Json | undefined, path: string): Json | undefined
   return value;
 }
 
-/** Put the values of variables into every text, members' names included. */
+/** Put the values of variables into every text. */
 export function substituted<T extends Json>(value: T, variables: ReadonlyMap<string, string>): T {
   const replaced = (text: string) =>
     text.replace(/\$\{(\w+)\}/g, (whole, name: string) => {

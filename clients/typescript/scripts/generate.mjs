@@ -2,7 +2,7 @@
 // from what the gateway says of itself. All of it follows from the same descriptors.
 
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { load } from "js-yaml";
@@ -15,6 +15,7 @@ const gen = join(root, "clients", "typescript", "src", "gen");
 rmSync(gen, { recursive: true, force: true });
 mkdirSync(gen, { recursive: true });
 generateMessages();
+generateRegistry();
 await generateRest();
 
 /** Runs our plugin of buf.gen.yaml alone: others need the tools of other languages. */
@@ -24,9 +25,27 @@ function generateMessages() {
   run("buf", "generate", "--template", JSON.stringify({ ...template, plugins }));
 }
 
+/** Gathers all files, for whoever looks types up by name, as the JSON of `google.protobuf.Any` does. */
+function generateRegistry() {
+  const files = readdirSync(gen, { recursive: true }).filter((path) => path.endsWith("_pb.ts"));
+  const named = files.sort().map((path) => {
+    const module = path.replaceAll("\\", "/").replace(/\.ts$/, "");
+    return { name: `file_${module.replace(/_pb$/, "").replaceAll("/", "_")}`, module };
+  });
+  const imports = named.map(({ name, module }) => `import { ${name} } from "./${module}.js";`);
+  const list = named.map(({ name }) => `  ${name},`);
+  write(
+    "registry.ts",
+    `import { createRegistry } from "@bufbuild/protobuf";\n${imports.join("\n")}\n\n` +
+      "/** Every message and service of the contracts, by name. */\n" +
+      `export const registry = createRegistry(\n${list.join("\n")}\n);\n`,
+  );
+}
+
 async function generateRest() {
   const openapi = described("openapi");
   Object.assign(openapi.components.schemas, socketSchemas(described("asyncapi")));
+  for (const { operation } of operations(openapi)) tellFailuresOnce(operation);
   const types = astToString(await openapiTS(openapi, { alphabetize: false }));
   write("rest.ts", types);
   const repeatable = operations(openapi)
@@ -37,6 +56,13 @@ async function generateRest() {
     "/** What takes an `Idempotency-Key`, and so is done once however often it is asked for. */\n" +
       `export const repeatable: ReadonlySet<string> = new Set(${JSON.stringify(repeatable, null, 2)});\n`,
   );
+}
+
+/** All failures of a path have one form, and our errors tell them apart: `default` stands for them. */
+function tellFailuresOnce(operation) {
+  const { responses } = operation;
+  responses.default = responses["500"];
+  for (const status of Object.keys(responses)) if (/^[345]/.test(status)) delete responses[status];
 }
 
 /** The frames of each socket as two unions among the schemas: "Event_Exchange.Sent" and "….Received". */

@@ -62,6 +62,8 @@ export interface Refusal {
 
 /** A refusal. `reason` is stable and made for programs, the message for people. */
 export class StewardError extends Error {
+  /** The reason where the server gives none. */
+  static readonly defaultReason: string = "UNKNOWN";
   override readonly name: string = "StewardError";
   readonly code: Code;
   readonly reason: string;
@@ -77,7 +79,7 @@ export class StewardError extends Error {
   constructor(refusal: Refusal) {
     super(refusal.message, { cause: refusal.cause });
     this.code = refusal.code;
-    this.reason = refusal.reason ?? "";
+    this.reason = refusal.reason || new.target.defaultReason;
     this.facts = refusal.facts ?? {};
     this.fields = refusal.fields ?? {};
     this.retryAfterS = refusal.retryAfterS;
@@ -86,42 +88,55 @@ export class StewardError extends Error {
 }
 
 export class Unauthorized extends StewardError {
+  static override readonly defaultReason: string = "UNAUTHENTICATED";
   override readonly name: string = "Unauthorized";
 }
 export class Forbidden extends StewardError {
+  static override readonly defaultReason: string = "PERMISSION_DENIED";
   override readonly name: string = "Forbidden";
 }
 export class NotFound extends StewardError {
+  static override readonly defaultReason: string = "NOT_FOUND";
   override readonly name: string = "NotFound";
 }
 export class InvalidRequest extends StewardError {
+  static override readonly defaultReason: string = "VALIDATION_ERROR";
   override readonly name: string = "InvalidRequest";
 }
 export class Conflict extends StewardError {
+  static override readonly defaultReason: string = "CONFLICT";
   override readonly name: string = "Conflict";
 }
 export class AgentStopped extends Conflict {
+  static override readonly defaultReason: string = "AGENT_STOPPED";
   override readonly name: string = "AgentStopped";
 }
 export class BudgetExceeded extends StewardError {
+  static override readonly defaultReason: string = "BUDGET_EXCEEDED";
   override readonly name: string = "BudgetExceeded";
 }
 export class RateLimited extends StewardError {
+  static override readonly defaultReason: string = "RATE_LIMITED";
   override readonly name: string = "RateLimited";
 }
 export class CircuitOpen extends StewardError {
+  static override readonly defaultReason: string = "CIRCUIT_OPEN";
   override readonly name: string = "CircuitOpen";
 }
 export class Unavailable extends StewardError {
+  static override readonly defaultReason: string = "UNAVAILABLE";
   override readonly name: string = "Unavailable";
 }
 export class StreamBroken extends Unavailable {
+  static override readonly defaultReason: string = "STREAM_BROKEN";
   override readonly name: string = "StreamBroken";
 }
 export class DeadlineExceeded extends StewardError {
+  static override readonly defaultReason: string = "DEADLINE_EXCEEDED";
   override readonly name: string = "DeadlineExceeded";
 }
 export class ServerFault extends StewardError {
+  static override readonly defaultReason: string = "INTERNAL_ERROR";
   override readonly name: string = "ServerFault";
 }
 

@@ -47,6 +47,12 @@ export class Queue<T> implements AsyncIterableIterator<T, undefined> {
     return Promise.resolve({ value: undefined, done: true });
   }
 
+  throw(error: unknown): Promise<IteratorResult<T, undefined>> {
+    this.#items.length = 0;
+    this.end();
+    return Promise.reject(error);
+  }
+
   [Symbol.asyncIterator](): this {
     return this;
   }

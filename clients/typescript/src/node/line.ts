@@ -87,7 +87,6 @@ export function streamBroken(cut: StewardError): StreamBroken {
     message:
       `the stream is cut (${cut.message}): steps under way may have been made, and what the ` +
       "policy kept of agents without an id is lost; open another",
-    reason: "STREAM_BROKEN",
     facts: cut.facts,
     cause: cut,
   });
