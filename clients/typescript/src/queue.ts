@@ -4,8 +4,9 @@ export class Queue<T> implements AsyncIterableIterator<T, undefined> {
   readonly #readers: PromiseWithResolvers<IteratorResult<T, undefined>>[] = [];
   #end: { error?: unknown } | undefined;
 
-  get ended(): boolean {
-    return this.#end !== undefined;
+  /** How many items nobody has read yet. */
+  get size(): number {
+    return this.#items.length;
   }
 
   push(item: T): void {
