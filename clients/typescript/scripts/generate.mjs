@@ -48,14 +48,22 @@ async function generateRest() {
   for (const { operation } of operations(openapi)) tellFailuresOnce(operation);
   const types = astToString(await openapiTS(openapi, { alphabetize: false }));
   write("rest.ts", types);
-  const repeatable = operations(openapi)
-    .filter(({ operation }) => (operation.parameters ?? []).some(isIdempotencyKey))
-    .map(({ verb, path }) => `${verb.toUpperCase()} ${path}`);
+  const having = (is) =>
+    operations(openapi).filter(({ operation }) => (operation.parameters ?? []).some(is));
+  const repeatable = having(isIdempotencyKey).map(({ verb, path }) => `${verb.toUpperCase()} ${path}`);
+  const slashed = having(holdsSlashes).map(({ path }) => path);
   write(
-    "repeatable.ts",
+    "facts.ts",
     "/** What takes an `Idempotency-Key`, and so is done once however often it is asked for. */\n" +
-      `export const repeatable: ReadonlySet<string> = new Set(${JSON.stringify(repeatable, null, 2)});\n`,
+      constant("repeatable", repeatable) +
+      "\n/** Paths whose last part may hold slashes, which stay as they are. */\n" +
+      constant("slashed", slashed),
   );
+}
+
+function constant(name, texts) {
+  const listed = JSON.stringify([...new Set(texts)], null, 2);
+  return `export const ${name}: ReadonlySet<string> = new Set(${listed});\n`;
 }
 
 /** All failures of a path have one form, and our errors tell them apart: `default` stands for them. */
@@ -88,6 +96,10 @@ function operations(openapi) {
 
 function isIdempotencyKey(parameter) {
   return parameter.in === "header" && parameter.name === "Idempotency-Key";
+}
+
+function holdsSlashes(parameter) {
+  return parameter["x-slashes"] === true;
 }
 
 function described(name) {

@@ -4,7 +4,7 @@ import createFetch, { type Client, type MaybeOptionalInit } from "openapi-fetch"
 import type { HttpMethod, PathsWithMethod, RequiredKeysOf } from "openapi-typescript-helpers";
 import type { Credentials } from "../credentials.js";
 import { DeadlineExceeded, StewardError, Unauthorized, Unavailable } from "../errors.js";
-import { repeatable } from "../gen/repeatable.js";
+import { repeatable, slashed } from "../gen/facts.js";
 import type { paths } from "../gen/rest.js";
 import { delayS, sleep } from "../retry.js";
 import { errorOfAnswer } from "./refusals.js";
@@ -48,7 +48,7 @@ export class Calls {
   readonly #options: CallOptions;
 
   constructor(baseUrl: string, credentials: Credentials, options: CallOptions) {
-    this.#http = createFetch<paths>({ baseUrl });
+    this.#http = createFetch<paths>({ baseUrl, pathSerializer: filled });
     this.#credentials = credentials;
     this.#options = options;
   }
@@ -124,6 +124,14 @@ export class Calls {
     if (!response.ok) throw errorOfAnswer(response, error);
     return data;
   }
+}
+
+/** A path with its parameters. */
+export function filled(path: string, parameters: Record<string, unknown>): string {
+  return path.replace(/\{(\w+)\}/g, (_, name: string) => {
+    const part = encodeURIComponent(String(parameters[name]));
+    return slashed.has(path) ? part.replaceAll("%2F", "/") : part;
+  });
 }
 
 /** Why there was no answer: `fetch` says it by the kind of what it throws. */
