@@ -1,6 +1,6 @@
 # Everything a newcomer needs is one word; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages proto run demo test attacks proof policies bench check format lock clean
+.PHONY: help setup system-packages proto run demo test clients test-clients attacks proof policies bench check format lock clean
 
 PYTHON ?= python3
 # One more than there are cores: tests wait nearly as long as they compute.
@@ -54,6 +54,13 @@ test: $(READY) ## Run the tests
 	@# Where Python is told to write no bytecode, every process that tests start would compile again.
 	@$(BIN)/python -m compileall -q server gateway clients/python proto
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+clients: $(READY) ## Generate the code of the clients that is committed
+	@# One line for each language that commits its generated code; the others generate as they build.
+	PATH="$(CURDIR)/$(BIN):$$PATH" go -C clients/go generate ./...
+
+test-clients: $(READY) ## Build the clients in Go, TypeScript, Java and Rust, and run the script and grpcurl
+	$(BIN)/python -m pytest -n 0 -m clients tests/clients tests/e2e/test_grpcurl.py
 
 attacks: $(READY) ## Try what an attacker in an environment would, and list it
 	$(BIN)/python -m pytest -n 0 -v -m attack tests/integration/environments tests/unit/environments

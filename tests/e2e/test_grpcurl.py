@@ -1,10 +1,12 @@
-"""The real grpcurl against a fresh server: chosen by `-m proof`, since it has to be built first."""
+"""The real grpcurl against a fresh server, and the page about it: Go builds it once.
+
+Chosen by `-m clients`, as all that needs another toolchain.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,27 +15,26 @@ from typing import Any
 import pytest
 
 from tests.certificates import Authority
+from tests.e2e.consoles import consoles, printed, steady
 from tests.e2e.process import Steward, steward
 from tests.live import ADMIN_PASSWORD
 
-pytestmark = pytest.mark.proof
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(600)]
 
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "grpcurl.md"
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4"
 
 
 @pytest.fixture(scope="module")
-def grpcurl(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The program on the path, or one that Go builds."""
-    if found := shutil.which("grpcurl"):
-        return found
-    folder = tmp_path_factory.mktemp("go")
-    subprocess.run(
-        ["go", "install", GRPCURL],
-        env=os.environ | {"GOBIN": str(folder)},
-        check=True,
-        timeout=600,
-    )
-    return str(folder / "grpcurl")
+def grpcurl() -> str:
+    """The program in its one version, built if nobody has yet."""
+    folder = ROOT / "build" / GRPCURL.rpartition("/")[2]
+    program = folder / "grpcurl"
+    if not program.exists():
+        environ = os.environ | {"GOBIN": str(folder)}
+        subprocess.run(["go", "install", GRPCURL], env=environ, check=True, timeout=500)
+    return str(program)
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +138,18 @@ def test_over_tls_and_with_channelz(grpcurl: str, tmp_path: Path) -> None:
             *(grpcurl, *options, server.grpc_address, "grpc.channelz.v1.Channelz/GetServers")
         )
         assert json.loads(said)["server"]
+
+
+def test_what_the_page_shows_is_what_is_printed(grpcurl: str, tmp_path: Path) -> None:
+    shown = consoles(PAGE)
+    with steward(tmp_path / "data") as server:
+        variables = os.environ | {
+            "PATH": f"{Path(grpcurl).parent}:{os.environ['PATH']}",
+            "PASSWORD": ADMIN_PASSWORD,
+        }
+        commands = [each.command.replace("127.0.0.1:50051", server.grpc_address) for each in shown]
+        outputs = printed(commands, tmp_path, variables)
+
+    assert len([each for each in shown if each.output]) >= 10
+    for each, output in zip(shown, outputs, strict=True):
+        assert steady(output) == steady(each.output), each.command
