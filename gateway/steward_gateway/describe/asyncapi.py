@@ -139,6 +139,8 @@ class _Frames:
         flat = route.framing == options_pb2.FRAMING_FLAT
         _, members = members_of(self._codecs, message, flat=flat)
         inside = {member.name for member in members}
+        if message == route.method.output_type:  # a refusal is told as an `Error`
+            members = [member for member in members if member.name != route.refusal]
         outer = [field for field in message.fields if field.name not in inside]
         frames = {}
         for member in members:
@@ -146,21 +148,23 @@ class _Frames:
             assert inner is not None  # noqa: S101 - the routes have looked
             properties: Schema = {TYPE: {"const": member.tag}}
             example: Schema = {TYPE: member.tag}
+            always = [TYPE]
             for field in outer:
                 name = json_name(field, Style.HOUSE)
+                always.append(name)
                 properties[name] = self._schemas.of_field(field, read=read)
                 example[name] = self._examples.of_field(field, read=read)
             told = self._examples.of_message(inner, read=read)
             if member.flat:
                 whole = self._schemas.resolve(self._schemas.refer(inner, read=read))
                 properties |= whole["properties"]
+                always += whole.get("required", [])
                 example |= told
             else:
                 properties[DATA] = self._schemas.refer(inner, read=read)
+                always.append(DATA)
                 example[DATA] = told
-            required = (
-                [TYPE] if read else [TYPE, *(json_name(field, Style.HOUSE) for field in outer)]
-            )
+            required = [TYPE] if read else always
             payload = {"type": "object", "properties": properties, "required": required}
             comment = self._schemas.comments.get(inner.full_name, "")
             frames[member.tag + suffix] = _message(member.tag, payload, example, comment)

@@ -166,6 +166,7 @@ class Operations:
             if variable.multi:
                 said = parameter.get("description", "")
                 parameter["description"] = f"{said} {_MULTI}".strip()
+                parameter["x-slashes"] = True  # OpenAPI 3.1 has no word for it
             if parameter["schema"].get("type") == "string":
                 parameter["schema"].setdefault("minLength", 1)
             yield parameter

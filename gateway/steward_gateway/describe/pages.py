@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata, resources
 from pathlib import PurePath
 from typing import Any
@@ -28,8 +29,10 @@ def description_pages(contracts: Contracts) -> Mapping[str, Page]:
         return Document((explorer / name).read_bytes, content_type, page_headers()).serve
 
     return {
-        "/openapi.json": Document(lambda: _openapi(contracts), JSON).serve,
-        "/asyncapi.json": Document(lambda: _asyncapi(contracts), JSON).serve,
+        **{
+            f"/{name}.json": Document(partial(describe, contracts), JSON).serve
+            for name, describe in DESCRIPTIONS.items()
+        },
         "/docs": page("index.html"),
         "/docs/": _to_docs,
         **{f"/docs/{name}": page(name) for name in EXPLORER_FILES},
@@ -52,6 +55,13 @@ def _asyncapi(contracts: Contracts) -> bytes:
     from steward_gateway.describe.asyncapi import build_asyncapi
 
     return _described(build_asyncapi, contracts)
+
+
+DESCRIPTIONS: Mapping[str, Callable[[Contracts], bytes]] = {
+    "openapi": _openapi,
+    "asyncapi": _asyncapi,
+}
+"""What there is to read of the contracts, as JSON."""
 
 
 def _described(build: Callable[..., dict[str, Any]], contracts: Contracts) -> bytes:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -213,3 +216,26 @@ def test_frames_of_a_socket_are_described_each_way(asyncapi: Document) -> None:
             assert not list(validator.iter_errors(example["payload"])), name
     sent = {each["$ref"] for each in asyncapi["operations"]["Event_Exchange_send"]["messages"]}
     assert "#/channels/Event_Exchange/messages/Error" in sent
+
+
+def test_what_a_socket_sends_is_told_wholly_and_a_refusal_as_an_error(asyncapi: Document) -> None:
+    events = asyncapi["channels"]["Event_Exchange"]["messages"]
+    assert events["Gap"]["payload"]["required"] == [
+        *("type", "event_id", "sequence", "timestamp", "agent_id"),
+        "data",
+    ]
+    assert events["SubscribeRequest"]["payload"]["required"] == ["type"]
+    runs = asyncapi["channels"]["Execution_Exchange"]["messages"]
+    assert "Status" not in runs
+    assert "Error" in runs
+
+
+@pytest.mark.parametrize(("name", "version"), [("openapi", "3.1.0"), ("asyncapi", "3.0.0")])
+def test_a_description_is_printed_without_a_server(name: str, version: str) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "steward_gateway.describe", name],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert json.loads(printed.stdout)[name] == version

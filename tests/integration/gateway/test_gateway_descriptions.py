@@ -63,6 +63,7 @@ async def test_the_description_is_of_what_is_served(http: Http) -> None:
     assert {"like.rating", "max_price_usd", "tags"} <= {each["name"] for each in listed}
     parameter = document["paths"]["/v1/paths/{tool_id}"]["get"]["parameters"][0]
     assert "May hold slashes." in parameter["description"]
+    assert parameter["x-slashes"] is True
     assert "422" in document["paths"]["/cyborg/fail"]["post"]["responses"]
     assert "LOCK" not in str(document["paths"]["/v1/tools/{tool_id}"].keys())
 
