@@ -27,9 +27,7 @@ final class Variables {
   JsonElement fill(JsonElement part) {
     if (part.isJsonObject()) {
       JsonObject filled = new JsonObject();
-      part.getAsJsonObject()
-          .entrySet()
-          .forEach(each -> filled.add(each.getKey(), fill(each.getValue())));
+      part.getAsJsonObject().asMap().forEach((name, value) -> filled.add(name, fill(value)));
       return filled;
     }
     if (part.isJsonArray()) {
@@ -45,9 +43,7 @@ final class Variables {
 
   /** Takes values out of an answer: {@code {"NAME": "path.to.0.field"}}. */
   void keep(JsonObject paths, JsonElement answer) {
-    paths
-        .entrySet()
-        .forEach(each -> values.put(each.getKey(), at(each.getValue().getAsString(), answer)));
+    paths.asMap().forEach((name, path) -> values.put(name, at(path.getAsString(), answer)));
   }
 
   private String fill(String text) {
