@@ -63,9 +63,6 @@ final class Conversation implements AutoCloseable {
         return answer;
       } catch (java.util.concurrent.ExecutionException error) {
         StewardException refusal = StewardException.of(error.getCause());
-        if (!exchange.has("refusal")) {
-          throw refusal;
-        }
         Unexpected.unlessRefuses(exchange.getAsJsonObject("refusal"), refusal);
         return new JsonObject();
       }

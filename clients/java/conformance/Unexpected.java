@@ -20,9 +20,15 @@ final class Unexpected extends RuntimeException {
     }
   }
 
-  /** Holds a refusal against what it must be, of which only what is named is compared. */
+  /**
+   * Holds a refusal against what it must be, of which only what is named is compared; null where an
+   * answer should have come.
+   */
   static void unlessRefuses(JsonObject wanted, StewardException error) {
     JsonObject came = shown(error);
+    if (wanted == null) {
+      throw new Unexpected("expected an answer", came.toString());
+    }
     JsonObject pattern = wanted.deepCopy();
     JsonElement fields = pattern.remove("fields");
     List<String> faults = Pattern.faults(pattern, came);
@@ -48,15 +54,17 @@ final class Unexpected extends RuntimeException {
     error.fields().keySet().forEach(name -> fields.add(new JsonPrimitive(name)));
     shown.add("fields", fields);
     JsonArray errors = new JsonArray();
-    error.textErrors().forEach(
-        each -> {
-          JsonObject one = new JsonObject();
-          one.addProperty("line", each.line());
-          one.addProperty("column", each.column());
-          one.addProperty("path", each.path());
-          one.addProperty("message", each.message());
-          errors.add(one);
-        });
+    error
+        .textErrors()
+        .forEach(
+            each -> {
+              JsonObject one = new JsonObject();
+              one.addProperty("line", each.line());
+              one.addProperty("column", each.column());
+              one.addProperty("path", each.path());
+              one.addProperty("message", each.message());
+              errors.add(one);
+            });
     shown.add("errors", errors);
     return shown;
   }

@@ -13,7 +13,10 @@ record Address(String target, boolean isSecure) {
   private static final Set<String> SECURE = Set.of("https", "grpcs");
   private static final Set<String> PLAIN = Set.of("http", "grpc");
 
-  /** {@code host:port} is plain text, or TLS where roots are given; {@code https://host:port} is TLS. */
+  /**
+   * {@code host:port} is plain text, or TLS where roots are given; {@code https://host:port} is
+   * TLS.
+   */
   static Address parse(String text, boolean hasRoots) {
     int mark = text.indexOf("://");
     String scheme = mark < 0 ? "" : text.substring(0, mark);

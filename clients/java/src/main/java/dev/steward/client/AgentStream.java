@@ -22,9 +22,9 @@ import java.util.concurrent.CompletableFuture;
 /**
  * Agents that a policy decides for, as many as wanted over one stream, several steps under way.
  *
- * <p>Many threads may share it. Steps are made in the order in which they are asked for. A stream that
- * breaks is never mended in silence: what the policy kept of its agents may be lost, and only the
- * caller knows what that means.
+ * <p>Many threads may share it. Steps are made in the order in which they are asked for. A stream
+ * that breaks is never mended in silence: what the policy kept of its agents may be lost, and only
+ * the caller knows what that means.
  */
 public final class AgentStream extends Exchange<StreamRequest, StreamResponse> {
   private AgentStream(Channel channel, Duration timeout) {
@@ -72,7 +72,8 @@ public final class AgentStream extends Exchange<StreamRequest, StreamResponse> {
             .setObservations(Steps.packed(observations))
             .setDeterministic(isDeterministic);
     agents.forEach(agent -> steps.addAgents(agent.number));
-    return ask(request().setPacked(steps).build()).thenApply(answer -> new Steps(answer.getPacked()));
+    return ask(request().setPacked(steps).build())
+        .thenApply(answer -> new Steps(answer.getPacked()));
   }
 
   /** Sends any message, under a number of its own, and gives the answer to come, likewise. */

@@ -17,7 +17,9 @@ final class Credentials extends CallCredentials {
   /** An access token with less than this left is renewed before a call. */
   static final Duration MOMENT = Duration.ofSeconds(30);
 
-  /** A stream ends with the sign-in it began with: it gets one that is good for most of its hour. */
+  /**
+   * A stream ends with the sign-in it began with: it gets one that is good for most of its hour.
+   */
   static final Duration LASTING = Duration.ofMinutes(50);
 
   private static final Metadata.Key<String> AUTHORIZATION =
@@ -66,7 +68,8 @@ final class Credentials extends CallCredentials {
       return completedFuture(false);
     }
     if (renewal == null || renewal.isDone()) {
-      renewal = refresh.apply(shown.refreshToken).handle((pair, error) -> renewed(token, pair, error));
+      renewal =
+          refresh.apply(shown.refreshToken).handle((pair, error) -> renewed(token, pair, error));
     }
     return renewal;
   }

@@ -80,7 +80,8 @@ abstract class Exchange<Q, A> implements AutoCloseable {
   }
 
   void start() {
-    requests = (ClientCallStreamObserver<Q>) ClientCalls.asyncBidiStreamingCall(call, new Answers());
+    requests =
+        (ClientCallStreamObserver<Q>) ClientCalls.asyncBidiStreamingCall(call, new Answers());
   }
 
   /** Sends a message, which is told its number, and gives its answer to come. */

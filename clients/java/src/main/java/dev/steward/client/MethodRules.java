@@ -44,7 +44,9 @@ record MethodRules(boolean isPublic, boolean isRead, FieldDescriptor requestId) 
     }
     @SuppressWarnings("unchecked")
     Q identified =
-        (Q) ((Message) request).toBuilder().setField(requestId, UUID.randomUUID().toString()).build();
+        (Q)
+            ((Message) request)
+                .toBuilder().setField(requestId, UUID.randomUUID().toString()).build();
     return identified;
   }
 

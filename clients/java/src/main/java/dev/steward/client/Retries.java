@@ -14,7 +14,8 @@ import java.util.Optional;
  */
 public record Retries(int maxAttempts, Duration firstDelay, Duration longestDelay) {
   /** Four attempts, waits from 100 ms to 5 s. */
-  public static final Retries DEFAULT = new Retries(4, Duration.ofMillis(100), Duration.ofSeconds(5));
+  public static final Retries DEFAULT =
+      new Retries(4, Duration.ofMillis(100), Duration.ofSeconds(5));
 
   /** Every refusal is given at once. */
   public static final Retries NONE = new Retries(1, Duration.ZERO, Duration.ZERO);
@@ -26,7 +27,8 @@ public record Retries(int maxAttempts, Duration firstDelay, Duration longestDela
    * @param isRepeatable doing it twice has the effect of doing it once
    * @param draw at random from 0 to 1: full jitter, so that many clients do not come back at once
    */
-  Optional<Duration> delay(int attempts, StewardException refusal, boolean isRepeatable, double draw) {
+  Optional<Duration> delay(
+      int attempts, StewardException refusal, boolean isRepeatable, double draw) {
     boolean isUnavailable = refusal.code() == Status.Code.UNAVAILABLE;
     if (attempts >= maxAttempts
         || !isUnavailable && refusal.code() != Status.Code.RESOURCE_EXHAUSTED) {
@@ -39,7 +41,8 @@ public record Retries(int maxAttempts, Duration firstDelay, Duration longestDela
     if (!isUnavailable || !isRepeatable) {
       return Optional.empty();
     }
-    double limit = Math.min(longestDelay.toNanos(), firstDelay.toNanos() * Math.pow(2, attempts - 1));
+    double limit =
+        Math.min(longestDelay.toNanos(), firstDelay.toNanos() * Math.pow(2, attempts - 1));
     return Optional.of(Duration.ofNanos((long) (limit * draw)));
   }
 }

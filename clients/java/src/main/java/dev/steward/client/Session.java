@@ -26,8 +26,8 @@ import java.util.concurrent.Executors;
 import java.util.function.Consumer;
 
 /**
- * A runtime's stream to the ledger: leases are taken, reported on, grown and given back over it, and
- * what is wanted of the runtime comes down it. A refused message leaves it open.
+ * A runtime's stream to the ledger: leases are taken, reported on, grown and given back over it,
+ * and what is wanted of the runtime comes down it. A refused message leaves it open.
  *
  * <p>Many threads may share it. Where it is cut, leases stay open for as long as they last: open
  * another session and {@link #resume} them.
@@ -74,7 +74,7 @@ public final class Session extends Exchange<SessionRequest, SessionResponse> {
     return answer(SessionRequest.newBuilder().setResumeLease(request)).getLeaseResumed();
   }
 
-  /** Proves that the runtime is alive. */
+  /** Proves that the runtime is alive; a lease of which nobody has a sign of life runs out. */
   public void beat() {
     answer(SessionRequest.newBuilder().setHeartbeat(SessionHeartbeat.getDefaultInstance()));
   }

@@ -47,8 +47,8 @@ public final class Steps {
   }
 
   /**
-   * Rows for which the policy gave no finite numbers: their agents begin anew, and what else is told
-   * of these rows means nothing.
+   * Rows for which the policy gave no finite numbers: their agents begin anew, and what else is
+   * told of these rows means nothing.
    */
   public List<Integer> failed() {
     return results.getFailedList();

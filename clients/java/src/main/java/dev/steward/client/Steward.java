@@ -111,8 +111,8 @@ public final class Steward implements AutoCloseable {
   /**
    * Opens a runtime's session, by an agent's IC token.
    *
-   * @param onControl is told, in order and on a thread of its own, what is wanted of the runtime: to
-   *     stop, that a lease ended, that there is more or less to borrow
+   * @param onControl is told, in order and on a thread of its own, what is wanted of the runtime:
+   *     to stop, that a lease ended, that there is more or less to borrow
    */
   public Session session(Consumer<Control> onControl) {
     return Session.open(channel, timeout, onControl);

@@ -43,6 +43,7 @@ import java.util.function.Function;
  */
 public abstract sealed class StewardException extends RuntimeException {
   private static final long serialVersionUID = 1;
+  private static final String STREAM_BROKEN = "STREAM_BROKEN";
 
   private final Refusal refusal;
 
@@ -84,7 +85,8 @@ public abstract sealed class StewardException extends RuntimeException {
                 Map.copyOf(fields),
                 retry.hasRetryDelay() ? duration(retry.getRetryDelay()) : null,
                 detail(status, TextErrors.getDefaultInstance()).getErrorsList().stream()
-                    .map(e -> new TextError(e.getLine(), e.getColumn(), e.getPath(), e.getMessage()))
+                    .map(
+                        e -> new TextError(e.getLine(), e.getColumn(), e.getPath(), e.getMessage()))
                     .toList()));
   }
 
@@ -124,12 +126,20 @@ public abstract sealed class StewardException extends RuntimeException {
 
   abstract String defaultReason();
 
+  /** The same, thrown here: what the caller did says more than what grpc's thread did. */
+  StewardException here() {
+    StewardException same = kind(refusal.code, refusal.reason).apply(refusal);
+    same.initCause(this);
+    return same;
+  }
+
   private static Function<Refusal, StewardException> kind(Status.Code code, String reason) {
     return switch (reason) {
       case "BUDGET_EXCEEDED", "LIMIT_COST_PER_MONTH" -> BudgetExceeded::new;
       case "RATE_LIMITED", "ACCOUNT_LOCKED" -> RateLimited::new;
       case "CIRCUIT_OPEN" -> CircuitOpen::new;
       case "AGENT_STOPPED" -> AgentStopped::new;
+      case STREAM_BROKEN -> StreamBroken::new;
       default ->
           switch (code) {
             case UNAUTHENTICATED -> Unauthorized::new;
@@ -339,14 +349,20 @@ public abstract sealed class StewardException extends RuntimeException {
       this(
           new Refusal(
               Status.Code.UNAVAILABLE,
-              "the stream is cut (%s): steps under way may have been made, and what the policy kept of the agents may be lost"
-                  .formatted(cut.getMessage())));
+              ("the stream is cut (%s): steps under way may have been made, and what the policy"
+                      + " kept of the agents may be lost")
+                  .formatted(cut.getMessage()),
+              STREAM_BROKEN,
+              cut.facts(),
+              Map.of(),
+              null,
+              List.of()));
       initCause(cut);
     }
 
     @Override
     String defaultReason() {
-      return "STREAM_BROKEN";
+      return STREAM_BROKEN;
     }
   }
 

@@ -23,9 +23,7 @@ final class Waiting {
     try {
       return timeout == null ? answer.get() : answer.get(timeout.toNanos(), TimeUnit.NANOSECONDS);
     } catch (ExecutionException error) {
-      StewardException refusal = StewardException.of(error.getCause());
-      refusal.fillInStackTrace(); // what the caller did says more than what grpc's thread did
-      throw refusal;
+      throw StewardException.of(error.getCause()).here();
     } catch (TimeoutException error) {
       answer.cancel(false);
       throw new StewardException.DeadlineExceeded(

@@ -81,7 +81,9 @@ class AgentStreamTest {
   void aStreamThatIsCutSaysThatWhatWasKeptMayBeLost() {
     try (AgentStream stream = steward.agents()) {
       var agent = stream.bring("pole");
-      assertThrows(StewardException.StreamBroken.class, () -> agent.step(CUT));
+      StewardException cut =
+          assertThrows(StewardException.StreamBroken.class, () -> agent.step(CUT));
+      assertEquals("STREAM_BROKEN", cut.reason());
       assertThrows(StewardException.StreamBroken.class, () -> agent.step(1));
     }
   }
@@ -112,7 +114,10 @@ class AgentStreamTest {
                 return;
               }
               answer.setOpened(
-                  StreamOpened.newBuilder().setFirst(agents++).addPolicies("pole@1").addBegun(true));
+                  StreamOpened.newBuilder()
+                      .setFirst(agents++)
+                      .addPolicies("pole@1")
+                      .addBegun(true));
             }
             case STEP -> {
               float seen = request.getStep().getObservation(0);
@@ -157,7 +162,8 @@ class AgentStreamTest {
       for (int row = 0; row < rows; row++) {
         byte[] number = {(byte) steps.getAgents(row), 0, 0, 0};
         actions = actions.concat(ByteString.copyFrom(number));
-        values = values.concat(steps.getObservations().substring(row * rowBytes, row * rowBytes + 4));
+        values =
+            values.concat(steps.getObservations().substring(row * rowBytes, row * rowBytes + 4));
       }
       return PackedResults.newBuilder().setActions(actions).setValues(values).build();
     }

@@ -135,9 +135,7 @@ class SessionTest {
   }
 
   private static SessionRequest heartbeat() {
-    return SessionRequest.newBuilder()
-        .setHeartbeat(SessionHeartbeat.getDefaultInstance())
-        .build();
+    return SessionRequest.newBuilder().setHeartbeat(SessionHeartbeat.getDefaultInstance()).build();
   }
 
   /** Notes what it hears, and says what it is told to. */

@@ -111,7 +111,8 @@ class StewardTest {
     door.refusals.add(retryAfter(0));
     door.goodTokens.add("key");
     try (Steward keyed = Steward.at(server.address()).token("key").open()) {
-      assertEquals("vera", AuthServiceGrpc.newBlockingStub(keyed.channel()).getMe(ME).getUsername());
+      assertEquals(
+          "vera", AuthServiceGrpc.newBlockingStub(keyed.channel()).getMe(ME).getUsername());
     }
     assertEquals(2, server.shown.size());
   }
