@@ -1,0 +1,2 @@
+/** Calls a Steward server. Start reading at {@link dev.steward.client.Steward}. */
+package dev.steward.client;
