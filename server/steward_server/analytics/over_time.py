@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from steward_server.analytics.edges import Edges
-from steward_server.analytics.figures import NOTHING, Sums, grain_for
+from steward_server.analytics.edges import Call, Edges
+from steward_server.analytics.figures import NOTHING, Key, Sums, grain_for
 from steward_server.analytics.periods import DAY_US, HOUR_US, MINUTE_US
 from steward_server.analytics.queries import (
     Apart,
@@ -63,9 +63,7 @@ def _add(found: Points, number: int, group: str, more: Sums) -> None:
     found[number, group] = found.get((number, group), NOTHING).plus(more)
 
 
-def _add_keys(
-    found: Points, number: int, more: Mapping[tuple[str, str, str], Sums], named: Collection[str]
-) -> None:
+def _add_keys(found: Points, number: int, more: Mapping[Key, Sums], named: Collection[str]) -> None:
     for key, each in more.items():
         name = "".join(key)  # all but one of them are empty
         _add(found, number, name if name in named else OTHERS, each)
@@ -87,7 +85,7 @@ async def _add_minutes(
         # The present hour still grows: it is not worth remembering.
         reading = Edges(max_calls=0) if hour == present else edges
         async for calls in reading.calls(reader, span_us, scope.agent_ids):
-            minutes: dict[int, list[tuple[int, str, str, str, int, int, int, int]]] = {}
+            minutes: dict[int, list[Call]] = {}
             for call in calls:
                 minutes.setdefault(call.at_us // MINUTE_US, []).append(call)
             for minute, some in minutes.items():
