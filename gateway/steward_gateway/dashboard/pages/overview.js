@@ -43,7 +43,7 @@ export function Page() {
 
 /**
  * What was spent in the last hour, minute by minute: what was booked before, and what is heard of since.
- * @returns {{times: number[], values: number[], spent: number, error: import("../api.js").ApiError | null} | null} null until it is known.
+ * @returns {{times: number[], values: number[], spent: number} | null} null until it is known.
  */
 function useLastHour() {
   const loaded = useLoad((signal) => get("/api/v1/analytics/spending/over-time", { query: { period: "last-hour", step: "minute" }, signal }), [], { everyS: 60 });
@@ -75,7 +75,7 @@ function useLastHour() {
     const place = times.indexOf(minute);
     if (place >= 0) values[place] = Number(values[place]) + usd;
   }
-  return { times, values, spent: values.reduce((sum, usd) => sum + usd, 0), error: loaded.error };
+  return { times, values, spent: values.reduce((sum, usd) => sum + usd, 0) };
 }
 
 /** @param {{totals: NonNullable<Usage["totals"]>}} given */
@@ -89,7 +89,7 @@ function Money({ totals }) {
       <${Figure} label="Spent" value=${money(totals.spent)} more=${`${count(totals.percent_used)} %, in ${count(totals.requests)} calls`} href="/spending" />
       <${Figure} label="Lent just now" value=${money(totals.reserved)} more="held by runtimes" />
       <${Figure} label="Overrun" value=${money(totals.overrun)} tone=${totals.overrun > 0 ? "bad" : "plain"} more=${totals.overrun > 0 ? "used above what was lent" : "none"} />
-      <${Figure} label="Burn rate" value=${burn === null ? "–" : `${money(burn)}/h`} more=${leftS === null ? "nothing in the last hour" : `all gone in ${duration(leftS)} at this rate`} />
+      <${Figure} label="Burn rate" value=${burn === null ? "–" : `${money(burn)}/h`} more=${hour === null ? "not known yet" : leftS === null ? (burn ? "nothing is left" : "nothing in the last hour") : `all gone in ${duration(leftS)} at this rate`} />
     </div>
     ${hour && hour.spent > 0 ? html`<${Card} title="The last hour"><${Chart} label="Spending of the last hour by minute" times=${hour.times} series=${[{ label: "Spent", values: hour.values }]} format=${money} height=${120} bars /><//>` : null}`;
 }
