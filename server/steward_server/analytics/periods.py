@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-HOUR_US = 3_600 * 1_000_000
+MINUTE_US = 60 * 1_000_000
+HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
 ALL_TIME = "all-time"
+LAST_HOUR = "last-hour"
 TODAY = "today"
 PERIODS = (
+    LAST_HOUR,
     TODAY,
     "yesterday",
     "last-7-days",
@@ -76,6 +79,7 @@ def window_of(period: str, now_us: int) -> Window:
     month = midnight.replace(day=1)
     month_before = (month - timedelta(days=1)).replace(day=1)
     return {
+        LAST_HOUR: Window(now_us - HOUR_US, None),
         TODAY: Window(_us(midnight), None),
         "yesterday": Window(_us(midnight) - DAY_US, _us(midnight)),
         "last-7-days": Window(now_us - 7 * DAY_US, None),

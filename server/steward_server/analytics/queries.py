@@ -48,7 +48,7 @@ class Apart(NamedTuple):
         )
 
 
-class _Sql(NamedTuple):
+class Sql(NamedTuple):
     text: str
     parameters: tuple[object, ...]
 
@@ -92,7 +92,7 @@ async def _sums(
         end_hour = None if until_us is None else until_us // HOUR_US
         parts = _of_stretches(scope, apart, grain, fields, stretches, end_hour)
         if stretches.edge_us[0] < stretches.edge_us[1]:
-            found = await _of_edge(reader, scope, apart, stretches.edge_us, edges)
+            found = await sums_of_edge(reader, scope, apart, stretches.edge_us, edges)
     columns, grouped = _apart_columns(apart)
     # One statement sees one moment: rows are being moved from one table to the others.
     rows = await reader.fetch_all(
@@ -131,12 +131,12 @@ async def _payers(reader: Reader, scope: Scope, edges: Edges) -> set[tuple[str, 
         first_hour = stretches.edge_us[1] // HOUR_US
         if stretches.edge_us[0] < stretches.edge_us[1]:
             apart = Apart(agent=True, provider=True)
-            edge = await _of_edge(reader, scope, apart, stretches.edge_us, edges)
+            edge = await sums_of_edge(reader, scope, apart, stretches.edge_us, edges)
             found = {
                 (key.agent_id, key.provider) for key, each in edge.items() if each.request_count
             }
     end_hour = None if until_us is None else until_us // HOUR_US
-    series, fresh = _where(scope, grain), _where_fresh(scope, first_hour, end_hour)
+    series, fresh = where_in(scope, grain), where_fresh(scope, first_hour, end_hour)
     paid = " OR ".join(
         f"EXISTS (SELECT 1 FROM {table} WHERE place >= series_id * {PLACES} + ?"
         f" AND place < series_id * {PLACES} + ? AND {table}.request_count > 0)"
@@ -154,9 +154,9 @@ async def _payers(reader: Reader, scope: Scope, edges: Edges) -> set[tuple[str, 
     return found | {(row["agent_id"], row["provider"]) for row in rows}
 
 
-def _of_all_time(scope: Scope, grain: Grain, fields: Collection[str]) -> _Sql:
-    where = _where(scope, grain)
-    return _Sql(
+def _of_all_time(scope: Scope, grain: Grain, fields: Collection[str]) -> Sql:
+    where = where_in(scope, grain)
+    return Sql(
         f"SELECT agent_id, provider, model, {chosen(fields)} FROM usage_series WHERE {where.text}",
         where.parameters,
     )
@@ -169,7 +169,7 @@ def _of_stretches(
     fields: Collection[str],
     stretches: Stretches,
     end_hour: int | None,
-) -> list[_Sql]:
+) -> list[Sql]:
     return [
         _fresh(scope, apart, fields, stretches.edge_us[1] // HOUR_US, end_hour),
         *[_placed(table, scope, grain, fields, stretch) for table, stretch in _places(stretches)],
@@ -192,9 +192,9 @@ def _bounds(stretch: Stretch) -> tuple[int, int]:
 
 def _placed(
     table: str, scope: Scope, grain: Grain, fields: Collection[str], stretch: Stretch
-) -> _Sql:
-    where = _where(scope, grain)
-    return _Sql(
+) -> Sql:
+    where = where_in(scope, grain)
+    return Sql(
         f"SELECT agent_id, provider, model, {added(table, fields)} FROM usage_series JOIN {table}"
         f" ON {table}.place >= series_id * {PLACES} + ? AND {table}.place < series_id * {PLACES}"
         f" + ? WHERE {where.text} GROUP BY series_id, agent_id, provider, model",
@@ -208,10 +208,10 @@ def _fresh(
     fields: Collection[str],
     first_hour: int | None,
     end_hour: int | None,
-) -> _Sql:
-    where = _where_fresh(scope, first_hour, end_hour)
+) -> Sql:
+    where = where_fresh(scope, first_hour, end_hour)
     columns, grouped = _apart_columns(apart)
-    return _Sql(
+    return Sql(
         f"SELECT {columns}, {added('usage_fresh', fields)} FROM usage_fresh"
         + (f" WHERE {where.text}" if where.text else "")
         + (f" GROUP BY {', '.join(grouped)}" if grouped else ""),
@@ -219,8 +219,8 @@ def _fresh(
     )
 
 
-def _where_fresh(scope: Scope, first_hour: int | None, end_hour: int | None) -> _Sql:
-    where = _where(scope, None)
+def where_fresh(scope: Scope, first_hour: int | None, end_hour: int | None) -> Sql:
+    where = where_in(scope, None)
     conditions, parameters = [where.text] if where.text else [], list(where.parameters)
     if first_hour is not None:
         conditions.append("hour >= ?")
@@ -228,7 +228,7 @@ def _where_fresh(scope: Scope, first_hour: int | None, end_hour: int | None) -> 
     if end_hour is not None:
         conditions.append("hour < ?")
         parameters.append(end_hour)
-    return _Sql(" AND ".join(conditions), tuple(parameters))
+    return Sql(" AND ".join(conditions), tuple(parameters))
 
 
 def _apart_columns(apart: Apart) -> tuple[str, list[str]]:
@@ -241,7 +241,7 @@ def _apart_columns(apart: Apart) -> tuple[str, list[str]]:
     return ", ".join(selected), [columns[name] for name in grouped]
 
 
-def _where(scope: Scope, grain: Grain | None) -> _Sql:
+def where_in(scope: Scope, grain: Grain | None) -> Sql:
     conditions: list[str] = []
     parameters: list[object] = []
     if grain is not None:
@@ -254,19 +254,19 @@ def _where(scope: Scope, grain: Grain | None) -> _Sql:
         if wanted := getattr(scope, name):
             conditions.append(f"{name} = ?")
             parameters.append(wanted)
-    return _Sql(" AND ".join(conditions), tuple(parameters))
+    return Sql(" AND ".join(conditions), tuple(parameters))
 
 
 # The part of an hour that a window may begin with is read from what was written at the time.
 
 
-async def _of_edge(
+async def sums_of_edge(
     reader: Reader, scope: Scope, apart: Apart, edge_us: tuple[int, int], edges: Edges
 ) -> dict[Key, Sums]:
     found: dict[Key, Sums] = {}
     async for calls in edges.calls(reader, edge_us, scope.agent_ids):
         _add(found, added_calls(calls, scope, apart, edge_us))
-    for key, part in await _told_in(reader, scope, apart, edge_us):
+    for _, key, part in await told_of(reader, scope, apart, edge_us, HOUR_US):
         _add(found, {key: part})
     return found
 
@@ -308,21 +308,25 @@ def _together(calls: Sequence[Call]) -> Sums:
     )
 
 
-async def _told_in(
-    reader: Reader, scope: Scope, apart: Apart, edge_us: tuple[int, int]
-) -> list[tuple[Key, Sums]]:
-    where = _where(scope, None)
+async def told_of(
+    reader: Reader, scope: Scope, apart: Apart, span_us: tuple[int, int], step_us: int
+) -> list[tuple[int, Key, Sums]]:
+    """What was only told of between two moments, by the numbers of steps since 1970."""
+    where = where_in(scope, None)
     columns, grouped = _apart_columns(apart)
     rows = await reader.fetch_all(
-        f"SELECT {columns}, status,"
+        f"SELECT at_us / {step_us} AS step, {columns}, status,"
         " count(*) AS call_count, CAST(SUM(input_tokens) AS BIGINT) AS input_tokens,"
         " CAST(SUM(output_tokens) AS BIGINT) AS output_tokens FROM llm_event"
         f" WHERE at_us >= ? AND at_us < ?{' AND ' + where.text if where.text else ''}"
-        f" GROUP BY {', '.join(['status', *grouped])}",
-        *edge_us,
+        f" GROUP BY {', '.join(['1', 'status', *grouped])}",
+        *span_us,
         *where.parameters,
     )
-    return [(Key(row["agent_id"], row["provider"], row["model"]), _told(row)) for row in rows]
+    return [
+        (row["step"], Key(row["agent_id"], row["provider"], row["model"]), _told(row))
+        for row in rows
+    ]
 
 
 def _told(row: Row) -> Sums:

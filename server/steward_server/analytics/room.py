@@ -7,17 +7,21 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from steward_server.analytics.edges import Edges
-from steward_server.analytics.figures import NOTHING, Key, Sums, percent
+from steward_server.analytics.figures import NOTHING, Key, Sums, percent, total
 from steward_server.analytics.needs import Agents, KnownAgent, Projects, Providers, Purse
+from steward_server.analytics.over_time import FIELDS, OTHERS, points
 from steward_server.analytics.periods import ALL_TIME, window_of
 from steward_server.analytics.queries import Apart, Scope, payers, sums
 from steward_server.analytics.risk import Risk, Standing, risk_of, standing_of
+from steward_server.analytics.steps import Step, fault_in, fault_in_count, numbers
 from steward_server.balance import Balance
 from steward_server.db import Database
-from steward_server.errors import NotFound
+from steward_server.errors import InvalidArgument, NotFound
 from steward_server.principals import Principal
 
 BALANCES_AT_ONCE = 500
+MAX_GROUPS = 8
+"""That are told apart over time; the rest is one more."""
 
 SPENDING = ("request_count", "cost_nanousd")
 TOKENS = (
@@ -97,6 +101,29 @@ class ProviderFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupOverTime:
+    """What some calls add up to in each step."""
+
+    key: str
+    """Empty for the others together."""
+    name: str
+    points: list[Sums]
+
+    @property
+    def together(self) -> Sums:
+        return total(self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class OverTime:
+    """A period in steps."""
+
+    begins_us: list[int]
+    whole: GroupOverTime
+    groups: list[GroupOverTime]
+
+
+@dataclass(frozen=True, slots=True)
 class AnalyticsRoom:
     """Figures of the agents a caller may see."""
 
@@ -170,6 +197,56 @@ class AnalyticsRoom:
         answered = [(key, each) for key, each in found.items() if each.successful_count]
         return sorted(answered, key=lambda one: (-one[1].successful_count, one[0]))
 
+    async def over_time(
+        self, caller: Principal, question: Question, step: Step, apart: Apart
+    ) -> OverTime:
+        """What was spent in each step of the period.
+
+        Raises:
+            InvalidArgument: these are too many steps.
+        """
+        now_us = self.clock()
+        scope = (await self._scope(caller, question))._replace(
+            window=(window := window_of(question.period, now_us))
+        )
+        if fault := fault_in(step, question.period, window, now_us):
+            raise _too_many_points(fault)
+        named: list[str] = []
+        if any(apart):
+            by_key = await sums(self.database, scope, apart, FIELDS, self.edges)
+            answered = [key for key, each in by_key.items() if each.successful_count]
+            answered.sort(key=lambda key: (-by_key[key].cost_nanousd, key))
+            named = ["".join(key) for key in answered[:MAX_GROUPS]]
+        found = await points(self.database, scope, step, apart, named, now_us, self.edges)
+        since_us = window.since_us
+        if since_us is None:
+            first = min((number for number, _ in found), default=step.number(now_us))
+            since_us = step.begins_us(first)
+        steps = numbers(step, since_us, window, now_us)
+        if fault := fault_in_count(step, len(steps)):
+            raise _too_many_points(fault)
+        names = await self._names(caller) if apart.agent else {}
+        groups = [
+            GroupOverTime(
+                key,
+                names.get(key, key) or "other",
+                [found.get((number, key), NOTHING) for number in steps],
+            )
+            for key in (*named, OTHERS)
+        ]
+        whole = [total(group.points[index] for group in groups) for index in range(len(steps))]
+        told = [one for one in groups if one.key or one.together.successful_count]
+        return OverTime(
+            [step.begins_us(number) for number in steps],
+            GroupOverTime("", "", whole),
+            told if any(apart) else [],
+        )
+
+    async def _names(self, caller: Principal) -> dict[str, str]:
+        owner_id = None if caller.is_admin else caller.subject
+        known = await self.agents.of_owner(self.database, owner_id, deleted_too=True)
+        return {agent.agent_id: agent.name for agent in known}
+
     async def standing(
         self,
         caller: Principal,
@@ -231,6 +308,12 @@ class AnalyticsRoom:
 
     async def _whose(self, caller: Principal, agent_id: str, project_id: str) -> list[str] | None:
         return await whose(self.agents, self.projects, self.database, caller, agent_id, project_id)
+
+
+def _too_many_points(fault: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"invalid request: step: {fault}", reason="TOO_MANY_POINTS", fields={"step": fault}
+    )
 
 
 async def visible(

@@ -14,8 +14,10 @@ from steward_server.analytics.ingestion import MAX_EVENTS, Ingestion
 from steward_server.analytics.needs import KnownAgent
 from steward_server.analytics.numbered_pages import Page, page_of
 from steward_server.analytics.periods import ALL_TIME, PERIODS, TODAY
+from steward_server.analytics.queries import Apart
 from steward_server.analytics.risk import Risk, Standing
-from steward_server.analytics.room import AgentFigures, AnalyticsRoom, Question
+from steward_server.analytics.room import AgentFigures, AnalyticsRoom, GroupOverTime, Question
+from steward_server.analytics.steps import Step, usual_step
 from steward_server.analytics.telling import Told
 from steward_server.calls import Context, call_of, caller
 from steward_server.checks import Checks
@@ -33,6 +35,19 @@ STANDINGS = {
     Standing.ACTIVE: pb.SPENDING_STATUS_ACTIVE,
     Standing.EXHAUSTED: pb.SPENDING_STATUS_EXHAUSTED,
     Standing.INACTIVE: pb.SPENDING_STATUS_INACTIVE,
+}
+STEPS = {
+    pb.SPENDING_STEP_MINUTE: Step.MINUTE,
+    pb.SPENDING_STEP_HOUR: Step.HOUR,
+    pb.SPENDING_STEP_DAY: Step.DAY,
+    pb.SPENDING_STEP_WEEK: Step.WEEK,
+}
+STEPS_SHOWN = {step: shown for shown, step in STEPS.items()}
+GROUPS = {
+    pb.SPENDING_GROUP_BY_UNSPECIFIED: Apart(),
+    pb.SPENDING_GROUP_BY_AGENT: Apart(agent=True),
+    pb.SPENDING_GROUP_BY_PROVIDER: Apart(provider=True),
+    pb.SPENDING_GROUP_BY_MODEL: Apart(model=True),
 }
 LAST_SECOND = 253_402_300_799
 """Of the year 9999: what protobuf's timestamps end with."""
@@ -130,6 +145,40 @@ class AnalyticsService(rpc.AnalyticsServiceServicer):
                 average_cost_per_request_nanousd=together.average_nanousd,
             ),
             pagination=page.described(len(found)),
+            **self._asked(question),
+        )
+
+    async def ListSpendingOverTime(
+        self, request: pb.ListSpendingOverTimeRequest, context: Context
+    ) -> pb.ListSpendingOverTimeResponse:
+        question = _question(request)
+        with Checks() as checks:
+            for name, known in (("step", {0, *STEPS}), ("group_by", GROUPS)):
+                if (value := getattr(request, name)) not in known:
+                    checks.add(name, f"is {value}, which is no value of it")
+        step = STEPS.get(request.step) or usual_step(question.period)
+        found = await self._room.over_time(
+            caller(context), question, step, GROUPS[request.group_by]
+        )
+        together = found.whole.together
+        return pb.ListSpendingOverTimeResponse(
+            data=_points(found.whole, found.begins_us),
+            groups=[
+                pb.SpendingGroup(
+                    key=group.key,
+                    name=group.name,
+                    is_other=not group.key,
+                    spending_nanousd=(of_group := group.together).cost_nanousd,
+                    request_count=of_group.successful_count,
+                    total_tokens=of_group.total_tokens,
+                    data=_points(group, found.begins_us),
+                )
+                for group in found.groups
+            ],
+            total_spend_nanousd=together.cost_nanousd,
+            total_requests=together.successful_count,
+            total_tokens=together.total_tokens,
+            step=STEPS_SHOWN[step],
             **self._asked(question),
         )
 
@@ -349,6 +398,18 @@ def _budget_status(each: AgentFigures) -> pb.AgentBudgetStatus:
         risk_level=RISKS[each.risk],
         risk_scope=each.balance.tightest_scope,
     )
+
+
+def _points(group: GroupOverTime, begins_us: list[int]) -> list[pb.SpendingPoint]:
+    return [
+        pb.SpendingPoint(
+            begins_at=timestamp(at_us),
+            spending_nanousd=each.cost_nanousd,
+            request_count=each.successful_count,
+            total_tokens=each.total_tokens,
+        )
+        for at_us, each in zip(begins_us, group.points, strict=True)
+    ]
 
 
 def _budget_summary(matching: list[AgentFigures]) -> pb.BudgetStatusSummary:

@@ -22,6 +22,8 @@ EVENT = (
     '"provider":"openai","input_tokens":3,"output_tokens":4'
 )
 
+POINT = {"begins_at": TIME, "spending": MONEY, "request_count": int, "total_tokens": int}
+
 SHAPES = {
     "spending/total": {"total_spend": MONEY, "currency": "USD", **ASKED},
     "spending/by-agent": {
@@ -62,6 +64,15 @@ SHAPES = {
             "average_cost_per_request": MONEY,
         },
         "pagination": PAGINATION,
+        **ASKED,
+    },
+    "spending/over-time": {
+        "data": [POINT],
+        "groups": [],
+        "total_spend": MONEY,
+        "total_requests": int,
+        "total_tokens": int,
+        "step": "day",
         **ASKED,
     },
     "spending/avg-per-request": {
@@ -262,7 +273,9 @@ ROWS: list[Row] = [
                 f"{path} for someone without agents",
                 f"$url/api/v1/analytics/{path}?period=last-30-days $as_viewer",
                 200,
-                shape | {"period": "last-30-days"} | ({"data": [None]} if "data" in shape else {}),
+                shape
+                | {"period": "last-30-days"}
+                | ({"data": [None]} if "pagination" in shape else {}),
             ),
             (
                 f"{path} of a period that is none",

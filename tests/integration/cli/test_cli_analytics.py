@@ -43,6 +43,8 @@ async def test_what_was_told_is_printed_in_tables_and_as_json(shell: Shell, scou
     models = await shell("analytics", "models", "--period", "last-7-days")
     total = await shell("analytics", "total", "--json")
     cost = await shell("analytics", "cost")
+    minutes = await shell("analytics", "over-time", "--period", "last-hour", "--json")
+    weeks = await shell("analytics", "over-time", "--step", "week", "--group-by", "model")
     nobody = await shell("analytics", "by-agent")
     providers = await shell("analytics", "by-provider", "--json")
     budgets = await shell("analytics", "budgets", "--risk", "low")
@@ -54,6 +56,9 @@ async def test_what_was_told_is_printed_in_tables_and_as_json(shell: Shell, scou
     assert "gpt-5" in models.out
     assert (total.json["total_spend_usd"], total.json["period"]) == (0, "all-time")
     assert "dearest" in cost.out
+    assert (minutes.json["step"], minutes.json["total_tokens"]) == ("minute", 42)
+    assert len(minutes.json["data"]) in (60, 61)
+    assert "GPT-5" in weeks.out.upper()
     assert "total" in nobody.out
     assert providers.json["data"] == []
     assert "scout" in budgets.out

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,10 +17,12 @@ from steward.gateway.v1.options_pb2 import ROLE_ADMIN, ROLE_USER
 from steward_server.agents.directory import Directory
 from steward_server.analytics.edges import Edges
 from steward_server.analytics.figures import Key, Sums
+from steward_server.analytics.over_time import FIELDS, OTHERS, points
 from steward_server.analytics.periods import PERIODS, Window, window_of
 from steward_server.analytics.queries import Apart, Scope, payers, sums
 from steward_server.analytics.rollups import Rollups, catch_up
 from steward_server.analytics.room import SPENDING, TOKENS
+from steward_server.analytics.steps import Step, fault_in
 from steward_server.analytics.traces import FROM_THE_NEWEST, Position, TraceRoom, Wanted
 from steward_server.budget.desk import Desk
 from steward_server.db.migrate import migrate
@@ -43,6 +45,7 @@ from tests.property.analytics.world import (
 )
 
 MODELS = ("gpt-4o", "gpt-5", "claude")
+K = TypeVar("K")
 NAMES = tuple(f"call-{number}" for number in range(12))
 LONGEST_US = 30 * DAY_S * 1_000_000
 """As far back as a period may begin in the middle of an hour."""
@@ -157,6 +160,7 @@ async def check_figures(world: World, reader: Straight) -> None:
             key[:2] for key, each in added_up(calls, scope, apart).items() if each.request_count
         }
         assert await payers(reader, scope, world.edges) == paid
+    await check_steps(world, reader)
     spent = await sums(reader, Scope(whole_window()), Apart(agent=True))
     used = {
         agent_id: spent[Key(agent_id, "", "")].cost_nanousd
@@ -166,7 +170,27 @@ async def check_figures(world: World, reader: Straight) -> None:
     assert dict.fromkeys(AGENTS, 0) | used == world.used_nanousd()
 
 
-def chosen(found: Mapping[Key, Sums], fields: Sequence[str]) -> dict[Key, list[int]]:
+async def check_steps(world: World, reader: Straight) -> None:
+    """Each step is what the calls in it add up to, by one that is named and the others."""
+    calls = world.calls()
+    apart, named = Apart(model=True), ["gpt-5"]
+    for period, step in product(PERIODS, Step):
+        window = window_of(period, world.now_us)
+        if fault_in(step, period, window, world.now_us):
+            continue
+        for agent_ids, provider in product((None, ["agent_a", "agent_b"]), ("", "openai")):
+            scope = Scope(window, agent_ids, provider)
+            expected: dict[tuple[int, str], Sums] = {}
+            for call in calls:
+                for key, one in added_up([call], scope, apart).items():
+                    group = key.model if key.model in named else OTHERS
+                    place = step.number(call.at_us), group
+                    expected[place] = expected.get(place, Sums()).plus(one)
+            found = await points(reader, scope, step, apart, named, world.now_us, world.edges)
+            assert chosen(found, FIELDS) == chosen(expected, FIELDS), (scope, step)
+
+
+def chosen(found: Mapping[K, Sums], fields: Sequence[str]) -> dict[K, list[int]]:
     """Some of the sums, where they are not all nothing."""
     some = {key: [getattr(each, name) for name in fields] for key, each in found.items()}
     return {key: each for key, each in some.items() if any(each)}

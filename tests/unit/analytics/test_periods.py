@@ -31,6 +31,7 @@ NOW_US = us(2026, 3, 1, 13, 30, 15) + 7
 @pytest.mark.parametrize(
     ("period", "since_us", "until_us"),
     [
+        ("last-hour", us(2026, 3, 1, 12, 30, 15) + 7, None),
         ("today", us(2026, 3, 1), None),
         ("yesterday", us(2026, 2, 28), us(2026, 3, 1)),
         ("last-7-days", us(2026, 2, 22, 13, 30, 15) + 7, None),

@@ -22,7 +22,10 @@ from steward_client.client.figures import (
     RiskLevel,
     SpendingByAgent,
     SpendingByProvider,
+    SpendingGroupBy,
+    SpendingOverTime,
     SpendingStatus,
+    SpendingStep,
     TokensByAgent,
     TotalSpending,
     Usage,
@@ -32,6 +35,8 @@ from steward_client.client.figures import (
 PERIODS = get_args(Period)
 RISKS = get_args(RiskLevel)[1:]
 STATUSES = get_args(SpendingStatus)[1:]
+SPENDING_STEPS = get_args(SpendingStep)[1:]
+GROUPS = get_args(SpendingGroupBy)[1:]
 
 
 @click.group()
@@ -56,7 +61,14 @@ def asks(default: str = "all-time") -> Callable[[Callable[..., None]], Callable[
         @click.option("--model", default="", help="Only this model.")
         @calls_server
         def wrapped(
-            steward: Steward, *, period: str, agent: str, project: str, provider: str, model: str
+            steward: Steward,
+            *,
+            period: str,
+            agent: str,
+            project: str,
+            provider: str,
+            model: str,
+            **more: Any,
         ) -> None:
             chosen = {
                 "period": period,
@@ -65,7 +77,7 @@ def asks(default: str = "all-time") -> Callable[[Callable[..., None]], Callable[
                 "provider": provider,
                 "model": model,
             }
-            command(steward, chosen)
+            command(steward, chosen, **more)
 
         wrapped.__doc__ = command.__doc__
         return wrapped
@@ -92,6 +104,22 @@ def by_agent(steward: Steward, chosen: dict[str, Any]) -> None:
 def by_provider(steward: Steward, chosen: dict[str, Any]) -> None:
     """List providers that were paid, the most first."""
     steward.show(steward.client.analytics.spending_by_provider(**chosen), _provider_table)
+
+
+@analytics.command("over-time")
+@click.option("--step", type=click.Choice(SPENDING_STEPS), help="How long each step is.")
+@click.option("--group-by", type=click.Choice(GROUPS), help="Tell the 8 largest of these apart.")
+@asks(default="today")
+def over_time(
+    steward: Steward,
+    chosen: dict[str, Any],
+    *,
+    step: SpendingStep | None,
+    group_by: SpendingGroupBy | None,
+) -> None:
+    """Show what was spent in each step of a period, oldest first."""
+    found = steward.client.analytics.spending_over_time(**chosen, step=step, group_by=group_by)
+    steward.show(found, _over_time_table)
 
 
 @analytics.command("cost")
@@ -207,6 +235,29 @@ def _provider_table(found: SpendingByProvider) -> Table:
             str(summary.total_requests),
             dollars(summary.average_cost_per_request_usd),
             "",
+        ),
+    )
+
+
+def _over_time_table(found: SpendingOverTime) -> Table:
+    return table(
+        ["FROM", "#SPENT", "#CALLS", "#TOKENS", *[f"#{group.name}" for group in found.groups]],
+        [
+            (
+                moment(point.begins_at),
+                dollars(point.spending_usd),
+                str(point.request_count),
+                str(point.total_tokens),
+                *[dollars(group.data[index].spending_usd) for group in found.groups],
+            )
+            for index, point in enumerate(found.data)
+        ],
+        totals=(
+            "total",
+            dollars(found.total_spend_usd),
+            str(found.total_requests),
+            str(found.total_tokens),
+            *[dollars(group.spending_usd) for group in found.groups],
         ),
     )
 

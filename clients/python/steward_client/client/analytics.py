@@ -24,7 +24,10 @@ from steward_client.client.figures import (
     RiskLevel,
     SpendingByAgent,
     SpendingByProvider,
+    SpendingGroupBy,
+    SpendingOverTime,
     SpendingStatus,
+    SpendingStep,
     TokensByAgent,
     TotalSpending,
     Trace,
@@ -100,6 +103,36 @@ class Analytics(Resource[Manner]):
             "ListSpendingByProvider",
             lambda page: pb.ListSpendingByProviderRequest(**asked, page=page, per_page=PER_PAGE),
         )
+
+    @rpc
+    def spending_over_time(
+        self,
+        *,
+        period: Period = "all-time",
+        step: SpendingStep | None = None,
+        group_by: SpendingGroupBy | None = None,
+        agent_id: str = "",
+        provider_id: str = "",
+        provider: str = "",
+        model: str = "",
+        project_id: str = "",
+    ) -> Call[SpendingOverTime]:
+        """What was spent in each step of the period, oldest first.
+
+        Raises:
+            InvalidArgument: these are more than 400 steps, or minutes of more than the last hour.
+        """
+        asked = _asked(period, agent_id, provider_id, provider, model, project_id)
+        request = pb.ListSpendingOverTimeRequest(
+            **asked,
+            step=pb.SpendingStep.Value(f"SPENDING_STEP_{step.upper()}")
+            if step
+            else pb.SPENDING_STEP_UNSPECIFIED,
+            group_by=pb.SpendingGroupBy.Value(f"SPENDING_GROUP_BY_{group_by.upper()}")
+            if group_by
+            else pb.SPENDING_GROUP_BY_UNSPECIFIED,
+        )
+        return _one(SpendingOverTime, "ListSpendingOverTime", request)
 
     @rpc
     def cost_per_request(

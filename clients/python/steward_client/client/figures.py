@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Literal
 
 Period = Literal[
+    "last-hour",
     "today",
     "yesterday",
     "last-7-days",
@@ -16,6 +17,8 @@ Period = Literal[
     "last-month",
     "all-time",
 ]
+SpendingStep = Literal["unspecified", "minute", "hour", "day", "week"]
+SpendingGroupBy = Literal["unspecified", "agent", "provider", "model"]
 RiskLevel = Literal["unspecified", "low", "medium", "high", "critical", "exhausted"]
 SpendingStatus = Literal["unspecified", "active", "exhausted", "inactive"]
 TraceStatus = Literal["unspecified", "completed", "failed"]
@@ -90,6 +93,43 @@ class SpendingByProvider:
 
     data: tuple[ProviderSpending, ...]
     summary: ProviderSpendingSummary
+    period: str
+    calculated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingPoint:
+    """What was spent in one step of a period."""
+
+    begins_at: datetime | None
+    spending_usd: Decimal
+    request_count: int
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingGroup:
+    """What one agent, provider or model spent in each step, or all the others together."""
+
+    key: str
+    name: str
+    is_other: bool
+    spending_usd: Decimal
+    request_count: int
+    total_tokens: int
+    data: tuple[SpendingPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpendingOverTime:
+    """What was spent in each step of a period, those without spending too."""
+
+    data: tuple[SpendingPoint, ...]
+    groups: tuple[SpendingGroup, ...]
+    total_spend_usd: Decimal
+    total_requests: int
+    total_tokens: int
+    step: SpendingStep
     period: str
     calculated_at: datetime | None
 

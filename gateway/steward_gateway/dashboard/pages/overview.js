@@ -3,11 +3,13 @@ import { html, useRef, useState } from "../vendor/preact.js";
 import { get } from "../api.js";
 import { useEvents } from "../live.js";
 import { useLoad } from "../load.js";
+import { Chart } from "../parts/chart.js";
 import { Ago, BudgetBar, Figure, State, count, duration, money } from "../parts/figures.js";
 import { Card, Head } from "../parts/layout.js";
 import { Empty, Shown } from "../parts/notes.js";
 import { Table } from "../parts/tables.js";
 import { mayAs } from "../session.js";
+import { Decide } from "./decisions.js";
 
 /** @typedef {import("../api.js").Schemas} Schemas */
 /** @typedef {Schemas["agents.v1.Agent"]} Agent */
@@ -37,33 +39,49 @@ export function Page() {
     </div>`;
 }
 
-/** Spending is watched over this long to say how fast money goes. */
-const WATCHED_MS = 10 * 60_000;
+/** @typedef {Schemas["analytics.v1.ListSpendingOverTimeResponse"]} OverTime */
 
 /**
- * Dollars an hour, from what was booked while the page was open.
- * @returns {number | null} null until there was something.
+ * What was spent in the last hour, minute by minute: what was booked before, and what is heard of since.
+ * @returns {{times: number[], values: number[], spent: number} | null} null until it is known.
  */
-function useBurn() {
-  const begunAtMs = useRef(Date.now());
-  const booked = useRef(/** @type {[number, number][]} */ ([]));
-  const [rate, setRate] = useState(/** @type {number | null} */ (null));
+function useLastHour() {
+  const loaded = useLoad((signal) => get("/api/v1/analytics/spending/over-time", { query: { period: "last-hour", step: "minute" }, signal }), [], { everyS: 60 });
+  /** Dollars by the moment they were booked at, in milliseconds: events of thousands of calls are few moments. */
+  const heard = useRef(/** @type {Map<number, number>} */ (new Map()));
+  const [, redraw] = useState(0);
   useEvents(["CostUpdate"], (events) => {
-    const now = Date.now();
-    for (const { type, data } of events) {
-      if (type === "CostUpdate") booked.current.push([now, Number(data["cost_usd"] ?? 0)]);
+    for (const { type, timestamp, data } of events) {
+      const at = Date.parse(timestamp);
+      if (type === "CostUpdate") heard.current.set(at, (heard.current.get(at) ?? 0) + Number(data["cost_usd"] ?? 0));
     }
-    booked.current = booked.current.filter(([at]) => at > now - WATCHED_MS);
-    const watchedMs = Math.max(10_000, Math.min(now - begunAtMs.current, WATCHED_MS));
-    const spent = booked.current.reduce((sum, [, usd]) => sum + usd, 0);
-    setRate((spent * 3_600_000) / watchedMs);
+    redraw((n) => n + 1);
   });
-  return rate;
+  if (!loaded.data) return null;
+  const { data, calculated_at } = /** @type {OverTime} */ (loaded.data);
+  const knownMs = Date.parse(String(calculated_at));
+  const times = data.map(({ begins_at }) => Date.parse(String(begins_at)) / 1000);
+  const values = data.map(({ spending }) => Number(spending));
+  for (const [at, usd] of heard.current) {
+    if (at <= knownMs) {
+      heard.current.delete(at);
+      continue;
+    }
+    const minute = Math.floor(at / 60_000) * 60;
+    while (Number(times.at(-1)) < minute) {
+      times.push(Number(times.at(-1)) + 60);
+      values.push(0);
+    }
+    const place = times.indexOf(minute);
+    if (place >= 0) values[place] = Number(values[place]) + usd;
+  }
+  return { times, values, spent: values.reduce((sum, usd) => sum + usd, 0) };
 }
 
 /** @param {{totals: NonNullable<Usage["totals"]>}} given */
 function Money({ totals }) {
-  const burn = useBurn();
+  const hour = useLastHour();
+  const burn = hour?.spent ?? null;
   const leftS = burn && totals.available > 0 ? (totals.available / burn) * 3600 : null;
   return html`
     <div class="figures">
@@ -71,8 +89,9 @@ function Money({ totals }) {
       <${Figure} label="Spent" value=${money(totals.spent)} more=${`${count(totals.percent_used)} %, in ${count(totals.requests)} calls`} href="/spending" />
       <${Figure} label="Lent just now" value=${money(totals.reserved)} more="held by runtimes" />
       <${Figure} label="Overrun" value=${money(totals.overrun)} tone=${totals.overrun > 0 ? "bad" : "plain"} more=${totals.overrun > 0 ? "used above what was lent" : "none"} />
-      <${Figure} label="Burn rate" value=${burn === null ? "–" : `${money(burn)}/h`} more=${leftS === null ? "no spending seen yet" : `all gone in ${duration(leftS)} at this rate`} />
-    </div>`;
+      <${Figure} label="Burn rate" value=${burn === null ? "–" : `${money(burn)}/h`} more=${hour === null ? "not known yet" : leftS === null ? (burn ? "nothing is left" : "nothing in the last hour") : `all gone in ${duration(leftS)} at this rate`} />
+    </div>
+    ${hour && hour.spent > 0 ? html`<${Card} title="The last hour"><${Chart} label="Spending of the last hour by minute" times=${hour.times} series=${[{ label: "Spent", values: hour.values }]} format=${money} height=${120} bars /><//>` : null}`;
 }
 
 /** @param {{usage: Usage | undefined}} given */
@@ -123,11 +142,13 @@ const REQUESTS = [
 ];
 
 function Requests() {
-  const { data } = useLoad((signal) => get("/api/v1/budget/requests", { query: { status: "pending", page_size: SHOWN }, signal }), [], {
+  const { data, reload } = useLoad((signal) => get("/api/v1/budget/requests", { query: { status: "pending", page_size: SHOWN }, signal }), [], {
     on: ["BudgetRequested", "BudgetReviewed"],
   });
   if (!data?.budget_requests.length) return null;
-  return html`<${Card} title="Waiting for a decision"><${Table} label="Budget requests" columns=${REQUESTS} rows=${data.budget_requests} id="id" /><//>`;
+  /** @type {Column<BudgetRequest>[]} */
+  const columns = mayAs("admin") ? [...REQUESTS, { title: "Decide", cell: (request) => html`<div class="actions"><${Decide} request=${request} decided=${reload} /></div>` }] : REQUESTS;
+  return html`<${Card} title="Waiting for a decision"><${Table} label="Budget requests" columns=${columns} rows=${data.budget_requests} id="id" /><//>`;
 }
 
 /** @type {Column<Execution>[]} */

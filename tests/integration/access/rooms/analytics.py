@@ -19,6 +19,7 @@ QUERIES = (
     "GetTotalSpending",
     "ListSpendingByAgent",
     "ListSpendingByProvider",
+    "ListSpendingOverTime",
     "GetCostPerRequest",
     "ListBudgetStatus",
     "GetRequestUsage",

@@ -1,0 +1,172 @@
+"""The overview: how fast money goes, and what waits for a decision."""
+
+from __future__ import annotations
+
+import time
+from threading import Thread
+from typing import Any
+
+import grpc
+from playwright.sync_api import Browser, Page, expect
+
+from steward.budget.v1 import budget_pb2
+from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
+from tests.e2e.dashboard.site import Site, Window, window_of
+
+WHY = "The nightly crawl takes twice as many calls as it did last week."
+BURST_S = 4
+WATCHED_S = 2.5
+COUNT_EVENTS = """
+    window.heard = 0;
+    window.WebSocket = class extends WebSocket {
+      constructor(...given) {
+        super(...given);
+        this.addEventListener("message", () => window.heard++);
+      }
+    };
+"""
+WATCH_FRAMES = """
+    window.longest = 0;
+    let before = performance.now();
+    const watch = (now) => {
+      window.longest = Math.max(window.longest, now - before);
+      before = now;
+      requestAnimationFrame(watch);
+    };
+    requestAnimationFrame(watch);
+    new PerformanceObserver((list) => {
+      for (const each of list.getEntries()) {
+        window.longest = Math.max(window.longest, each.duration);
+      }
+    }).observe({ entryTypes: ["longtask"] });
+"""
+
+
+def lent(site: Site, name: str) -> tuple[str, str]:
+    """The token of a new agent, and a lease of it."""
+    agent_id = site.agent(name)
+    token = site.call("POST", "/api/tokens", {"agent_id": agent_id})["token"]
+    wish = {"requested_budget_usd": 5, "ic_token": token}
+    return token, site.call("POST", "/api/budget/handshake", wish, token="")["lease_id"]
+
+
+def report(site: Site, token: str, lease_id: str, request_id: str, cost_usd: float) -> None:
+    body = {
+        "lease_id": lease_id,
+        "request_id": request_id,
+        "model": "own",
+        "cost_usd": cost_usd,
+    }
+    site.call("POST", "/api/budget/report", body, token=token)
+
+
+def ask_for_a_raise(site: Site, name: str) -> str:
+    """The id of the agent it is asked for."""
+    agent_id = site.agent(name)
+    wish = {"agent_id": agent_id, "requested_budget_usd": 25, "justification": WHY}
+    site.call("POST", "/api/v1/budget/requests", wish)
+    return agent_id
+
+
+def waiting(page: Page, name: str) -> Any:
+    table = page.get_by_role("region", name="Budget requests")
+    return table.get_by_role("row").filter(has_text=name)
+
+
+def test_spending_of_the_last_hour_is_there_at_once_and_grows_as_calls_are_booked(
+    window: Window, site: Site
+) -> None:
+    token, lease_id = lent(site, "crawler")
+    report(site, token, lease_id, "before", 0.5)
+    page = window.open("/")
+    expect(page.get_by_text("$0.50/h")).to_be_visible()
+    expect(page.get_by_role("heading", name="The last hour")).to_be_visible()
+    report(site, token, lease_id, "after", 0.25)
+    expect(page.get_by_text("$0.75/h")).to_be_visible()
+    expect(page.get_by_text("all gone in")).to_be_visible()
+    window.assert_accessible()
+    window.assert_fits(380)
+
+
+def test_a_raise_is_approved_and_another_rejected_where_they_are_shown(
+    window: Window, site: Site
+) -> None:
+    raised, left = ask_for_a_raise(site, "raised"), ask_for_a_raise(site, "left alone")
+    page = window.open("/")
+    waiting(page, "raised").get_by_role("button", name="Approve").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("New budget, in dollars").fill("20")
+    window.assert_accessible()
+    dialog.get_by_role("button", name="Raise it").click()
+    expect(waiting(page, "raised")).to_be_hidden()
+    waiting(page, "left alone").get_by_role("button", name="Reject").click()
+    dialog.get_by_label("Why?").fill("No.")
+    dialog.get_by_role("button", name="Reject it").click()
+    expect(dialog.get_by_text("must have at least 20 characters")).to_be_visible()
+    dialog.get_by_label("Why?").fill("The crawl of last week was a mistake.")
+    dialog.get_by_role("button", name="Reject it").click()
+    expect(waiting(page, "left alone")).to_be_hidden()
+    budgets = [
+        site.call("GET", f"/api/v1/agents/{agent_id}")["budget"]["limit_usd"]
+        for agent_id in (raised, left)
+    ]
+    assert budgets == [20, 10]
+    window.faults.clear()  # the browser's own line about the 400
+
+
+def test_who_may_not_decide_is_not_offered_to(browser: Browser, site: Site) -> None:
+    person = site.person("ann", "user")
+    wish = {"name": "hers", "budget_usd": 3, "owner_id": person["user"]["id"]}
+    agent_id = site.call("POST", "/api/v1/agents", wish)["id"]
+    wish = {"agent_id": agent_id, "requested_budget_usd": 9, "justification": WHY}
+    site.call("POST", "/api/v1/budget/requests", wish, token=person["access_token"])
+    with window_of(browser, site, person) as window:
+        page = window.open("/")
+        expect(waiting(page, "hers")).to_be_visible()
+        expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+
+
+def test_thousands_of_events_a_second_do_not_freeze_the_page(window: Window, site: Site) -> None:
+    token, lease_id = lent(site, "busy")
+    window.page.add_init_script(COUNT_EVENTS)
+    page = window.open("/")
+    expect(page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
+    page.evaluate(WATCH_FRAMES)
+    sending = Thread(target=report_for, args=(site, token, lease_id, BURST_S))
+    sending.start()
+    page.wait_for_timeout(WATCHED_S * 1000)
+    longest_ms, heard = page.evaluate("[window.longest, window.heard]")
+    begun = time.monotonic()
+    page.get_by_role("link", name="Settings").click()
+    expect(page.get_by_role("heading", name="Settings")).to_be_visible()
+    answered_s = time.monotonic() - begun
+    is_sending = sending.is_alive()
+    sending.join()
+    rate = heard / WATCHED_S
+    print(f"{rate:,.0f} events/s: longest frame {longest_ms:.0f} ms, a click {answered_s:.2f} s")
+    assert is_sending
+    assert rate > 2_000
+    assert longest_ms < 500
+    assert answered_s < 2
+
+
+def report_for(site: Site, token: str, lease_id: str, seconds: float) -> None:
+    """Report calls of a nano-dollar, some 3,000 a second."""
+    count, until = 0, time.monotonic() + seconds
+    with grpc.insecure_channel(site.server.grpc_address) as channel:
+        stub: Any = BudgetServiceStub(channel)
+
+        def batches() -> Any:
+            nonlocal count
+            while time.monotonic() < until:
+                usages = [
+                    budget_pb2.Usage(request_id=f"r{number}", model="own", cost_nanousd=1)
+                    for number in range(count, count + 250)
+                ]
+                batch = budget_pb2.ReportBatch(lease_id=lease_id, usages=usages)
+                yield budget_pb2.SessionRequest(message_id=count + 1, report_batch=batch)
+                count += 250
+                time.sleep(0.07)
+
+        for _ in stub.Session(batches(), metadata=[("x-ic-key", token)]):
+            pass
