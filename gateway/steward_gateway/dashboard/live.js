@@ -43,7 +43,7 @@ function tell() {
 
 socketOf({
   path: "/ws",
-  query: () => (newest >= 0 ? { since: newest } : {}),
+  query: () => /** @type {Record<string, number>} */ (newest >= 0 ? { since: newest } : {}),
   hear,
   state: liveState.set,
   forget: () => {

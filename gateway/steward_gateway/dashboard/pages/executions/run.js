@@ -22,7 +22,7 @@ const CALM_MS = 1500;
 const KEPT_LINES = 500;
 
 /** @param {Execution} run */
-const isOver = ({ status }) => ["completed", "failed", "cancelled"].includes(status);
+const isOver = ({ status }) => ["completed", "failed", "cancelled"].includes(status ?? "");
 
 /** Whether somebody can see this page. */
 function useVisible() {
@@ -75,7 +75,7 @@ export function Run({ id }) {
         <//>
         <${Card} title="About">
           <${Facts} of=${facts(data)} />
-          ${data.parameters ? html`<h3>Parameters</h3><${Json} label="Parameters" of=${data.parameters} />` : null}
+          ${Object.keys(data.parameters ?? {}).length > 0 ? html`<h3>Parameters</h3><${Json} label="Parameters" of=${data.parameters} />` : null}
         <//>
       </div>`}<//>`;
 }
@@ -155,7 +155,7 @@ function Actions({ run, reload }) {
   };
   if (isOver(run)) {
     return html`
-      ${run.status !== "completed" ? html`<${ActionButton} act=${rerun(false)}>Run again from where it failed<//>` : null}
+      ${run.status !== "completed" ? html`<${ActionButton} act=${rerun(false)}>Run again from where it stopped<//>` : null}
       <${ActionButton} act=${rerun(true)}>Run again from the start<//>
       <${ConfirmButton} label="Delete" title="Delete this run" question="Its steps, its log and its files are lost." act=${() => remove("/api/executions/{execution_id}", { path })} done=${() => go("/executions")} />`;
   }
