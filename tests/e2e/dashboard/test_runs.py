@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -25,6 +26,17 @@ steps:
     name: Ask
     type: approval.wait
     parameters: {message: "Open the valve?", not_by_starter: false}
+"""
+
+BROWSING = """
+name: Browsing
+version: "1"
+parameters:
+  - {name: url, type: string}
+steps:
+  - {id: open, name: Open, type: browser.navigate, parameters: {url: "{{ parameter.url }}"}}
+  - {id: shot, name: Picture, type: browser.screenshot, parameters: {name: before}}
+  - {id: wait, name: Wait, type: utility.sleep, parameters: {seconds: 60}}
 """
 
 
@@ -150,3 +162,16 @@ def test_a_viewer_sees_nothing_of_the_runs_of_others(browser: Browser, site: Sit
         expect(page.get_by_role("button", name="Pause")).to_have_count(0)
         window.faults.clear()  # the browser's own line about the 404
     site.call("POST", f"/api/executions/{slow}/cancel", {"reason": "seen"})
+
+
+def test_what_the_browser_of_a_run_shows_appears_and_its_picture_is_downloaded(
+    window: Window, site: Site
+) -> None:
+    run = start(site, "browsing.yaml", BROWSING, {"url": f"{site.url}/"})
+    page = window.open(f"/executions/{run}")
+    shown = page.get_by_role("img", name="What the browser of the run shows")
+    expect(shown).to_have_attribute("src", re.compile("^data:image/png;base64,"), timeout=20_000)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
+    site.call("POST", f"/api/executions/{run}/cancel", {"reason": "seen"})
