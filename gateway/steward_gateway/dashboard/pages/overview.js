@@ -8,6 +8,7 @@ import { Ago, BudgetBar, Figure, State, count, duration, money } from "../parts/
 import { Card, Head } from "../parts/layout.js";
 import { Empty, Shown } from "../parts/notes.js";
 import { Table } from "../parts/tables.js";
+import { useCalmly, useRuns } from "../runs_live.js";
 import { mayAs } from "../session.js";
 import { Decide } from "./decisions.js";
 
@@ -159,8 +160,13 @@ const RUNS = [
   { title: "Begun", cell: ({ started_at, created_at }) => html`<${Ago} time=${started_at ?? created_at} />` },
 ];
 
+/** However much happens to runs, they are loaded no more often than this. */
+const CALM_MS = 3000;
+
 function Runs() {
-  const runs = useLoad((signal) => get("/api/executions", { query: { limit: SHOWN }, signal }), [], { everyS: 10 });
+  const runs = useLoad((signal) => get("/api/executions", { query: { limit: SHOWN }, signal }), []);
+  const reload = useCalmly(runs.reload, CALM_MS);
+  useRuns({}, { updates: reload, frame: () => {}, lost: reload });
   const empty = html`<${Empty} title="No playbook has run yet."><p><a href="/playbooks">Choose one to start</a></p><//>`;
   return html`
     <${Card} title="Runs" tools=${html`<a href="/executions">All runs</a>`}>

@@ -1,0 +1,220 @@
+// One run: its steps, what its browser shows, what it asks, and what can be done with it.
+import { html, useEffect, useState } from "../../vendor/preact.js";
+import { get, post, remove, request } from "../../api.js";
+import { useLoad } from "../../load.js";
+import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
+import { Ago, State, duration, size } from "../../parts/figures.js";
+import { ActionButton, Form } from "../../parts/forms.js";
+import { Card, Facts, Head } from "../../parts/layout.js";
+import { Empty, Shown } from "../../parts/notes.js";
+import { Table, save } from "../../parts/tables.js";
+import { go } from "../../router.js";
+import { useCalmly, useRuns } from "../../runs_live.js";
+import { mayAs } from "../../session.js";
+
+/** @typedef {import("../../api.js").Schemas} Schemas */
+/** @typedef {Schemas["executions.v1.Execution"]} Execution */
+/** @typedef {Schemas["executions.v1.StepResult"]} StepResult */
+/** @typedef {Schemas["executions.v1.Artifact"]} Artifact */
+/** @typedef {import("../../runs_live.js").RunUpdate} RunUpdate */
+
+const CALM_MS = 1500;
+const KEPT_LINES = 500;
+
+/** @param {Execution} run */
+const isOver = ({ status }) => ["completed", "failed", "cancelled"].includes(status ?? "");
+
+/** Whether somebody can see this page. */
+function useVisible() {
+  const [isVisible, setVisible] = useState(!document.hidden);
+  useEffect(() => {
+    const look = () => setVisible(!document.hidden);
+    document.addEventListener("visibilitychange", look);
+    return () => document.removeEventListener("visibilitychange", look);
+  }, []);
+  return isVisible;
+}
+
+/** @param {{id: string}} given */
+export function Run({ id }) {
+  const path = { execution_id: id };
+  const run = useLoad((signal) => get("/api/executions/{execution_id}", { path, signal }), [id]);
+  const artifacts = useLoad((signal) => get("/api/executions/{execution_id}/artifacts", { path, signal }), [id]);
+  const [lines, setLines] = useState(/** @type {RunUpdate[]} */ ([]));
+  const [frame, setFrame] = useState("");
+  const isVisible = useVisible();
+  const reload = useCalmly(() => {
+    run.reload();
+    artifacts.reload();
+  }, CALM_MS);
+  useRuns(
+    { executionId: id, frames: isVisible },
+    {
+      updates: (updates) => {
+        const logged = updates.filter(({ event }) => event === "logged");
+        if (logged.length > 0) setLines((before) => [...before, ...logged].slice(-KEPT_LINES));
+        if (logged.length < updates.length) reload();
+      },
+      frame: setFrame,
+      lost: reload,
+    },
+  );
+  const title = run.data?.playbook_name ?? "Run";
+  return html`
+    <${Head} title=${title} within=${[["/executions", "Runs"]]} beside=${run.data ? html`<${State} state=${run.data.question ? "waiting" : run.data.status} />` : null}>
+      ${run.data ? html`<${Actions} run=${run.data} reload=${run.reload} />` : null}
+    <//>
+    <${Shown} of=${run}>${(/** @type {Execution} */ data) => html`
+      <${Situation} run=${data} reload=${run.reload} />
+      <div class="cards">
+        <${Card} title="Steps" wide><${Steps} run=${data} /><//>
+        ${frame ? html`<${Card} title="Browser" wide><img class="frame-of-run" src=${frame} alt="What the browser of the run shows" /><//>` : null}
+        <${Card} title="Log"><${Log} lines=${lines} /><//>
+        <${Card} title="Files">
+          <${Shown} of=${artifacts}>${(/** @type {{artifacts: Artifact[]}} */ { artifacts: all }) => html`<${Files} id=${id} files=${all} />`}<//>
+        <//>
+        <${Card} title="About">
+          <${Facts} of=${facts(data)} />
+          ${Object.keys(data.parameters ?? {}).length > 0 ? html`<h3>Parameters</h3><${Json} label="Parameters" of=${data.parameters} />` : null}
+        <//>
+      </div>`}<//>`;
+}
+
+/** @param {Execution} run @returns {[string, unknown][]} */
+function facts(run) {
+  /** @type {[string, unknown][]} */
+  const all = [
+    ["Id", html`<code>${run.execution_id}</code>`],
+    ["Playbook", html`<code>${run.playbook_path}</code>`],
+    ["Begun", html`<${Ago} time=${run.started_at ?? run.created_at} />`],
+    ["Debug mode", run.debug_mode ? "on" : "off"],
+  ];
+  if (run.completed_at) all.push(["Ended", html`<${Ago} time=${run.completed_at} />`]);
+  if (run.agent_id) all.push(["Agent", html`<a href=${`/agents/${run.agent_id}`}>${run.agent_id}</a>`]);
+  if (run.gateway_url) all.push(["Gateway", run.gateway_url]);
+  if (run.credential_name) all.push(["Credential", run.credential_name]);
+  if (run.parent_execution_id) all.push(["Part of", html`<a href=${`/executions/${run.parent_execution_id}`}>another run</a>`]);
+  if (run.rerun_of) all.push(["Made again from", html`<a href=${`/executions/${run.rerun_of}`}>an earlier run</a>`]);
+  return all;
+}
+
+/** @param {{of: unknown, label: string}} given */
+function Json({ of, label }) {
+  return html`<pre tabindex="0" role="region" aria-label=${label}>${JSON.stringify(of, null, 2)}</pre>`;
+}
+
+/** What holds the run up, and what it asks. @param {{run: Execution, reload: () => Promise<void>}} given */
+function Situation({ run, reload }) {
+  return html`
+    ${run.error ? html`<div class="note bad"><p>${run.error}</p></div>` : null}
+    ${run.cancelling ? html`<div class="note warn"><p>It is being cancelled; the step in hand is ending.</p></div>` : null}
+    ${run.pausing ? html`<div class="note warn"><p>It pauses at the next safe point: a wait pauses within itself, most other steps when they are over.</p></div>` : null}
+    ${run.paused_at ? html`<div class="note warn"><p>Paused: ${run.paused_at}</p></div>` : null}
+    ${run.question ? html`<${Answer} run=${run} question=${run.question} reload=${reload} />` : null}`;
+}
+
+/** @param {{run: Execution, question: NonNullable<Execution["question"]>, reload: () => Promise<void>}} given */
+function Answer({ run, question, reload }) {
+  const path = { execution_id: run.execution_id };
+  const fields = [{ name: "comment", label: "Comment", type: "textarea", rows: 2 }];
+  /** @param {"approve" | "reject"} verb */
+  const answered = (verb) => async (/** @type {Record<string, string>} */ values) => {
+    await post(`/api/executions/{execution_id}/${verb}`, { path, body: { ...values, step_id: question.step_id } });
+    await reload();
+  };
+  return html`
+    <${Card} title="It asks">
+      <p>${question.message}</p>
+      ${question.not_by_starter ? html`<p class="quiet">Whoever started the run may not answer.</p>` : null}
+      ${question.expires_at ? html`<p class="quiet">The time to answer ends <${Ago} time=${question.expires_at} />.</p>` : null}
+      ${mayAs("admin", "user") ? html`<div class="actions">
+        <${DialogButton} label="Approve" title="Approve this step">${(/** @type {() => void} */ close) => html`<${Form} fields=${fields} submit="Approve" send=${answered("approve")} done=${close} cancel=${close} />`}<//>
+        <${ConfirmButton} label="Reject" title="Reject this step" question="The run fails if it is rejected." fields=${fields} act=${answered("reject")} />
+      </div>` : null}
+    <//>`;
+}
+
+/** @param {{run: Execution, reload: () => Promise<void>}} given */
+function Actions({ run, reload }) {
+  if (!mayAs("admin", "user")) return null;
+  const path = { execution_id: run.execution_id };
+  /** @param {"pause" | "resume" | "skip"} verb */
+  const act = (verb) => async () => {
+    await post(`/api/executions/{execution_id}/${verb}`, { path });
+    await reload();
+  };
+  /** @param {boolean} fromStart */
+  const rerun = (fromStart) => async () => {
+    const { execution_id } = await post("/api/executions/{execution_id}/rerun", { path, body: { from_start: fromStart } });
+    go(`/executions/${execution_id}`);
+  };
+  /** @param {Record<string, string>} values */
+  const cancel = async (values) => {
+    await post("/api/executions/{execution_id}/cancel", { path, body: values });
+    await reload();
+  };
+  if (isOver(run)) {
+    return html`
+      ${run.status !== "completed" ? html`<${ActionButton} act=${rerun(false)}>Run again from where it stopped<//>` : null}
+      <${ActionButton} act=${rerun(true)}>Run again from the start<//>
+      <${ConfirmButton} label="Delete" title="Delete this run" question="Its steps, its log and its files are lost." act=${() => remove("/api/executions/{execution_id}", { path })} done=${() => go("/executions")} />`;
+  }
+  return html`
+    ${run.status === "paused" ? html`<${ActionButton} act=${act("resume")}>Resume<//>` : html`<${ActionButton} act=${act("pause")} disabled=${run.pausing}>Pause<//>`}
+    <${ActionButton} act=${act("skip")}>Skip step<//>
+    <${ConfirmButton} label="Cancel run" title="Cancel this run" question="What it has done stays done." fields=${[{ name: "reason", label: "Why?" }]} act=${cancel} />`;
+}
+
+/** @param {StepResult} step */
+function stepTook({ started_at, completed_at }) {
+  return started_at && completed_at ? duration((Date.parse(completed_at) - Date.parse(started_at)) / 1000) : "–";
+}
+
+/** @type {import("../../parts/tables.js").Column<StepResult>[]} */
+const STEPS = [
+  { title: "Step", cell: ({ step_name, step_type }) => html`${step_name} <span class="quiet">${step_type}</span>` },
+  { title: "State", cell: ({ status }) => html`<${State} state=${status} />` },
+  { title: "Attempts", number: true, cell: ({ attempts }) => attempts ?? "–" },
+  { title: "Took", number: true, cell: stepTook },
+  { title: "Result", cell: (step) => html`<${Result} step=${step} />` },
+];
+
+/** @param {{step: StepResult}} given */
+function Result({ step: { step_name, error, output, output_omitted, child_execution_id } }) {
+  return html`
+    ${error ? html`<span class="bad">${error}</span>` : null}
+    ${child_execution_id ? html`<a href=${`/executions/${child_execution_id}`}>the run it started</a> ` : null}
+    ${output ? html`<details><summary>Output</summary><${Json} label=${`Output of ${step_name}`} of=${output} /></details>` : null}
+    ${output_omitted ? html`<span class="quiet">The output is too large to be shown.</span>` : null}`;
+}
+
+/** @param {{run: Execution}} given */
+function Steps({ run }) {
+  const done = (run.step_results ?? []).filter(({ status }) => status === "completed" || status === "skipped").length;
+  return html`
+    <p class="quiet">${done} of ${run.total_steps} done</p>
+    <progress aria-label="Steps done" max=${run.total_steps} value=${done}></progress>
+    <${Table} label="Steps" columns=${STEPS} rows=${run.step_results ?? []} id="step_id" empty=${html`<${Empty} title="No step has begun yet." />`} />`;
+}
+
+/** @param {{lines: RunUpdate[]}} given */
+function Log({ lines }) {
+  if (lines.length === 0) return html`<${Empty} title="Nothing was logged."><p>Lines of <code>utility.log</code> and of scripts stand here.</p><//>`;
+  return html`<ul class="happened">${lines.map(({ sequence, timestamp, level, message }) => html`<li key=${sequence}><${Ago} time=${timestamp} /><span class=${level === "error" ? "bad" : level === "warning" ? "warn" : ""}>${message}</span></li>`)}</ul>`;
+}
+
+/** @param {{id: string, files: Artifact[]}} given */
+function Files({ id, files }) {
+  /** @param {Artifact} file */
+  const download = ({ artifact_id, name }) => async () => {
+    const answer = await request("GET", "/api/executions/{execution_id}/artifacts/{artifact_id}", { path: { execution_id: id, artifact_id } });
+    save(name, await answer.blob());
+  };
+  /** @type {import("../../parts/tables.js").Column<Artifact>[]} */
+  const columns = [
+    { title: "Name", cell: ({ name }) => name },
+    { title: "Size", number: true, cell: ({ size_bytes }) => size(size_bytes) },
+    { title: "", cell: (file) => html`<${ActionButton} act=${download(file)}>Download<//>` },
+  ];
+  return html`<${Table} label="Files" columns=${columns} rows=${files} id="artifact_id" empty=${html`<${Empty} title="The run has left no files." />`} />`;
+}
