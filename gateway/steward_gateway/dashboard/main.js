@@ -14,6 +14,7 @@ import { useStore } from "./store.js";
 /** @type {Record<string, () => Promise<{Page: (given: PageGiven) => unknown}>>} */
 const SECTIONS = {
   "": () => import("./pages/overview.js"),
+  environments: () => import("./pages/environments.js"),
   settings: () => import("./pages/settings.js"),
 };
 
