@@ -11,7 +11,7 @@ import { Table } from "../parts/tables.js";
 import { go, setQuery } from "../router.js";
 import { mayAs } from "../session.js";
 import { One } from "./environments/one.js";
-import { CHANGES, pairsOf } from "./environments/shared.js";
+import { CHANGES, pairsOf, tellingFields } from "./environments/shared.js";
 
 /** @typedef {import("../api.js").Schemas} Schemas */
 /** @typedef {Schemas["environments.v1.ListEnvironmentsResponse"]} Listed */
@@ -93,12 +93,29 @@ function Host({ host: { driver, backend, usable, reason, limits, promise, warnin
     <//>`;
 }
 
+/** What a creation may be given, as the API names it. @param {string[]} images */
+function fieldsOf(images) {
+  return [
+    { name: "name", label: "Name", required: true, hint: "Lower-case letters, digits and -." },
+    { name: "image", label: "Image", type: "select", options: images },
+    { name: "resources.cpu", label: "CPU", value: "500m", required: true, hint: "Cores, such as 2, or thousandths of one, such as 500m." },
+    { name: "resources.memory", label: "Memory", value: "512Mi", required: true },
+    { name: "resources.storage", label: "Disk", value: "1Gi", required: true },
+    { name: "timeout", label: "Ends after, in seconds", type: "number", value: 3600 },
+    { name: "idle_timeout", label: "Ends when unused for, in seconds", type: "number", hint: "Empty: it is not ended for that." },
+    { name: "command", label: "Command", type: "textarea", rows: 2, hint: "One argument a line. Empty: it lives until it is ended." },
+    { name: "env", label: "Variables", type: "textarea", rows: 2, hint: "NAME=value, one a line." },
+    { name: "labels", label: "Labels", type: "textarea", rows: 2, hint: "name=value, one a line." },
+    { name: "internet", label: "May reach the internet", type: "checkbox" },
+  ];
+}
+
 function Create() {
   const images = useLoad((signal) => get("/api/v1/images", { signal }));
   const names = (images.data?.images ?? []).map(({ name }) => name);
   /** @param {Record<string, string>} values */
   const send = async (values) => {
-    const made = await post("/api/v1/environments", {
+    const given = {
       body: {
         name: values["name"],
         image: values["image"],
@@ -110,23 +127,12 @@ function Create() {
         labels: pairsOf(values["labels"], "labels"),
         isolation: values["internet"] === "true" ? { network_policy: { allow_internet: true } } : undefined,
       },
-    });
+    };
+    const made = await tellingFields(fieldsOf(names).map(({ name }) => name), () => post("/api/v1/environments", given));
     go(`/environments/${made.id}`);
   };
   return html`
     <${DialogButton} label="Create an environment" title="Create an environment">${(/** @type {() => void} */ close) =>
       names.length === 0 ? html`<${Shown} of=${images}>${() => html`<${Empty} title="There is no image."><p>Import one with <code>steward image import</code>.</p><//>`}<//>` : html`
-      <${Form} submit="Create" send=${send} cancel=${close} fields=${[
-        { name: "name", label: "Name", required: true },
-        { name: "image", label: "Image", type: "select", options: names },
-        { name: "resources.cpu", label: "CPU", value: "500m", required: true, hint: "Cores, such as 2, or thousandths of one, such as 500m." },
-        { name: "resources.memory", label: "Memory", value: "512Mi", required: true },
-        { name: "resources.storage", label: "Disk", value: "1Gi", required: true },
-        { name: "timeout", label: "Ends after, in seconds", type: "number", value: 3600 },
-        { name: "idle_timeout", label: "Ends when unused for, in seconds", type: "number", hint: "Empty: it is not ended for that." },
-        { name: "command", label: "Command", type: "textarea", rows: 2, hint: "One argument a line. Empty: it lives until it is ended." },
-        { name: "env", label: "Variables", type: "textarea", rows: 2, hint: "NAME=value, one a line." },
-        { name: "labels", label: "Labels", type: "textarea", rows: 2, hint: "name=value, one a line." },
-        { name: "internet", label: "May reach the internet", type: "checkbox" },
-      ]} />`}<//>`;
+      <${Form} submit="Create" send=${send} cancel=${close} fields=${fieldsOf(names)} />`}<//>`;
 }

@@ -20,3 +20,23 @@ export function pairsOf(text, field) {
     }),
   );
 }
+
+/**
+ * Do something; what is refused about a field is told of that field. This part of the API names fields in its words only.
+ * @template T
+ * @param {string[]} names
+ * @param {() => Promise<T>} act
+ * @returns {Promise<T>}
+ */
+export async function tellingFields(names, act) {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 400) throw error;
+    const known = names.map((name) => name.replaceAll(".", "\\.")).join("|");
+    const begins = [...error.message.matchAll(new RegExp(`(?:^invalid request: |; )(${known})(?:[.[][^:;]*)?: `, "g"))];
+    if (begins[0]?.index !== 0) throw error; // something else is wrong too: all of it is shown
+    const fields = begins.map((begin, i) => [begin[1], error.message.slice(begin.index + begin[0].length, begins[i + 1]?.index)]);
+    throw new ApiError(error.status, error.message, { fields: Object.fromEntries(fields) });
+  }
+}
