@@ -112,6 +112,46 @@ def test_it_is_paused_resumed_and_deleted(window: Window, site: Site) -> None:
     window.faults.clear()  # the browser's own line about the 404
 
 
+def test_a_command_is_run_and_what_runs_is_listed_and_signalled(window: Window, site: Site) -> None:
+    environment_id = made(site, "busy", command=["sleep", "3600"])
+    page = window.open(f"/environments/{environment_id}")
+    page.get_by_label("Command").fill("echo out-$((20 + 3)); echo wrong-$((40 + 5)) >&2; exit 3")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_text("out-23")).to_be_visible()
+    expect(page.get_by_text("wrong-45")).to_be_visible()
+    expect(page.get_by_text("Exit code 3")).to_be_visible()
+    row = page.get_by_role("table", name="Processes").get_by_role("row").filter(has_text="sleep")
+    expect(row).to_have_count(1)
+    window.assert_accessible()
+    window.assert_fits(380)
+    row.get_by_role("button", name="KILL").click()
+    expect(page.get_by_text("failed", exact=True)).to_be_visible()
+    assert site.call("GET", f"/api/v1/environments/{environment_id}")["status"] == "failed"
+
+
+def test_the_log_follows_tells_streams_apart_and_goes_on_after_a_break(
+    window: Window, site: Site
+) -> None:
+    count = "i=0; while :; do i=$((i+1)); echo line-$i; echo oops-$i >&2; sleep 0.2; done"
+    environment_id = made(site, "talking", command=["sh", "-c", count])
+    page = window.open(f"/environments/{environment_id}/logs")
+    log = page.get_by_role("region", name="Lines of the log")
+    expect(log).to_contain_text("line-3")
+    expect(log.locator(".stderr").first).to_contain_text("oops-")
+    page.context.set_offline(True)
+    expect(page.get_by_text("Cut off; connecting again…")).to_be_visible()
+    page.context.set_offline(False)
+    expect(log).to_contain_text("line-30", timeout=20_000)
+    page.get_by_label("Search").fill("line-")
+    expect(log.locator(".stderr")).to_have_count(0)
+    numbers = [int(text.split("-")[1]) for text in log.locator(".stdout").all_inner_texts()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    page.get_by_label("Search").fill("no such line")
+    expect(page.get_by_text("No line has this.")).to_be_visible()
+    window.assert_accessible()
+    window.assert_fits(380)
+
+
 def test_a_viewer_sees_what_is_shared_and_can_neither_create_nor_delete(
     browser: Browser, site: Site
 ) -> None:

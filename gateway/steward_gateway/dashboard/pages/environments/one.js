@@ -1,4 +1,4 @@
-// One environment: what it is, and a terminal in it.
+// One environment: what it is, what runs in it, its log and a terminal.
 import { html } from "../../vendor/preact.js";
 import { get, post, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
@@ -8,6 +8,8 @@ import { ActionButton } from "../../parts/forms.js";
 import { Card, Facts, Head, Tabs } from "../../parts/layout.js";
 import { Empty, Shown } from "../../parts/notes.js";
 import { go } from "../../router.js";
+import { Commands } from "./commands.js";
+import { Logs } from "./logs.js";
 import { CHANGES } from "./shared.js";
 import { Shell } from "./shell.js";
 
@@ -29,7 +31,7 @@ export function One({ id, tab }) {
   const turn = it.paused
     ? html`<${ActionButton} act=${() => post("/api/v1/environments/{environment_id}/resume", { path }).then(loaded.reload)}>Resume<//>`
     : html`<${ActionButton} act=${() => post("/api/v1/environments/{environment_id}/pause", { path }).then(loaded.reload)}>Pause<//>`;
-  const tabs = [[`/environments/${id}`, "Overview"], ...(mayWrite ? [[`/environments/${id}/terminal`, "Terminal"]] : [])];
+  const tabs = [[`/environments/${id}`, "Overview"], [`/environments/${id}/logs`, "Logs"], ...(mayWrite ? [[`/environments/${id}/terminal`, "Terminal"]] : [])];
   return html`
     <${Head} title=${it.name} within=${WITHIN} beside=${html`<${State} state=${it.paused ? "paused" : it.status} />`}>
       ${isRunning && mayWrite ? turn : null}
@@ -40,7 +42,9 @@ export function One({ id, tab }) {
     <${Tabs} label="Environment" tabs=${tabs} />
     ${tab === "terminal" && mayWrite
       ? isRunning && !it.paused ? html`<${Shell} id=${id} />` : html`<${Empty} title="There is a terminal while it runs."><p>${it.paused ? "Resume it to open one." : null}</p><//>`
-      : html`<${Overview} it=${it} />`}`;
+      : tab === "logs"
+        ? html`<${Logs} id=${id} />`
+        : html`<${Overview} it=${it} />${isRunning && !it.paused ? html`<${Commands} id=${id} mayWrite=${mayWrite} />` : null}`}`;
 }
 
 /** @param {{it: Details}} given */
