@@ -15,6 +15,7 @@ import { useStore } from "./store.js";
 const SECTIONS = {
   "": () => import("./pages/overview.js"),
   executions: () => import("./pages/executions.js"),
+  environments: () => import("./pages/environments.js"),
   settings: () => import("./pages/settings.js"),
 };
 

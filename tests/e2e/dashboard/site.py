@@ -55,6 +55,13 @@ class Site:
         except HTTPError as error:
             raise AssertionError(f"{method} {path}: {error.code} {error.read()!r}") from error
 
+    def end(self, path: str) -> None:
+        """Delete what is at a path; the answer to that has no body."""
+        bearer = f"Bearer {self.session['access_token']}"
+        request = Request(self.url + path, headers={"Authorization": bearer}, method="DELETE")
+        with urlopen(request, timeout=30) as answer:
+            assert answer.status == 204
+
     def agent(self, name: str, budget_usd: float = 10) -> str:
         """The id of a new agent."""
         provider = self.call("GET", "/api/v1/providers")["providers"] or [
