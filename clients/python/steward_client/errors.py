@@ -1,6 +1,6 @@
 """What a server can refuse, as exceptions.
 
-StewardError                  everything below; `reason`, `message`, `facts`, `fields`, `errors`
+StewardError                  all have `message`, `code`, `reason`, `facts`, `fields`, `errors`
 ├── Unauthorized              no credential, or one that is not good (any more)
 ├── Forbidden                 a good credential that may not do this
 ├── NotFound                  no such thing, or none the caller may see
@@ -55,6 +55,7 @@ class StewardError(Exception):
         self,
         message: str,
         *,
+        code: str = "",
         reason: str = "",
         facts: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
@@ -63,6 +64,8 @@ class StewardError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.code = code
+        """The status code, such as "NOT_FOUND"; empty where the client refuses by itself."""
         self.reason = reason or self.default_reason
         self.facts = dict(facts or {})
         """What the refusal is about, by name."""
@@ -219,6 +222,7 @@ def _error(code: grpc.StatusCode, message: str, details: Iterable[AnyMessage]) -
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, ServerFault)
     return kind(
         message,
+        code=code.name,
         reason=reason,
         facts=facts,
         fields=fields,

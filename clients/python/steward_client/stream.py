@@ -27,6 +27,7 @@ class Stream:
         self._batches: dict[int, str] = {}
         """Lease ids of the batches of reports among the messages that wait for an answer."""
         self._writing = asyncio.Lock()
+        self._is_let_in = False
 
     async def ask(self, **message: Any) -> pb.SessionResponse:
         """Send one message and wait for its answer.
@@ -45,6 +46,7 @@ class Stream:
             with _as_steward_errors():
                 async with asyncio.timeout(self._answer_timeout_s):
                     async with self._writing:
+                        await self._be_let_in()
                         await self._call.write(request)
                     response = await answer
         finally:
@@ -73,6 +75,13 @@ class Stream:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(Unavailable("the stream to the server was cut"))
+
+    async def _be_let_in(self) -> None:
+        """Write nothing before: to a call that is refused meanwhile, grpc loses why it was."""
+        if not self._is_let_in:
+            await self._call.initial_metadata()
+            await self._call.wait_for_connection()
+            self._is_let_in = True
 
     def _answered_by(self, response: pb.SessionResponse) -> list[int]:
         """The messages a response answers: of batches that were booked together, all."""

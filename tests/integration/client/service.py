@@ -54,6 +54,7 @@ class Books(BudgetServiceServicer):
     Report = Refresh = Return = Handshake
 
     async def Session(self, requests: Any, context: Any) -> AsyncIterator[pb.SessionResponse]:
+        await context.send_initial_metadata(())  # as the server does, to say that it stands
         self.streams += 1
         answers: asyncio.Queue[pb.SessionResponse | None] = asyncio.Queue()
 

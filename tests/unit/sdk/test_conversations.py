@@ -30,8 +30,8 @@ def delays_s() -> Iterator[float]:
         yield 1.0
 
 
-def manners(credentials: Credentials, *, patience_s: float = 10) -> Manners:
-    return Manners(credentials, patience_s, delays_s)
+def manners(credentials: Credentials, *, patience_s: float = 10, **named: Any) -> Manners:
+    return Manners(credentials, patience_s, delays_s, **named)
 
 
 def signed_in(*, until_s: float = 1_000) -> tuple[Credentials, Memory]:
@@ -169,9 +169,59 @@ def test_the_servers_wish_to_wait_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    "refusal", [RateLimited("slow down", retry_after_s=4.5), Unavailable("away", retry_after_s=4.5)]
+)
+def test_a_refusal_that_says_when_to_try_again_is_kept_to_whatever_the_call_does(
+    refusal: StewardError,
+) -> None:
+    steps, value = play(manners(signed_in()[0]).converse(call()), refusal, None, ANSWER)
+
+    assert steps[1] == Wait(4.5)
+    assert value == "scout"
+
+
+def test_a_call_is_made_so_often_at_the_most() -> None:
+    away = [Unavailable("away"), None] * 2
+    steps, error = play(
+        manners(signed_in()[0], attempts=3).converse(call(repeatable=True)),
+        *away,
+        Unavailable("still away"),
+    )
+
+    assert methods(steps) == ["GetAgent", "Wait", "GetAgent", "Wait", "GetAgent"]
+    assert error.message == "still away"
+
+
+def test_an_attempt_has_what_is_left_of_the_time_that_the_call_was_given() -> None:
+    now_s = iter([100.0, 100.0, 101.5, 102.5])
+    steps, value = play(
+        manners(signed_in()[0], clock=lambda: next(now_s)).converse(
+            call(repeatable=True, within_s=5)
+        ),
+        Unavailable("away"),
+        None,
+        ANSWER,
+    )
+
+    assert [step.timeout_s for step in steps if isinstance(step, Send)] == [5.0, 2.5]
+    assert value == "scout"
+
+
+def test_a_wait_that_would_pass_the_deadline_is_not_begun() -> None:
+    refusal = RateLimited("slow down", retry_after_s=5.0)
+    steps, error = play(
+        manners(signed_in()[0], clock=lambda: 100.0).converse(call(within_s=5)), refusal
+    )
+
+    assert methods(steps) == ["GetAgent"]
+    assert error is refusal
+
+
+@pytest.mark.parametrize(
     ("repeatable", "refusal"),
     [
         (False, Unavailable("away")),
+        (True, RateLimited("the month's money is spent")),
         (True, Conflict("in use")),
         (True, RateLimited("locked", retry_after_s=1800)),
     ],

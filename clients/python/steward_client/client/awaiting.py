@@ -31,13 +31,14 @@ class AsyncClient(Server[Awaiting]):
         ca_file: str | None = None,
         timeout_s: float = 30.0,
         patience_s: float = 10.0,
+        attempts: int | None = None,
         store: SignInStore | None = None,
         clock: Callable[[], float] = time.time,
         credentials: Credentials | None = None,
     ) -> None:
         """As `Client`; `credentials` are those of another client, in place of a token or store."""
         shown = credentials or Credentials(token, store or Memory(), clock)
-        super().__init__(self, shown, patience_s=patience_s)
+        super().__init__(self, shown, patience_s=patience_s, attempts=attempts)
         self._channel = address_of(address, ca_file).open_async()
         self._stubs = Stubs(self._channel)
         self._timeout_s = timeout_s
@@ -99,9 +100,9 @@ class AsyncClient(Server[Awaiting]):
                     await stream.initial_metadata()
                     await stream.wait_for_connection()
                 return stream
-            case Send(call, metadata):
+            case Send(call, metadata, left_s):
                 method = self._stubs.method(call)
-                timeout_s = max(self._timeout_s, call.takes_s)
+                timeout_s = max(self._timeout_s, call.takes_s) if left_s is None else left_s
                 return await method(call.request, metadata=metadata, timeout=timeout_s)
             case Wait(delay_s):
                 return await asyncio.sleep(delay_s)

@@ -43,7 +43,9 @@ class Client(Server[Blocking]):
         token: an access token or an API key to show, for callers that do not sign in.
         ca_file: PEM certificates the server's must be signed by; TLS is used if it is given.
         timeout_s: how long the server may take to answer one request.
-        patience_s: how long a call that is safe to repeat is tried again while the server is away.
+        patience_s: how long a call is tried again, if it is safe to repeat, while the server is
+            away; and any call that the server refuses with the time after which it will not.
+        attempts: how often a call is made at the most; else as often as patience allows.
         store: where a sign-in is kept; else it lasts as long as the client.
         clock: the time in seconds since 1970.
     """
@@ -56,10 +58,16 @@ class Client(Server[Blocking]):
         ca_file: str | None = None,
         timeout_s: float = 30.0,
         patience_s: float = 10.0,
+        attempts: int | None = None,
         store: SignInStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(self, Credentials(token, store or Memory(), clock), patience_s=patience_s)
+        super().__init__(
+            self,
+            Credentials(token, store or Memory(), clock),
+            patience_s=patience_s,
+            attempts=attempts,
+        )
         self._address = address_of(address, ca_file)
         self._channel = self._address.open()
         self._stubs = Stubs(self._channel)
@@ -98,6 +106,7 @@ class Client(Server[Blocking]):
                 self._address,
                 timeout_s=self._timeout_s,
                 patience_s=self.manners.patience_s,
+                attempts=self.manners.attempts,
                 credentials=self._credentials,
             ),
             build,
@@ -133,10 +142,10 @@ class Client(Server[Blocking]):
                     if stream.done() and stream.code() is not grpc.StatusCode.OK:
                         raise _refusal(stream)
                 return stream
-            case Send(call, metadata):
+            case Send(call, metadata, left_s):
                 method = self._stubs.method(call)
                 request = call.request if isinstance(call.request, Message) else iter(call.request)
-                timeout_s = max(self._timeout_s, call.takes_s)
+                timeout_s = max(self._timeout_s, call.takes_s) if left_s is None else left_s
                 return method(request, metadata=metadata, timeout=timeout_s)
             case Wait(delay_s):
                 return time.sleep(delay_s)

@@ -54,6 +54,8 @@ class Call(Generic[T]):
     """How long the sign-in is to be good for from then on: an open stream ends with it."""
     takes_s: float = 0.0
     """How long the server may take, if that is longer than what the client allows every call."""
+    within_s: float | None = None
+    """How long it may take in all, with every attempt; None: as long as the client allows."""
 
 
 class Performer(Protocol):

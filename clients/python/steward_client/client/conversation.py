@@ -7,6 +7,7 @@ it. The two clients differ only in how they do these two things.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from steward_client.client.credentials import Credentials
 from steward_client.errors import (
     CircuitOpen,
     RateLimited,
+    StewardError,
     Unauthorized,
     Unavailable,
 )
@@ -38,6 +40,8 @@ class Send:
 
     call: Call[Any]
     metadata: Metadata
+    timeout_s: float | None = None
+    """How much is left of the time that the call was given; None: what the client allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,9 @@ class Manners:
     """How long a repeatable call is tried again for, in all."""
     delays_s: Callable[[], Iterator[float]]
     """Waits before the second attempt, the third, …"""
+    attempts: int | None = None
+    """How often a call is made at the most; None: as often as patience allows."""
+    clock: Callable[[], float] = time.monotonic
 
     def converse(self, call: Call[T]) -> Conversation[T]:
         """Bring a call to its answer, page after page."""
@@ -91,20 +98,26 @@ class Manners:
         """One request and its answer: a message, or an open stream."""
         if not call.public and self.credentials.ends_within(call.lasts_s):
             yield from self._renew(self.credentials.shown)
-        delays_s, waited_s, renewed = self.delays_s(), 0.0, False
+        ends_s = None if call.within_s is None else self.clock() + call.within_s
+        delays_s, waited_s, renewed, made = self.delays_s(), 0.0, False, 0
         while True:
             shown = "" if call.public else self.credentials.shown
+            left_s = None if ends_s is None else max(0.0, ends_s - self.clock())
             try:
-                return (yield Send(call, bearer(shown)))
+                return (yield Send(call, bearer(shown), left_s))
             except Unauthorized:
                 if renewed or not shown or not (yield from self._renew(shown)):
                     raise
                 renewed = True
             except (Unavailable, RateLimited, CircuitOpen) as error:
-                if isinstance(error, RateLimited) and error.retry_after_s is None:
-                    raise  # a quota, which waiting does not change
+                made += 1
                 delay_s = max(next(delays_s), error.retry_after_s or 0.0)
-                if not call.repeatable or waited_s + delay_s > self.patience_s:
+                if (
+                    not _helps(call, error)
+                    or made == self.attempts
+                    or waited_s + delay_s > self.patience_s
+                    or (ends_s is not None and self.clock() + delay_s >= ends_s)
+                ):
                     raise
                 waited_s += delay_s
                 yield Wait(delay_s)
@@ -121,6 +134,15 @@ class Manners:
             self.credentials.forget()
             return False
         return True
+
+
+def _helps(call: Call[Any], error: StewardError) -> bool:
+    """Whether the same call may be made again, and is worth it."""
+    if error.retry_after_s is not None:
+        return True  # the server refused it, so nothing was done, and says when it will not
+    if isinstance(error, RateLimited):
+        return False  # a quota, which waiting does not change
+    return call.repeatable
 
 
 def renewal(credentials: Credentials) -> Call[Any]:

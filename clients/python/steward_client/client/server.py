@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic
 
+from google.protobuf.message import Message
+
 from steward.auth.v1 import auth_pb2
 from steward.auth.v1.auth_pb2_grpc import AuthServiceStub
 from steward.system.v1 import system_pb2
@@ -30,6 +32,7 @@ from steward_client.client.gateway_credentials import GatewayCredentials
 from steward_client.client.guards import Limits, Webhooks
 from steward_client.client.holding import Holder
 from steward_client.client.inference import Inference
+from steward_client.client.methods import call_of
 from steward_client.client.people import Audit, Users
 from steward_client.client.playbooks import Playbooks
 from steward_client.client.policies import Policies
@@ -42,10 +45,17 @@ from steward_client.client.values import Health, Me, value_of
 class Server(Resource[Manner], Generic[Manner]):
     """A server, as it is called through one client."""
 
-    def __init__(self, performer: Holder, credentials: Credentials, *, patience_s: float) -> None:
+    def __init__(
+        self,
+        performer: Holder,
+        credentials: Credentials,
+        *,
+        patience_s: float,
+        attempts: int | None,
+    ) -> None:
         super().__init__(performer)
         self._credentials = credentials
-        self.manners = Manners(credentials, patience_s, growing_delays_s)
+        self.manners = Manners(credentials, patience_s, growing_delays_s, attempts)
         self.agents: Agents[Manner] = Agents(performer)
         self.tokens: Tokens[Manner] = Tokens(performer)
         self.api_keys: ApiKeys[Manner] = ApiKeys(performer)
@@ -123,6 +133,19 @@ class Server(Resource[Manner], Generic[Manner]):
         """
         request = auth_pb2.ChangePasswordRequest(current_password=current, new_password=new)
         return Call(AuthServiceStub, "ChangePassword", request, read=nothing)
+
+    @rpc
+    def call(self, method: str, request: Message, *, timeout_s: float | None = None) -> Call[Any]:
+        """Call any method that gives one answer, such as "steward.budget.v1.BudgetService/Return".
+
+        It is tried again as its contract allows; an identity of the request is made up if none is
+        given. `timeout_s` is how long it may take in all, with every attempt.
+
+        Raises:
+            LookupError: there is no such method.
+            StewardError: the server refused, or cannot be reached.
+        """
+        return call_of(method, request, timeout_s=timeout_s)
 
     @rpc
     def health(self) -> Call[Health]:
