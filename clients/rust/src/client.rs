@@ -1,0 +1,248 @@
+//! Where everything begins: how the server is reached, and who calls.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+#[cfg(feature = "tls")]
+use tonic::transport::ClientTlsConfig;
+use tonic::transport::Endpoint;
+
+use crate::agent_stream::AgentStream;
+use crate::channel::Channel;
+use crate::credential::{Credential, Pair};
+use crate::proto::steward;
+use crate::proto::steward::auth::v1::LoginRequest;
+use crate::session::{Pushes, Session};
+use crate::{Error, Result};
+
+/// As much as anything takes that answers with one message.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const ATTEMPTS: u32 = 4;
+
+/// A connection to a server, by somebody. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    channel: Channel,
+}
+
+/// How a client is to be. See [`Client::builder`].
+#[must_use]
+pub struct Builder {
+    address: String,
+    credential: Credential,
+    timeout: Duration,
+    attempts: u32,
+    #[cfg(feature = "tls")]
+    tls: Option<ClientTlsConfig>,
+}
+
+impl Client {
+    /// Begins with an address: `http://host:port` in plaintext, or `https://host:port`.
+    pub fn builder(address: impl Into<String>) -> Builder {
+        Builder {
+            address: address.into(),
+            credential: Credential::Nobody,
+            timeout: TIMEOUT,
+            attempts: ATTEMPTS,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// The same connection for whoever has this access token, API key or IC token.
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        self.with(Credential::Token(token.into()))
+    }
+
+    /// The same connection for somebody who signs in. The sign-in renews itself.
+    pub async fn sign_in(&self, username: &str, password: &str) -> Result<Self> {
+        let request = LoginRequest {
+            username: username.into(),
+            password: password.into(),
+            ..Default::default()
+        };
+        let asked = Instant::now();
+        let answer = self.auth().login(request).await?.into_inner();
+        Ok(self.with(Credential::SignIn(Mutex::new(Pair::of_login(answer, asked)))))
+    }
+
+    /// The connection for generated clients that no method of this one makes.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Opens an agent's session, and what the server says over it by itself.
+    pub async fn session(&self) -> Result<(Session, Pushes)> {
+        Session::open(self.channel()).await
+    }
+
+    /// Opens a stream for agents of inference.
+    pub async fn agent_stream(&self) -> Result<AgentStream> {
+        AgentStream::begin(self.channel()).await
+    }
+
+    fn with(&self, credential: Credential) -> Self {
+        Self { channel: Channel { credential: Arc::new(credential), ..self.channel() } }
+    }
+}
+
+/// Generated clients over the client's connection.
+macro_rules! services {
+    ($($name:ident: $package:ident::$module:ident::$client:ident;)*) => {
+        impl Client {
+            $(
+                pub fn $name(&self) -> steward::$package::v1::$module::$client<Channel> {
+                    steward::$package::v1::$module::$client::new(self.channel())
+                }
+            )*
+        }
+    };
+}
+
+services! {
+    agents: agents::agent_service_client::AgentServiceClient;
+    alerts: alerts::alert_service_client::AlertServiceClient;
+    analytics: analytics::analytics_service_client::AnalyticsServiceClient;
+    api_keys: api_keys::api_key_service_client::ApiKeyServiceClient;
+    audit: audit::audit_service_client::AuditServiceClient;
+    auth: auth::auth_service_client::AuthServiceClient;
+    budget: budget::budget_service_client::BudgetServiceClient;
+    budget_requests: requests::budget_request_service_client::BudgetRequestServiceClient;
+    credentials: credentials::credential_service_client::CredentialServiceClient;
+    environments: environments::environment_service_client::EnvironmentServiceClient;
+    events: events::event_service_client::EventServiceClient;
+    executions: executions::execution_service_client::ExecutionServiceClient;
+    files: environments::file_service_client::FileServiceClient;
+    images: environments::image_service_client::ImageServiceClient;
+    inference: inference::inference_service_client::InferenceServiceClient;
+    inference_tokens: inference::client_token_service_client::ClientTokenServiceClient;
+    limits: limits::limit_service_client::LimitServiceClient;
+    playbooks: playbooks::playbook_service_client::PlaybookServiceClient;
+    policies: inference::policy_service_client::PolicyServiceClient;
+    ports: environments::port_service_client::PortServiceClient;
+    prices: budget::price_service_client::PriceServiceClient;
+    projects: projects::project_service_client::ProjectServiceClient;
+    provider_keys: budget::provider_key_service_client::ProviderKeyServiceClient;
+    providers: providers::provider_service_client::ProviderServiceClient;
+    snapshots: environments::snapshot_service_client::SnapshotServiceClient;
+    system: system::system_service_client::SystemServiceClient;
+    tokens: tokens::token_service_client::TokenServiceClient;
+    traces: analytics::trace_service_client::TraceServiceClient;
+    usage: analytics::usage_service_client::UsageServiceClient;
+    users: users::user_service_client::UserServiceClient;
+}
+
+impl Builder {
+    /// What is shown: a person's access token, an API key, or an agent's IC token.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.credential = Credential::Token(token.into());
+        self
+    }
+
+    /// How long a call may take that has no deadline of its own; 30 s. Streams may last.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often a call is made at most where it may be tried again; 4.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// How the server proves itself at an `https://` address, such as by a root of one's own.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Connects.
+    pub async fn connect(self) -> Result<Client> {
+        let endpoint = self.endpoint()?;
+        let transport = endpoint.connect().await.map_err(crate::channel::unreached)?;
+        Ok(self.client(transport))
+    }
+
+    /// Connects with the first call. To be called within a runtime of tokio.
+    pub fn connect_lazy(self) -> Result<Client> {
+        let transport = self.endpoint()?.connect_lazy();
+        Ok(self.client(transport))
+    }
+
+    fn client(self, transport: tonic::transport::Channel) -> Client {
+        let (timeout, attempts) = (self.timeout, self.attempts);
+        Client {
+            channel: Channel {
+                transport,
+                credential: Arc::new(self.credential),
+                timeout,
+                attempts,
+            },
+        }
+    }
+
+    fn endpoint(&self) -> Result<Endpoint> {
+        let secure = self.address.starts_with("https://");
+        if !secure && !self.address.starts_with("http://") {
+            let message = format!(
+                "{:?} is no address; one begins with http:// (plaintext) or https://",
+                self.address
+            );
+            return Err(Error::invalid(message));
+        }
+        let wrong = |error| Error::invalid(format!("{:?} is no address: {error}", self.address));
+        let endpoint = Endpoint::from_shared(self.address.clone())
+            .and_then(|endpoint| {
+                endpoint.user_agent(concat!("steward-client-rust/", env!("CARGO_PKG_VERSION")))
+            })
+            .map_err(wrong)?
+            .connect_timeout(self.timeout);
+        if secure { self.secured(endpoint) } else { Ok(endpoint) }
+    }
+
+    #[cfg(feature = "tls")]
+    fn secured(&self, endpoint: Endpoint) -> Result<Endpoint> {
+        let tls = self.tls.clone();
+        let tls = tls.unwrap_or_else(|| ClientTlsConfig::new().with_enabled_roots());
+        let wrong = |error| Error::invalid(format!("TLS cannot be had so: {error}"));
+        endpoint.tls_config(tls).map_err(wrong)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn secured(&self, _: Endpoint) -> Result<Endpoint> {
+        Err(Error::invalid("this client is built without TLS; its feature is `tls`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[tokio::test]
+    async fn an_address_without_a_scheme_is_refused() {
+        let error = Client::builder("127.0.0.1:50051").connect_lazy().unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidRequest);
+        assert!(error.message().contains("http://"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_unavailable() {
+        // Nothing listens at the port of another that was closed.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let error = Client::builder(address).connect().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.message().contains("refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_client_does_not_print_its_credential() {
+        let client = Client::builder("http://127.0.0.1:1").token("ic_secret").connect_lazy();
+        assert!(!format!("{:?}", client.unwrap()).contains("ic_secret"));
+    }
+}
