@@ -1,6 +1,6 @@
 # Everything a newcomer needs is one word; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages proto run demo test clients test-clients attacks proof policies bench check format lock clean
+.PHONY: help setup system-packages proto run demo test test-clients attacks proof policies bench check check-dashboard format lock clean
 
 PYTHON ?= python3
 # One more than there are cores: tests wait nearly as long as they compute.
@@ -55,11 +55,7 @@ test: $(READY) ## Run the tests
 	@$(BIN)/python -m compileall -q server gateway clients/python proto
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-clients: $(READY) ## Generate the code of the clients that is committed
-	@# One line for each language that commits its generated code; the others generate as they build.
-	PATH="$(CURDIR)/$(BIN):$$PATH" go -C clients/go generate ./...
-
-test-clients: $(READY) ## Build the clients in Go, TypeScript, Java and Rust, and run the script and grpcurl
+test-clients: $(READY) ## Build the clients in TypeScript and Java, and run their script and grpcurl
 	$(BIN)/python -m pytest -n 0 -m clients tests/clients tests/e2e/test_grpcurl.py
 
 attacks: $(READY) ## Try what an attacker in an environment would, and list it
@@ -83,6 +79,11 @@ check: $(READY) ## Format, lint, types, contracts, architecture: what CI runs be
 	$(BIN)/buf lint
 	$(BIN)/python -m steward_server.settings --check docs/configuration.md
 	$(BIN)/python -m steward_server.playbooks.schema --check docs
+
+check-dashboard: $(READY) ## Types of the dashboard, and what it has vendored; needs npm
+	npm --prefix tools/dashboard ci --silent
+	$(BIN)/python -m steward_gateway.describe openapi > tools/dashboard/openapi.json
+	npm --prefix tools/dashboard run --silent check
 
 format: $(READY) ## Put the source into its form
 	$(BIN)/ruff format .

@@ -36,18 +36,9 @@ class Language:
     example: Sequence[str]
 
 
-CARGO = ("--manifest-path", "clients/rust/Cargo.toml", "--locked", "--quiet")
 NPM = ("npm", "--silent", "--prefix", "clients/typescript")
 JAVA = ("java", "@clients/java/target/classpath")
 LANGUAGES = {
-    "go": Language(
-        tests=[
-            ("go", "-C", "clients/go", "vet", "./..."),
-            ("go", "-C", "clients/go", "test", "./..."),
-        ],
-        runner=("go", "-C", "clients/go", "run", "./conformance"),
-        example=("go", "-C", "clients/go", "run", "./examples/agent"),
-    ),
     "typescript": Language(
         tests=[(*NPM, "ci"), (*NPM, "test")],
         runner=(*NPM, "run", "conformance"),
@@ -57,11 +48,6 @@ LANGUAGES = {
         tests=[("mvn", "-q", "-f", "clients/java", "verify")],
         runner=(*JAVA, "Conformance"),
         example=(*JAVA, "Agent"),
-    ),
-    "rust": Language(
-        tests=[("cargo", "test", *CARGO)],
-        runner=("cargo", "run", *CARGO, "--example", "conformance"),
-        example=("cargo", "run", *CARGO, "--example", "agent"),
     ),
 }
 

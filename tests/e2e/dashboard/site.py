@@ -11,14 +11,14 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from steward_server.executions.steps.pages.chromium import USUAL_NAMES
 from tests.e2e.process import Steward
 from tests.live import ADMIN_PASSWORD
 from tests.missing import missing
 
-PATIENCE_MS = 10_000
+PATIENCE_MS = 20_000
 OFFLINE = ("Failed to load resource: net::ERR", "WebSocket connection to")
 """What a browser logs by itself when the server is away or refuses: no fault of the page's."""
 
@@ -89,6 +89,7 @@ def chromium() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, USUAL_NAMES)), None)
     if found is None:
         missing("Chromium is not installed: make system-packages")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         switches = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=found, args=switches)

@@ -19,7 +19,7 @@ ROWS: list[Row] = [
         401,
         NO_CREDENTIAL,
     ),
-    ("no path", "$url/", 404, error("NOT_FOUND")),
+    ("a path of nobody's", "$url/nothing", 404, error("NOT_FOUND")),
     ("another path", "$url/api/nothing/here $as_admin", 404, error("NOT_FOUND")),
     ("a path too long", "$url/api/tokens/ $as_admin", 404, error("NOT_FOUND")),
     ("a path above", "--path-as-is $url/api/../health", 404, error("NOT_FOUND")),

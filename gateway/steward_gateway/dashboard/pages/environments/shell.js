@@ -1,7 +1,7 @@
 // A terminal: the library is loaded with it, and the shell outlives a connection that breaks off.
 import { html, useEffect, useRef, useState } from "../../vendor/preact.js";
 import { connection, doubt } from "../../connection.js";
-import { socketUrl } from "../../live.js";
+import { socketUrl } from "../../socket.js";
 import { accessToken } from "../../session.js";
 
 /** @type {Promise<typeof import("../../vendor/xterm.js")> | null} */
