@@ -53,6 +53,13 @@ ROWS: list[Row] = [
         409,
         error("CONFLICT", "POLICY_IN_USE", details={"policy": "cartpole", "agents": str}),
     ),
+    (
+        "list those that step",
+        f"'{AGENTS}?policy=cartpole&limit=1' $as_admin",
+        200,
+        {"agents": list, "total": int},
+    ),
+    ("list those that step with no policy", f"'{AGENTS}?policy=none' $as_client", 404, NO_POLICY),
     ("end an agent", f"-X DELETE {AGENTS}/$new_policy_agent $as_client", 204, NO_BODY),
     (
         "end somebody else's agent",
