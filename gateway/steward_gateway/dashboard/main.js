@@ -14,6 +14,10 @@ import { useStore } from "./store.js";
 /** @type {Record<string, () => Promise<{Page: (given: PageGiven) => unknown}>>} */
 const SECTIONS = {
   "": () => import("./pages/overview.js"),
+  agents: () => import("./pages/agents.js"),
+  spending: () => import("./pages/spending.js"),
+  playbooks: () => import("./pages/playbooks.js"),
+  inference: () => import("./pages/inference.js"),
   executions: () => import("./pages/executions.js"),
   environments: () => import("./pages/environments.js"),
   settings: () => import("./pages/settings.js"),
