@@ -27,6 +27,7 @@ MAX_TERMINAL_ORDER_BYTES = 32 * 1024
 _QUEUED = 32
 _KILLED = Exit(137, 9)
 _MAX_RECORD_BYTES = 256
+_SIGNAL_PAUSES_S = (0.05, 0.1, 0.2, 0.4)
 _END = re.compile("E ([0-9]{1,3})")
 _TERMINAL = "xterm-256color"
 
@@ -233,8 +234,13 @@ class RunningCommand:
                 await self._channels.resize(columns, rows)
 
     async def signal(self, number: int) -> None:
-        if not self._exit.done() and not self._is_closed:
-            await self._end(self._mark, number, False)
+        # A shell has said that the command runs just before that bears the mark.
+        for pause_s in _SIGNAL_PAUSES_S:
+            if self._exit.done() or self._is_closed:
+                return
+            if await self._end(self._mark, number, False):
+                return
+            await asyncio.sleep(pause_s)
 
     async def wait(self) -> Exit:
         return await asyncio.shield(self._exit)
