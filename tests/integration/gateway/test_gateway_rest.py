@@ -237,7 +237,9 @@ async def test_a_known_path_with_another_method_is_405(http: Http) -> None:
         assert (await response.json())["error"]["code"] == "METHOD_NOT_ALLOWED"
 
 
-@pytest.mark.parametrize("path", ["/dashboard/nothing.js", "/v1", "/v1/tools/", "/v1/tools//", "/v1/tools/a/b", "/x"])
+@pytest.mark.parametrize(
+    "path", ["/dashboard/nothing.js", "/v1", "/v1/tools/", "/v1/tools//", "/v1/tools/a/b", "/x"]
+)
 async def test_a_path_nobody_serves_is_404(
     http: Http, path: str, seen_requests: list[tuple[str, int]]
 ) -> None:
