@@ -15,26 +15,26 @@ import (
 const hangUp = time.Second
 
 // protocol is how the messages of a stream are numbered, and how answers refer to them.
-type protocol[Q, A any] struct {
+type protocol[Request, Response any] struct {
 	// numbered gives the same message with this number.
-	numbered func(*Q, int64) *Q
+	numbered func(*Request, int64) *Request
 	// numberOf the message that this answers; 0 for what the server says by itself.
-	numberOf  func(*A) int64
-	refusalOf func(*A) *rpcpb.Status
+	numberOf  func(*Response) int64
+	refusalOf func(*Response) *rpcpb.Status
 	// covers says whether this answers that earlier message, too.
-	covers func(*A, *Q) bool
+	covers func(*Response, *Request) bool
 	// cut makes of why the stream ended what whoever waits is told.
 	cut func(why *Error, hasAnswered bool) *Error
 }
 
 // exchange is messages over one stream in both directions, each with the answer that belongs to it.
-type exchange[Q, A any] struct {
-	protocol[Q, A]
-	stream  grpc.BidiStreamingClient[Q, A]
+type exchange[Request, Response any] struct {
+	protocol[Request, Response]
+	stream  grpc.BidiStreamingClient[Request, Response]
 	timeout time.Duration
-	outbox  chan *question[Q, A]
+	outbox  chan *question[Request, Response]
 	// take gets what the server says by itself.
-	take func(*A)
+	take func(*Response)
 
 	// closing is done when nobody wants anything of the stream any more, ended when it is over.
 	closing context.Context
@@ -46,30 +46,30 @@ type exchange[Q, A any] struct {
 
 	mutex sync.Mutex
 	last  int64
-	asked map[int64]*question[Q, A]
+	asked map[int64]*question[Request, Response]
 	end   *Error
 }
 
-type question[Q, A any] struct {
-	message *Q
+type question[Request, Response any] struct {
+	message *Request
 	number  int64
-	coming  chan outcome[A] // has room for the one there will be, waited for or not
+	coming  chan outcome[Response] // has room for the one there will be, waited for or not
 }
 
-type outcome[A any] struct {
-	answer *A
+type outcome[Response any] struct {
+	answer *Response
 	err    error
 }
 
 // Pending is an answer to come.
-type Pending[A any] struct {
-	coming  <-chan outcome[A]
-	forget  func()
+type Pending[Response any] struct {
+	coming  <-chan outcome[Response]
+	forget  func() bool
 	timeout time.Duration
 }
 
 // Wait gives the answer, or its refusal. It is called once.
-func (p *Pending[A]) Wait(ctx context.Context) (*A, error) {
+func (p *Pending[Response]) Wait(ctx context.Context) (*Response, error) {
 	ctx, cancel := withTimeout(ctx, p.timeout)
 	defer cancel()
 	select {
@@ -82,10 +82,10 @@ func (p *Pending[A]) Wait(ctx context.Context) (*A, error) {
 }
 
 // begin opens a stream, which lasts until the context ends or it is closed.
-func begin[Q, A any](
-	ctx context.Context, timeout time.Duration, protocol protocol[Q, A],
-	open func(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[Q, A], error),
-) (*exchange[Q, A], error) {
+func begin[Request, Response any](
+	ctx context.Context, timeout time.Duration, protocol protocol[Request, Response],
+	open func(context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[Request, Response], error),
+) (*exchange[Request, Response], error) {
 	closing, closeIt := context.WithCancel(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := open(ctx)
@@ -94,15 +94,15 @@ func begin[Q, A any](
 		closeIt()
 		return nil, err
 	}
-	return &exchange[Q, A]{
+	return &exchange[Request, Response]{
 		protocol: protocol, stream: stream, timeout: timeout,
-		outbox: make(chan *question[Q, A]), asked: make(map[int64]*question[Q, A]),
+		outbox: make(chan *question[Request, Response]), asked: make(map[int64]*question[Request, Response]),
 		closing: closing, close: closeIt, ended: make(chan struct{}), cancel: cancel,
 	}, nil
 }
 
 // start lets messages go out and come in; what the server says by itself is for `take`.
-func (x *exchange[Q, A]) start(take func(*A)) {
+func (x *exchange[Request, Response]) start(take func(*Response)) {
 	x.take = take
 	go x.write()
 	go x.read()
@@ -110,12 +110,12 @@ func (x *exchange[Q, A]) start(take func(*A)) {
 
 // Send sends a message, under a number of its own, and gives the answer to come. Messages go out in
 // the order in which this returns.
-func (x *exchange[Q, A]) Send(ctx context.Context, message *Q) (*Pending[A], error) {
-	question := &question[Q, A]{message: message, coming: make(chan outcome[A], 1)}
+func (x *exchange[Request, Response]) Send(ctx context.Context, message *Request) (*Pending[Response], error) {
+	question := &question[Request, Response]{message: message, coming: make(chan outcome[Response], 1)}
 	select {
 	case x.outbox <- question:
-		forget := func() { x.forget(question) }
-		return &Pending[A]{coming: question.coming, forget: forget, timeout: x.timeout}, nil
+		forget := func() bool { return x.forget(question) }
+		return &Pending[Response]{coming: question.coming, forget: forget, timeout: x.timeout}, nil
 	case <-x.ended:
 		return nil, x.Err()
 	case <-ctx.Done():
@@ -124,7 +124,7 @@ func (x *exchange[Q, A]) Send(ctx context.Context, message *Q) (*Pending[A], err
 }
 
 // Ask sends a message and waits for its answer.
-func (x *exchange[Q, A]) Ask(ctx context.Context, message *Q) (*A, error) {
+func (x *exchange[Request, Response]) Ask(ctx context.Context, message *Request) (*Response, error) {
 	ctx, cancel := withTimeout(ctx, x.timeout)
 	defer cancel()
 	pending, err := x.Send(ctx, message)
@@ -135,7 +135,7 @@ func (x *exchange[Q, A]) Ask(ctx context.Context, message *Q) (*A, error) {
 }
 
 // Err is why the stream is over; nil while it lasts.
-func (x *exchange[Q, A]) Err() error {
+func (x *exchange[Request, Response]) Err() error {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	if x.end == nil {
@@ -145,7 +145,7 @@ func (x *exchange[Q, A]) Err() error {
 }
 
 // Close ends the stream, and returns when the server has let go of it. It may be called twice.
-func (x *exchange[Q, A]) Close() {
+func (x *exchange[Request, Response]) Close() {
 	x.finish(unavailable("the stream is closed; open another"))
 	x.close()
 	select {
@@ -155,17 +155,18 @@ func (x *exchange[Q, A]) Close() {
 	x.cancel()
 }
 
-func (x *exchange[Q, A]) write() {
+func (x *exchange[Request, Response]) write() {
 	for {
 		select {
 		case question := <-x.outbox:
 			message, err := x.number(question)
-			if err == nil {
-				err = x.stream.Send(message)
+			if err != nil {
+				question.coming <- outcome[Response]{err: err}
+				continue
 			}
-			if err != nil && err != io.EOF { // then whoever reads is told why
-				question.coming <- outcome[A]{err: err}
-				x.forget(question)
+			err = x.stream.Send(message)
+			if err != nil && err != io.EOF && x.forget(question) { // at the end whoever reads is told why
+				question.coming <- outcome[Response]{err: err}
 			}
 		case <-x.closing.Done():
 			x.stream.CloseSend()
@@ -176,7 +177,7 @@ func (x *exchange[Q, A]) write() {
 	}
 }
 
-func (x *exchange[Q, A]) number(question *question[Q, A]) (*Q, error) {
+func (x *exchange[Request, Response]) number(question *question[Request, Response]) (*Request, error) {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	if x.end != nil {
@@ -188,13 +189,16 @@ func (x *exchange[Q, A]) number(question *question[Q, A]) (*Q, error) {
 	return x.numbered(question.message, question.number), nil
 }
 
-func (x *exchange[Q, A]) forget(question *question[Q, A]) {
+// forget says whether the question was open: who takes it out of those that are tells its outcome.
+func (x *exchange[Request, Response]) forget(question *question[Request, Response]) bool {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
+	_, isOpen := x.asked[question.number]
 	delete(x.asked, question.number)
+	return isOpen
 }
 
-func (x *exchange[Q, A]) read() {
+func (x *exchange[Request, Response]) read() {
 	defer x.cancel()
 	defer close(x.ended)
 	for {
@@ -215,10 +219,10 @@ func (x *exchange[Q, A]) read() {
 	}
 }
 
-func (x *exchange[Q, A]) tell(answer *A) {
-	told := outcome[A]{answer: answer}
+func (x *exchange[Request, Response]) tell(answer *Response) {
+	told := outcome[Response]{answer: answer}
 	if refusal := x.refusalOf(answer); refusal != nil {
-		told = outcome[A]{err: errorOfStatus(status.FromProto(refusal))}
+		told = outcome[Response]{err: errorOfStatus(status.FromProto(refusal))}
 	}
 	x.hasAnswered = true
 	answered := x.numberOf(answer)
@@ -233,7 +237,7 @@ func (x *exchange[Q, A]) tell(answer *A) {
 }
 
 // finish tells whoever waits that there will be no answer. The first reason stands.
-func (x *exchange[Q, A]) finish(why *Error) {
+func (x *exchange[Request, Response]) finish(why *Error) {
 	x.mutex.Lock()
 	defer x.mutex.Unlock()
 	if x.end != nil {
@@ -241,7 +245,7 @@ func (x *exchange[Q, A]) finish(why *Error) {
 	}
 	x.end = why
 	for _, question := range x.asked {
-		question.coming <- outcome[A]{err: why}
+		question.coming <- outcome[Response]{err: why}
 	}
 	clear(x.asked)
 }

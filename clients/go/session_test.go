@@ -1,7 +1,9 @@
 package steward
 
 import (
+	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,6 +159,33 @@ func TestWhoeverWaitsWhenASessionIsCutIsToldWhy(t *testing.T) {
 	}
 	if err := session.Beat(t.Context()); !errors.Is(err, ErrUnauthorized) {
 		t.Errorf("afterwards it is %v", err)
+	}
+}
+
+func TestWhatCannotBeSentIsRefusedByTheClient(t *testing.T) {
+	session, _ := openSession(t)
+	_, err := session.Resume(t.Context(), "lease_\xff")
+	if err == nil || !strings.Contains(err.Error(), "UTF-8") {
+		t.Errorf("it is %v", err)
+	}
+}
+
+func TestWhoeverWaitsNoLongerIsTold(t *testing.T) {
+	session, server := openSession(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-server.heard
+		cancel()
+	}()
+	if err := session.Beat(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("it is %v", err)
+	}
+	go func() {
+		server.say <- heartbeat(1) // nobody waits for it
+		server.say <- heartbeat((<-server.heard).GetMessageId())
+	}()
+	if err := session.Beat(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
