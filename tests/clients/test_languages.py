@@ -38,6 +38,7 @@ class Language:
 
 NPM = ("npm", "--silent", "--prefix", "clients/typescript")
 JAVA = ("java", "@clients/java/target/classpath")
+GO = ("go", "-C", "clients/go")
 LANGUAGES = {
     "typescript": Language(
         tests=[(*NPM, "ci"), (*NPM, "test")],
@@ -48,6 +49,11 @@ LANGUAGES = {
         tests=[("mvn", "-q", "-f", "clients/java", "verify")],
         runner=(*JAVA, "Conformance"),
         example=(*JAVA, "Agent"),
+    ),
+    "go": Language(
+        tests=[(*GO, "vet", "./..."), (*GO, "test", "./...")],
+        runner=(*GO, "run", "./conformance"),
+        example=(*GO, "run", "./examples/agent"),
     ),
 }
 
