@@ -55,7 +55,7 @@ test: $(READY) ## Run the tests
 	@$(BIN)/python -m compileall -q server gateway clients/python proto
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-clients: $(READY) ## Build the clients in TypeScript, Java and Go, and run their script and grpcurl
+test-clients: $(READY) ## Build the clients in other languages, and run their script and grpcurl
 	$(BIN)/python -m pytest -n 0 -m clients tests/clients tests/e2e/test_grpcurl.py
 
 attacks: $(READY) ## Try what an attacker in an environment would, and list it
@@ -70,7 +70,8 @@ policies: $(READY) $(TRAINING) ## Train the policies that ship again, in minutes
 bench: $(READY) ## Measure speed against the goals
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
-clients: $(READY) ## Generate the clients' code that is committed
+clients: $(READY) ## Generate the code of the clients, Java's and Rust's aside, whose builds do it
+	npm --prefix clients/typescript ci --silent && npm --prefix clients/typescript run --silent generate
 	$(BIN)/buf generate --template clients/go/buf.gen.yaml --path proto/steward
 
 check: $(READY) ## Format, lint, types, contracts, architecture: what CI runs beside the tests
