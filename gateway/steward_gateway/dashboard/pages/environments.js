@@ -11,7 +11,7 @@ import { setQuery } from "../router.js";
 import { mayAs } from "../session.js";
 import { Create } from "./environments/create.js";
 import { One } from "./environments/one.js";
-import { CHANGES, alsoWanting, requirementsOf } from "./environments/shared.js";
+import { alsoWanting, CHANGES, requirementsOf, wordsOf } from "./environments/shared.js";
 import { Snapshots } from "./environments/snapshots.js";
 
 /** @typedef {import("../api.js").Schemas} Schemas */
@@ -45,7 +45,7 @@ const columnsOf = (selector) => [
 
 /** Each label is a button that lists only what has it. @param {{of: Record<string, string>, selector: string}} given */
 function Labels({ of, selector }) {
-  const each = Object.entries(of).map(([name, value]) => (value ? `${name}=${value}` : name));
+  const each = wordsOf(of);
   if (each.length === 0) return html`<span class="quiet">none</span>`;
   /** @param {string} wanted */
   const narrow = (wanted) => setQuery({ label: alsoWanting(selector, wanted), offset: "" });
@@ -68,7 +68,7 @@ function All({ query }) {
   const empty = status || label
     ? html`<${Empty} title="No environment is like this."><p><a href="/environments">Show all</a></p><//>`
     : html`<${Empty} title="No environments yet."><p>An environment is an isolated machine for an agent${mayCreate ? ": create one above." : mayAs("viewer") ? ". Those that are shared with you are listed here." : "."}</p><//>`;
-  const known = [...new Set((listed.data?.environments ?? []).flatMap(({ labels }) => Object.entries(labels ?? {}).map(([name, value]) => `${name}=${value}`)))].sort();
+  const known = [...new Set((listed.data?.environments ?? []).flatMap(({ labels }) => wordsOf(labels ?? {})))].sort();
   const wanted = requirementsOf(label);
   /** @param {string} gone */
   const without = (gone) => setQuery({ label: wanted.filter((each) => each !== gone).join(","), offset: "" });
@@ -129,7 +129,7 @@ function Host({ host: { driver, backend, usable, reason, limits, promise, warnin
 
 function Kept() {
   return html`
-    <${Head} title="Snapshots" within=${[["/environments", "Environments"]]} />
+    <${Head} title="Snapshots" />
     <${Tabs} label="Environments" tabs=${TABS} />
     <${Snapshots} />`;
 }

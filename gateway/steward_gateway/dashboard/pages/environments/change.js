@@ -5,7 +5,7 @@ import { useLoad } from "../../load.js";
 import { DialogButton } from "../../parts/dialogs.js";
 import { ActionButton, Form } from "../../parts/forms.js";
 import { say } from "../../parts/notes.js";
-import { pairsOf, partsOf, portsOf, secondsOf, tellingFields, textOf, timeText } from "./shared.js";
+import { pairsOf, partsOf, portsOf, secondsOf, tellingFields, timeText, wordsOf } from "./shared.js";
 
 /** @typedef {import("../../api.js").Schemas["environments.v1.EnvironmentDetails"]} Details */
 /** @typedef {{it: Details, changed: () => void}} Given */
@@ -30,7 +30,7 @@ export function Change({ it, changed }) {
   const fields = [
     { name: "timeout", label: "Lives for", required: true, value: timeText(it.timeout), hint: "From its creation. Such as 45m, 2h or 1d." },
     { name: "idle_timeout", label: "Ends when unused for", value: it.idle_timeout ? timeText(it.idle_timeout) : "", placeholder: "never", hint: "Empty: it is not ended for that." },
-    { name: "labels", label: "Labels", type: "textarea", rows: 4, value: textOf(it.labels), hint: "name=value, one a line." },
+    { name: "labels", label: "Labels", type: "textarea", rows: 4, value: wordsOf(it.labels).join("\n"), hint: "name=value, one a line." },
   ];
   /** @param {Record<string, string>} values */
   const send = async (values) => {

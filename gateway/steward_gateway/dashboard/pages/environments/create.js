@@ -1,5 +1,5 @@
 // A new environment, of an image or of what was kept of another.
-import { html } from "../../vendor/preact.js";
+import { html, useEffect, useRef } from "../../vendor/preact.js";
 import { get, post } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { Form } from "../../parts/forms.js";
@@ -41,6 +41,9 @@ export function Create({ close, image = "" }) {
     ]);
     return { images, classes: health.environments?.runtime_classes ?? [] };
   });
+  const form = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const isThere = offered.data !== undefined;
+  useEffect(() => form.current?.querySelector("input")?.focus(), [isThere]);
   /** @param {Offered} known */
   const sending = (known) => async (/** @type {Record<string, string>} */ values) => {
     const names = fieldsOf(known, image).map(({ name }) => name);
@@ -68,5 +71,5 @@ export function Create({ close, image = "" }) {
     <${Shown} of=${offered}>${(/** @type {Offered} */ known) =>
       known.images.length === 0
         ? html`<${Empty} title="There is no image."><p>Import one with <code>steward image import</code>.</p><//>`
-        : html`<div class="paired"><${Form} submit="Create" send=${sending(known)} cancel=${close} fields=${fieldsOf(known, image)} /></div>`}<//>`;
+        : html`<div class="paired" ref=${form}><${Form} submit="Create" send=${sending(known)} cancel=${close} fields=${fieldsOf(known, image)} /></div>`}<//>`;
 }

@@ -35,10 +35,10 @@ export function Files({ id, at }) {
   const href = (to) => `/environments/${id}/files?path=${encodeURIComponent(to)}`;
   const shown = loaded.data?.file.path ?? at;
   return html`
-    <${Card} tools=${html`<${ActionButton} act=${loaded.reload}>Reload<//>`} title="Files">
+    <${Card}>
       ${shown ? html`<${Crumbs} path=${shown} href=${href} />` : null}
       <${Shown} of=${loaded}>${(/** @type {Place} */ place) =>
-        place.files ? html`<${Folder} key=${place.file.path} path=${path} place=${place} href=${href} reload=${loaded.reload} />` : html`<${One} path=${path} place=${place} href=${href} />`}<//>
+        place.files ? html`<${Folder} key=${place.file.path} path=${path} place=${place} href=${href} reload=${loaded.reload} />` : html`<${One} path=${path} place=${place} href=${href} reload=${loaded.reload} />`}<//>
     <//>`;
 }
 
@@ -65,7 +65,7 @@ function Folder({ path, place: { file, files = [], truncated }, href, reload }) 
       value: (each) => nameOf(each.path),
       cell: (each) => {
         const name = `${nameOf(each.path)}${each.kind === "directory" ? "/" : ""}`;
-        return html`${each.kind === "other" ? html`<span class="mono">${name}</span>` : html`<a class="mono" href=${href(each.path)}>${name}</a>`}${each.target ? html` <span class="quiet mono">→ ${each.target}</span>` : null}`;
+        return html`<span class="mono">${each.kind === "other" ? name : html`<a href=${href(each.path)}>${name}</a>`}${each.target ? html` <span class="quiet">→ ${each.target}</span>` : null}</span>`;
       },
     },
     { title: "Size", number: true, cell: ({ kind, size_bytes }) => (kind === "file" ? size(size_bytes) : null), value: ({ size_bytes }) => Number(size_bytes) },
@@ -73,8 +73,9 @@ function Folder({ path, place: { file, files = [], truncated }, href, reload }) 
     { title: "Changed", cell: ({ modified_at }) => html`<${Ago} time=${modified_at} />`, value: ({ modified_at }) => modified_at },
     {
       title: "Actions",
+      number: true,
       cell: (each) => html`
-        <div class="actions">
+        <div class="actions small">
           ${each.kind === "file" ? html`<${Download} path=${path} file=${each} />` : null}
           <${Move} path=${path} file=${each} done=${reload} />
           <${Delete} path=${path} file=${each} done=${reload} />
@@ -90,6 +91,7 @@ function Folder({ path, place: { file, files = [], truncated }, href, reload }) 
             close();
             reload();
           }} />`}<//>
+      <${ActionButton} act=${reload}>Reload<//>
     </div>
     <${Table} label="Files" columns=${columns} rows=${[...files].sort(directoriesFirst)} id="path" empty=${html`<${Empty} title="Nothing is in it."><p>Upload something, or make a directory.</p><//>`} />
     ${truncated ? html`<p class="quiet">There are more than 10,000; the others are not shown.</p>` : null}`;
@@ -98,14 +100,15 @@ function Folder({ path, place: { file, files = [], truncated }, href, reload }) 
 /** @param {File} a @param {File} b */
 const directoriesFirst = (a, b) => Number(b.kind === "directory") - Number(a.kind === "directory") || a.path.localeCompare(b.path, "en", { numeric: true });
 
-/** @param {{path: {environment_id: string}, place: Place, href: (to: string) => string}} given */
-function One({ path, place: { file, text, isWhole }, href }) {
+/** @param {{path: {environment_id: string}, place: Place, href: (to: string) => string, reload: () => Promise<void>}} given */
+function One({ path, place: { file, text, isWhole }, href, reload }) {
   const up = () => go(href(folderOf(file.path)));
   return html`
     <div class="actions above">
       ${file.kind === "file" ? html`<${Download} path=${path} file=${file} />` : null}
       <${Move} path=${path} file=${file} done=${up} />
       <${Delete} path=${path} file=${file} done=${up} />
+      <${ActionButton} act=${reload}>Reload<//>
     </div>
     <${Facts} of=${[
       ["Size", size(file.size_bytes)],

@@ -14,7 +14,7 @@ import { Commands } from "./commands.js";
 import { Files } from "./files.js";
 import { Logs } from "./logs.js";
 import { keepSample, Metrics } from "./metrics.js";
-import { CHANGES, timeText } from "./shared.js";
+import { CHANGES, timeText, wordsOf } from "./shared.js";
 import { Sharing } from "./sharing.js";
 import { Shell } from "./shell.js";
 import { Snapshots } from "./snapshots.js";
@@ -88,7 +88,7 @@ function Overview({ it }) {
   const { metrics, resources } = it;
   const network = it.isolation?.network_policy;
   const reaches = [...(network?.allow_internet ? ["the internet"] : []), ...(network?.allowed_egress_cidrs ?? []), ...(network?.allow_cluster_internal ? ["its cluster"] : [])];
-  const labels = Object.entries(it.labels).map(([name, value]) => (value ? `${name}=${value}` : name));
+  const labels = wordsOf(it.labels);
   return html`
     ${it.reason ? html`<div class=${`note ${it.status === "failed" ? "bad" : ""}`}><p>${it.reason}</p></div>` : null}
     ${metrics ? html`
@@ -106,7 +106,7 @@ function Overview({ it }) {
           ["Command", it.command.length > 0 ? html`<code>${it.command.join(" ")}</code>` : "none; it lives until it is ended"],
           ...(it.exit_code == null ? [] : [["Exit code", it.exit_code]]),
           ["Labels", labels.length === 0 ? "none" : html`<span class="tags">${labels.map((each) => html`<a class="tag" href=${`/environments?label=${encodeURIComponent(each)}`}>${each}</a>`)}</span>`],
-          ["Variables", Object.keys(it.env).length === 0 ? "none" : html`<span class="tags">${Object.keys(it.env).map((name) => html`<code class="tag">${name}</code>`)}</span>`],
+          ["Variables", Object.keys(it.env).length === 0 ? "none" : html`<span class="tags">${Object.keys(it.env).sort().map((name) => html`<code class="tag">${name}</code>`)}</span>`],
           ["Limits", `${resources?.cpu} CPU, ${resources?.memory} memory, ${resources?.storage} disk`],
         ]} />
       <//>

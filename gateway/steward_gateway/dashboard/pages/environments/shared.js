@@ -41,8 +41,8 @@ export async function tellingFields(names, act) {
   }
 }
 
-/** Pairs as they are typed. @param {Record<string, string>} pairs */
-export const textOf = (pairs) => Object.entries(pairs).map(([name, value]) => `${name}=${value}`).join("\n");
+/** Labels as they are typed and asked for, in an order that stays. @param {Record<string, string>} labels */
+export const wordsOf = (labels) => Object.entries(labels).map(([name, value]) => `${name}=${value}`).sort();
 
 /** Parts of a text between commas or spaces. @param {string | undefined} text */
 export const partsOf = (text) => (text ?? "").split(/[\s,]+/).filter(Boolean);

@@ -37,7 +37,8 @@ function People({ it }) {
     { title: "Since", cell: ({ created_at }) => html`<${Ago} time=${created_at} />` },
     {
       title: "Actions",
-      cell: ({ user_id, username }) => html`<div class="actions"><${ConfirmButton} label="Remove" title=${`Share it with ${username} no longer`} question=${html`<p>What ${username} has open in it ends at once.</p>`}
+      number: true,
+      cell: ({ user_id, username }) => html`<div class="actions small"><${ConfirmButton} label="Remove" title=${`Share it with ${username} no longer`} question=${html`<p>What ${username} has open in it ends at once.</p>`}
         act=${() => remove("/api/v1/environments/{environment_id}/shares/{user}", { path: { ...path, user: user_id } })} done=${loaded.reload} /></div>`,
     },
   ];
@@ -50,7 +51,7 @@ function People({ it }) {
         <${Table} label="Shared with" columns=${columns} rows=${shares} id="user_id" empty=${html`<${Empty} title="It is shared with nobody."><p>Only its owner and administrators can see it.</p><//>`} />
         <h3>Share it</h3>
         <div class="paired"><${Form} key=${shares.length} submit="Share" send=${share} done=${loaded.reload} fields=${[
-          { name: "user", label: "Name of a person", required: true, hint: "Whoever has it already has this from then on." },
+          { name: "user", label: "Name of a person", required: true, hint: "Shared again, they have the new right." },
           { name: "permission", label: "What they may do", type: "select", options: LEVELS },
         ]} /></div>`}<//>
     <//>`;

@@ -22,16 +22,24 @@ const MOST = 1000;
 /** @param {{of?: Of}} given  `of`: the environment whose are shown; without, all. */
 export function Snapshots({ of }) {
   const listed = useLoad((signal) => get("/api/v1/snapshots", { query: { environment_id: of?.id, limit: MOST }, signal }), [of?.id]);
+  const living = useLoad(async (signal) => (of ? [] : (await get("/api/v1/environments", { query: { limit: MOST }, signal })).environments));
+  const names = new Map((living.data ?? []).map(({ id, name }) => [id, name]));
   const mayChange = mayAs("admin", "user");
   /** @type {import("../../parts/tables.js").Column<Snapshot>[]} */
   const columns = [
     { title: "Name", cell: ({ name }) => name, value: ({ name }) => name },
-    ...(of ? [] : /** @type {import("../../parts/tables.js").Column<Snapshot>[]} */ ([{ title: "Of", cell: ({ environment_id }) => html`<a href=${`/environments/${environment_id}`}><code>${environment_id.slice(0, 12)}…</code></a>` }])),
+    ...(of ? [] : /** @type {import("../../parts/tables.js").Column<Snapshot>[]} */ ([
+      {
+        title: "Of",
+        value: ({ environment_id }) => names.get(environment_id) ?? environment_id,
+        cell: ({ environment_id }) => (names.has(environment_id) ? html`<a href=${`/environments/${environment_id}`}>${names.get(environment_id)}</a>` : html`<code class="quiet" title="It is gone, or one of many.">${environment_id}</code>`),
+      },
+    ])),
     { title: "Made of", cell: ({ base_image }) => html`<code>${base_image}</code>`, value: ({ base_image }) => base_image },
     { title: "Size", number: true, cell: ({ size_bytes }) => size(size_bytes), value: ({ size_bytes }) => Number(size_bytes) },
     { title: "Taken", cell: ({ created_at }) => html`<${Ago} time=${created_at} />`, value: ({ created_at }) => created_at },
   ];
-  if (mayChange) columns.push({ title: "Actions", cell: (snapshot) => html`<${Actions} snapshot=${snapshot} of=${of} reload=${listed.reload} />` });
+  if (mayChange) columns.push({ title: "Actions", number: true, cell: (snapshot) => html`<${Actions} snapshot=${snapshot} of=${of} reload=${listed.reload} />` });
   /** @param {Record<string, string>} values */
   const take = async (values) => {
     await tellingFields(["name"], () => post("/api/v1/environments/{environment_id}/snapshots", { path: { environment_id: of?.id }, body: /** @type {any} */ (values) }));
@@ -61,7 +69,7 @@ export function Snapshots({ of }) {
 /** @param {{snapshot: Snapshot, of: Of | undefined, reload: () => void}} given */
 function Actions({ snapshot: { id, name, image }, of, reload }) {
   return html`
-    <div class="actions">
+    <div class="actions small">
       ${of?.mayRestore && of.isRunning ? html`
         <${ConfirmButton} class="plain" label="Restore" title=${`Put ${of.name} back to ${name}`}
           question=${html`<p>All that runs in it ends, and what it wrote since is gone. Its main command begins anew.</p>`}
