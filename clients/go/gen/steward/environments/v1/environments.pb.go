@@ -512,7 +512,9 @@ type Environment struct {
 	// Whether its processes stand still.
 	Paused bool `protobuf:"varint,10,opt,name=paused,proto3" json:"paused,omitempty"`
 	// Why it ended or failed.
-	Reason        string `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of a list; a creation does not repeat what was given.
+	Labels        map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -622,6 +624,13 @@ func (x *Environment) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Environment) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 // What it uses now.
@@ -4829,7 +4838,7 @@ type FollowLogLinesResponse_Line struct {
 
 func (x *FollowLogLinesResponse_Line) Reset() {
 	*x = FollowLogLinesResponse_Line{}
-	mi := &file_steward_environments_v1_environments_proto_msgTypes[77]
+	mi := &file_steward_environments_v1_environments_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4841,7 +4850,7 @@ func (x *FollowLogLinesResponse_Line) String() string {
 func (*FollowLogLinesResponse_Line) ProtoMessage() {}
 
 func (x *FollowLogLinesResponse_Line) ProtoReflect() protoreflect.Message {
-	mi := &file_steward_environments_v1_environments_proto_msgTypes[77]
+	mi := &file_steward_environments_v1_environments_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4910,7 +4919,7 @@ const file_steward_environments_v1_environments_proto_rawDesc = "" +
 	"\x06effect\x18\x04 \x01(\tR\x06effect\x12?\n" +
 	"\ftoleration_s\x18\x05 \x01(\x05B\x17ҵ\x18\x13\n" +
 	"\x11tolerationSecondsH\x00R\vtolerationS\x88\x01\x01B\x0f\n" +
-	"\r_toleration_s\"\xf4\x03\n" +
+	"\r_toleration_s\"\x81\x05\n" +
 	"\vEnvironment\x12=\n" +
 	"\x02id\x18\x01 \x01(\tB-ҵ\x18)\xa2\x01&\"env-0f3a9c5b7d2e4816a0c4f7b3d9e15c82\"R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12B\n" +
@@ -4925,7 +4934,11 @@ const file_steward_environments_v1_environments_proto_rawDesc = "" +
 	"\tnamespace\x18\t \x01(\tR\tnamespace\x12\x1e\n" +
 	"\x06paused\x18\n" +
 	" \x01(\bB\x06ҵ\x18\x02\x18\x01R\x06paused\x12\x1e\n" +
-	"\x06reason\x18\v \x01(\tB\x06ҵ\x18\x02\x18\x01R\x06reason\"\xc5\x01\n" +
+	"\x06reason\x18\v \x01(\tB\x06ҵ\x18\x02\x18\x01R\x06reason\x12P\n" +
+	"\x06labels\x18\f \x03(\v20.steward.environments.v1.Environment.LabelsEntryB\x06ҵ\x18\x02\x18\x01R\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc5\x01\n" +
 	"\x12EnvironmentMetrics\x12*\n" +
 	"\tcpu_usage\x18\x01 \x01(\tB\rҵ\x18\t\xa2\x01\x06\"125m\"R\bcpuUsage\x121\n" +
 	"\fmemory_usage\x18\x02 \x01(\tB\x0eҵ\x18\n" +
@@ -5374,7 +5387,7 @@ func file_steward_environments_v1_environments_proto_rawDescGZIP() []byte {
 }
 
 var file_steward_environments_v1_environments_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_steward_environments_v1_environments_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_steward_environments_v1_environments_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_steward_environments_v1_environments_proto_goTypes = []any{
 	(EnvironmentStatus)(0),              // 0: steward.environments.v1.EnvironmentStatus
 	(TicketPurpose)(0),                  // 1: steward.environments.v1.TicketPurpose
@@ -5446,142 +5459,144 @@ var file_steward_environments_v1_environments_proto_goTypes = []any{
 	(*Capacity)(nil),                    // 67: steward.environments.v1.Capacity
 	(*EnvironmentDriver)(nil),           // 68: steward.environments.v1.EnvironmentDriver
 	(*GetHealthResponse)(nil),           // 69: steward.environments.v1.GetHealthResponse
-	nil,                                 // 70: steward.environments.v1.EnvironmentDetails.EnvEntry
-	nil,                                 // 71: steward.environments.v1.EnvironmentDetails.LabelsEntry
-	nil,                                 // 72: steward.environments.v1.EnvironmentDetails.NodeSelectorEntry
-	nil,                                 // 73: steward.environments.v1.CreateEnvironmentRequest.EnvEntry
-	nil,                                 // 74: steward.environments.v1.CreateEnvironmentRequest.LabelsEntry
-	nil,                                 // 75: steward.environments.v1.CreateEnvironmentRequest.NodeSelectorEntry
-	nil,                                 // 76: steward.environments.v1.UpdateEnvironmentRequest.LabelsEntry
-	nil,                                 // 77: steward.environments.v1.ExecRequest.EnvEntry
-	nil,                                 // 78: steward.environments.v1.ExecStart.EnvEntry
-	(*FollowLogLinesResponse_Line)(nil), // 79: steward.environments.v1.FollowLogLinesResponse.Line
-	nil,                                 // 80: steward.environments.v1.EnvironmentDriver.LimitsEntry
-	(*timestamppb.Timestamp)(nil),       // 81: google.protobuf.Timestamp
-	(v1.Permission)(0),                  // 82: steward.api_keys.v1.Permission
-	(*status.Status)(nil),               // 83: google.rpc.Status
+	nil,                                 // 70: steward.environments.v1.Environment.LabelsEntry
+	nil,                                 // 71: steward.environments.v1.EnvironmentDetails.EnvEntry
+	nil,                                 // 72: steward.environments.v1.EnvironmentDetails.LabelsEntry
+	nil,                                 // 73: steward.environments.v1.EnvironmentDetails.NodeSelectorEntry
+	nil,                                 // 74: steward.environments.v1.CreateEnvironmentRequest.EnvEntry
+	nil,                                 // 75: steward.environments.v1.CreateEnvironmentRequest.LabelsEntry
+	nil,                                 // 76: steward.environments.v1.CreateEnvironmentRequest.NodeSelectorEntry
+	nil,                                 // 77: steward.environments.v1.UpdateEnvironmentRequest.LabelsEntry
+	nil,                                 // 78: steward.environments.v1.ExecRequest.EnvEntry
+	nil,                                 // 79: steward.environments.v1.ExecStart.EnvEntry
+	(*FollowLogLinesResponse_Line)(nil), // 80: steward.environments.v1.FollowLogLinesResponse.Line
+	nil,                                 // 81: steward.environments.v1.EnvironmentDriver.LimitsEntry
+	(*timestamppb.Timestamp)(nil),       // 82: google.protobuf.Timestamp
+	(v1.Permission)(0),                  // 83: steward.api_keys.v1.Permission
+	(*status.Status)(nil),               // 84: google.rpc.Status
 }
 var file_steward_environments_v1_environments_proto_depIdxs = []int32{
 	3,  // 0: steward.environments.v1.Isolation.network_policy:type_name -> steward.environments.v1.NetworkPolicy
 	4,  // 1: steward.environments.v1.Isolation.security_context:type_name -> steward.environments.v1.SecurityContext
 	0,  // 2: steward.environments.v1.Environment.status:type_name -> steward.environments.v1.EnvironmentStatus
-	81, // 3: steward.environments.v1.Environment.created_at:type_name -> google.protobuf.Timestamp
-	81, // 4: steward.environments.v1.Environment.started_at:type_name -> google.protobuf.Timestamp
+	82, // 3: steward.environments.v1.Environment.created_at:type_name -> google.protobuf.Timestamp
+	82, // 4: steward.environments.v1.Environment.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 5: steward.environments.v1.Environment.resources:type_name -> steward.environments.v1.Resources
-	0,  // 6: steward.environments.v1.EnvironmentDetails.status:type_name -> steward.environments.v1.EnvironmentStatus
-	81, // 7: steward.environments.v1.EnvironmentDetails.created_at:type_name -> google.protobuf.Timestamp
-	81, // 8: steward.environments.v1.EnvironmentDetails.started_at:type_name -> google.protobuf.Timestamp
-	2,  // 9: steward.environments.v1.EnvironmentDetails.resources:type_name -> steward.environments.v1.Resources
-	8,  // 10: steward.environments.v1.EnvironmentDetails.metrics:type_name -> steward.environments.v1.EnvironmentMetrics
-	70, // 11: steward.environments.v1.EnvironmentDetails.env:type_name -> steward.environments.v1.EnvironmentDetails.EnvEntry
-	71, // 12: steward.environments.v1.EnvironmentDetails.labels:type_name -> steward.environments.v1.EnvironmentDetails.LabelsEntry
-	81, // 13: steward.environments.v1.EnvironmentDetails.expires_at:type_name -> google.protobuf.Timestamp
-	81, // 14: steward.environments.v1.EnvironmentDetails.ended_at:type_name -> google.protobuf.Timestamp
-	82, // 15: steward.environments.v1.EnvironmentDetails.permission:type_name -> steward.api_keys.v1.Permission
-	5,  // 16: steward.environments.v1.EnvironmentDetails.isolation:type_name -> steward.environments.v1.Isolation
-	72, // 17: steward.environments.v1.EnvironmentDetails.node_selector:type_name -> steward.environments.v1.EnvironmentDetails.NodeSelectorEntry
-	6,  // 18: steward.environments.v1.EnvironmentDetails.tolerations:type_name -> steward.environments.v1.Toleration
-	2,  // 19: steward.environments.v1.CreateEnvironmentRequest.resources:type_name -> steward.environments.v1.Resources
-	73, // 20: steward.environments.v1.CreateEnvironmentRequest.env:type_name -> steward.environments.v1.CreateEnvironmentRequest.EnvEntry
-	74, // 21: steward.environments.v1.CreateEnvironmentRequest.labels:type_name -> steward.environments.v1.CreateEnvironmentRequest.LabelsEntry
-	75, // 22: steward.environments.v1.CreateEnvironmentRequest.node_selector:type_name -> steward.environments.v1.CreateEnvironmentRequest.NodeSelectorEntry
-	6,  // 23: steward.environments.v1.CreateEnvironmentRequest.tolerations:type_name -> steward.environments.v1.Toleration
-	5,  // 24: steward.environments.v1.CreateEnvironmentRequest.isolation:type_name -> steward.environments.v1.Isolation
-	7,  // 25: steward.environments.v1.CreateEnvironmentResponse.environment:type_name -> steward.environments.v1.Environment
-	0,  // 26: steward.environments.v1.ListEnvironmentsRequest.status:type_name -> steward.environments.v1.EnvironmentStatus
-	7,  // 27: steward.environments.v1.ListEnvironmentsResponse.environments:type_name -> steward.environments.v1.Environment
-	9,  // 28: steward.environments.v1.GetEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
-	76, // 29: steward.environments.v1.UpdateEnvironmentRequest.labels:type_name -> steward.environments.v1.UpdateEnvironmentRequest.LabelsEntry
-	3,  // 30: steward.environments.v1.UpdateEnvironmentRequest.network:type_name -> steward.environments.v1.NetworkPolicy
-	9,  // 31: steward.environments.v1.UpdateEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
-	77, // 32: steward.environments.v1.ExecRequest.env:type_name -> steward.environments.v1.ExecRequest.EnvEntry
-	78, // 33: steward.environments.v1.ExecStart.env:type_name -> steward.environments.v1.ExecStart.EnvEntry
-	23, // 34: steward.environments.v1.ExecStart.terminal:type_name -> steward.environments.v1.TerminalSize
-	22, // 35: steward.environments.v1.ExecStreamRequest.start:type_name -> steward.environments.v1.ExecStart
-	24, // 36: steward.environments.v1.ExecStreamRequest.eof:type_name -> steward.environments.v1.Eof
-	23, // 37: steward.environments.v1.ExecStreamRequest.resize:type_name -> steward.environments.v1.TerminalSize
-	25, // 38: steward.environments.v1.ExecStreamRequest.signal:type_name -> steward.environments.v1.Signal
-	27, // 39: steward.environments.v1.ExecStreamResponse.exit:type_name -> steward.environments.v1.ExecExit
-	81, // 40: steward.environments.v1.LogEntry.timestamp:type_name -> google.protobuf.Timestamp
-	29, // 41: steward.environments.v1.GetLogsResponse.logs:type_name -> steward.environments.v1.LogEntry
-	0,  // 42: steward.environments.v1.LogsEnd.status:type_name -> steward.environments.v1.EnvironmentStatus
-	29, // 43: steward.environments.v1.FollowLogsResponse.log:type_name -> steward.environments.v1.LogEntry
-	33, // 44: steward.environments.v1.FollowLogsResponse.end:type_name -> steward.environments.v1.LogsEnd
-	79, // 45: steward.environments.v1.FollowLogLinesResponse.lines:type_name -> steward.environments.v1.FollowLogLinesResponse.Line
-	33, // 46: steward.environments.v1.FollowLogLinesResponse.end:type_name -> steward.environments.v1.LogsEnd
-	37, // 47: steward.environments.v1.AttachRequest.open:type_name -> steward.environments.v1.AttachOpen
-	38, // 48: steward.environments.v1.AttachRequest.stdin:type_name -> steward.environments.v1.AttachInput
-	39, // 49: steward.environments.v1.AttachRequest.resize:type_name -> steward.environments.v1.AttachResize
-	25, // 50: steward.environments.v1.AttachRequest.signal:type_name -> steward.environments.v1.Signal
-	24, // 51: steward.environments.v1.AttachRequest.eof:type_name -> steward.environments.v1.Eof
-	40, // 52: steward.environments.v1.AttachRequest.ping:type_name -> steward.environments.v1.Ping
-	42, // 53: steward.environments.v1.AttachFrame.stdout:type_name -> steward.environments.v1.AttachOutput
-	42, // 54: steward.environments.v1.AttachFrame.stderr:type_name -> steward.environments.v1.AttachOutput
-	43, // 55: steward.environments.v1.AttachFrame.exit:type_name -> steward.environments.v1.AttachExit
-	44, // 56: steward.environments.v1.AttachFrame.pong:type_name -> steward.environments.v1.Pong
-	45, // 57: steward.environments.v1.AttachResponse.frame:type_name -> steward.environments.v1.AttachFrame
-	83, // 58: steward.environments.v1.AttachResponse.refusal:type_name -> google.rpc.Status
-	1,  // 59: steward.environments.v1.CreateTicketRequest.purpose:type_name -> steward.environments.v1.TicketPurpose
-	81, // 60: steward.environments.v1.CreateTicketResponse.expires_at:type_name -> google.protobuf.Timestamp
-	9,  // 61: steward.environments.v1.PauseEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
-	9,  // 62: steward.environments.v1.ResumeEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
-	81, // 63: steward.environments.v1.Process.started_at:type_name -> google.protobuf.Timestamp
-	54, // 64: steward.environments.v1.ListProcessesResponse.processes:type_name -> steward.environments.v1.Process
-	82, // 65: steward.environments.v1.Share.permission:type_name -> steward.api_keys.v1.Permission
-	81, // 66: steward.environments.v1.Share.created_at:type_name -> google.protobuf.Timestamp
-	82, // 67: steward.environments.v1.ShareEnvironmentRequest.permission:type_name -> steward.api_keys.v1.Permission
-	58, // 68: steward.environments.v1.ShareEnvironmentResponse.share:type_name -> steward.environments.v1.Share
-	58, // 69: steward.environments.v1.ListSharesResponse.shares:type_name -> steward.environments.v1.Share
-	80, // 70: steward.environments.v1.EnvironmentDriver.limits:type_name -> steward.environments.v1.EnvironmentDriver.LimitsEntry
-	66, // 71: steward.environments.v1.GetHealthResponse.kubernetes:type_name -> steward.environments.v1.KubernetesHealth
-	67, // 72: steward.environments.v1.GetHealthResponse.capacity:type_name -> steward.environments.v1.Capacity
-	68, // 73: steward.environments.v1.GetHealthResponse.environments:type_name -> steward.environments.v1.EnvironmentDriver
-	29, // 74: steward.environments.v1.FollowLogLinesResponse.Line.log:type_name -> steward.environments.v1.LogEntry
-	10, // 75: steward.environments.v1.EnvironmentService.CreateEnvironment:input_type -> steward.environments.v1.CreateEnvironmentRequest
-	12, // 76: steward.environments.v1.EnvironmentService.ListEnvironments:input_type -> steward.environments.v1.ListEnvironmentsRequest
-	14, // 77: steward.environments.v1.EnvironmentService.GetEnvironment:input_type -> steward.environments.v1.GetEnvironmentRequest
-	16, // 78: steward.environments.v1.EnvironmentService.UpdateEnvironment:input_type -> steward.environments.v1.UpdateEnvironmentRequest
-	18, // 79: steward.environments.v1.EnvironmentService.DeleteEnvironment:input_type -> steward.environments.v1.DeleteEnvironmentRequest
-	20, // 80: steward.environments.v1.EnvironmentService.Exec:input_type -> steward.environments.v1.ExecRequest
-	26, // 81: steward.environments.v1.EnvironmentService.ExecStream:input_type -> steward.environments.v1.ExecStreamRequest
-	30, // 82: steward.environments.v1.EnvironmentService.GetLogs:input_type -> steward.environments.v1.GetLogsRequest
-	32, // 83: steward.environments.v1.EnvironmentService.FollowLogs:input_type -> steward.environments.v1.FollowLogsRequest
-	35, // 84: steward.environments.v1.EnvironmentService.FollowLogLines:input_type -> steward.environments.v1.FollowLogLinesRequest
-	41, // 85: steward.environments.v1.EnvironmentService.Attach:input_type -> steward.environments.v1.AttachRequest
-	47, // 86: steward.environments.v1.EnvironmentService.CreateTicket:input_type -> steward.environments.v1.CreateTicketRequest
-	49, // 87: steward.environments.v1.EnvironmentService.PauseEnvironment:input_type -> steward.environments.v1.PauseEnvironmentRequest
-	51, // 88: steward.environments.v1.EnvironmentService.ResumeEnvironment:input_type -> steward.environments.v1.ResumeEnvironmentRequest
-	53, // 89: steward.environments.v1.EnvironmentService.ListProcesses:input_type -> steward.environments.v1.ListProcessesRequest
-	56, // 90: steward.environments.v1.EnvironmentService.SignalProcess:input_type -> steward.environments.v1.SignalProcessRequest
-	59, // 91: steward.environments.v1.EnvironmentService.ShareEnvironment:input_type -> steward.environments.v1.ShareEnvironmentRequest
-	61, // 92: steward.environments.v1.EnvironmentService.UnshareEnvironment:input_type -> steward.environments.v1.UnshareEnvironmentRequest
-	63, // 93: steward.environments.v1.EnvironmentService.ListShares:input_type -> steward.environments.v1.ListSharesRequest
-	65, // 94: steward.environments.v1.EnvironmentService.GetHealth:input_type -> steward.environments.v1.GetHealthRequest
-	11, // 95: steward.environments.v1.EnvironmentService.CreateEnvironment:output_type -> steward.environments.v1.CreateEnvironmentResponse
-	13, // 96: steward.environments.v1.EnvironmentService.ListEnvironments:output_type -> steward.environments.v1.ListEnvironmentsResponse
-	15, // 97: steward.environments.v1.EnvironmentService.GetEnvironment:output_type -> steward.environments.v1.GetEnvironmentResponse
-	17, // 98: steward.environments.v1.EnvironmentService.UpdateEnvironment:output_type -> steward.environments.v1.UpdateEnvironmentResponse
-	19, // 99: steward.environments.v1.EnvironmentService.DeleteEnvironment:output_type -> steward.environments.v1.DeleteEnvironmentResponse
-	21, // 100: steward.environments.v1.EnvironmentService.Exec:output_type -> steward.environments.v1.ExecResponse
-	28, // 101: steward.environments.v1.EnvironmentService.ExecStream:output_type -> steward.environments.v1.ExecStreamResponse
-	31, // 102: steward.environments.v1.EnvironmentService.GetLogs:output_type -> steward.environments.v1.GetLogsResponse
-	34, // 103: steward.environments.v1.EnvironmentService.FollowLogs:output_type -> steward.environments.v1.FollowLogsResponse
-	36, // 104: steward.environments.v1.EnvironmentService.FollowLogLines:output_type -> steward.environments.v1.FollowLogLinesResponse
-	46, // 105: steward.environments.v1.EnvironmentService.Attach:output_type -> steward.environments.v1.AttachResponse
-	48, // 106: steward.environments.v1.EnvironmentService.CreateTicket:output_type -> steward.environments.v1.CreateTicketResponse
-	50, // 107: steward.environments.v1.EnvironmentService.PauseEnvironment:output_type -> steward.environments.v1.PauseEnvironmentResponse
-	52, // 108: steward.environments.v1.EnvironmentService.ResumeEnvironment:output_type -> steward.environments.v1.ResumeEnvironmentResponse
-	55, // 109: steward.environments.v1.EnvironmentService.ListProcesses:output_type -> steward.environments.v1.ListProcessesResponse
-	57, // 110: steward.environments.v1.EnvironmentService.SignalProcess:output_type -> steward.environments.v1.SignalProcessResponse
-	60, // 111: steward.environments.v1.EnvironmentService.ShareEnvironment:output_type -> steward.environments.v1.ShareEnvironmentResponse
-	62, // 112: steward.environments.v1.EnvironmentService.UnshareEnvironment:output_type -> steward.environments.v1.UnshareEnvironmentResponse
-	64, // 113: steward.environments.v1.EnvironmentService.ListShares:output_type -> steward.environments.v1.ListSharesResponse
-	69, // 114: steward.environments.v1.EnvironmentService.GetHealth:output_type -> steward.environments.v1.GetHealthResponse
-	95, // [95:115] is the sub-list for method output_type
-	75, // [75:95] is the sub-list for method input_type
-	75, // [75:75] is the sub-list for extension type_name
-	75, // [75:75] is the sub-list for extension extendee
-	0,  // [0:75] is the sub-list for field type_name
+	70, // 6: steward.environments.v1.Environment.labels:type_name -> steward.environments.v1.Environment.LabelsEntry
+	0,  // 7: steward.environments.v1.EnvironmentDetails.status:type_name -> steward.environments.v1.EnvironmentStatus
+	82, // 8: steward.environments.v1.EnvironmentDetails.created_at:type_name -> google.protobuf.Timestamp
+	82, // 9: steward.environments.v1.EnvironmentDetails.started_at:type_name -> google.protobuf.Timestamp
+	2,  // 10: steward.environments.v1.EnvironmentDetails.resources:type_name -> steward.environments.v1.Resources
+	8,  // 11: steward.environments.v1.EnvironmentDetails.metrics:type_name -> steward.environments.v1.EnvironmentMetrics
+	71, // 12: steward.environments.v1.EnvironmentDetails.env:type_name -> steward.environments.v1.EnvironmentDetails.EnvEntry
+	72, // 13: steward.environments.v1.EnvironmentDetails.labels:type_name -> steward.environments.v1.EnvironmentDetails.LabelsEntry
+	82, // 14: steward.environments.v1.EnvironmentDetails.expires_at:type_name -> google.protobuf.Timestamp
+	82, // 15: steward.environments.v1.EnvironmentDetails.ended_at:type_name -> google.protobuf.Timestamp
+	83, // 16: steward.environments.v1.EnvironmentDetails.permission:type_name -> steward.api_keys.v1.Permission
+	5,  // 17: steward.environments.v1.EnvironmentDetails.isolation:type_name -> steward.environments.v1.Isolation
+	73, // 18: steward.environments.v1.EnvironmentDetails.node_selector:type_name -> steward.environments.v1.EnvironmentDetails.NodeSelectorEntry
+	6,  // 19: steward.environments.v1.EnvironmentDetails.tolerations:type_name -> steward.environments.v1.Toleration
+	2,  // 20: steward.environments.v1.CreateEnvironmentRequest.resources:type_name -> steward.environments.v1.Resources
+	74, // 21: steward.environments.v1.CreateEnvironmentRequest.env:type_name -> steward.environments.v1.CreateEnvironmentRequest.EnvEntry
+	75, // 22: steward.environments.v1.CreateEnvironmentRequest.labels:type_name -> steward.environments.v1.CreateEnvironmentRequest.LabelsEntry
+	76, // 23: steward.environments.v1.CreateEnvironmentRequest.node_selector:type_name -> steward.environments.v1.CreateEnvironmentRequest.NodeSelectorEntry
+	6,  // 24: steward.environments.v1.CreateEnvironmentRequest.tolerations:type_name -> steward.environments.v1.Toleration
+	5,  // 25: steward.environments.v1.CreateEnvironmentRequest.isolation:type_name -> steward.environments.v1.Isolation
+	7,  // 26: steward.environments.v1.CreateEnvironmentResponse.environment:type_name -> steward.environments.v1.Environment
+	0,  // 27: steward.environments.v1.ListEnvironmentsRequest.status:type_name -> steward.environments.v1.EnvironmentStatus
+	7,  // 28: steward.environments.v1.ListEnvironmentsResponse.environments:type_name -> steward.environments.v1.Environment
+	9,  // 29: steward.environments.v1.GetEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
+	77, // 30: steward.environments.v1.UpdateEnvironmentRequest.labels:type_name -> steward.environments.v1.UpdateEnvironmentRequest.LabelsEntry
+	3,  // 31: steward.environments.v1.UpdateEnvironmentRequest.network:type_name -> steward.environments.v1.NetworkPolicy
+	9,  // 32: steward.environments.v1.UpdateEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
+	78, // 33: steward.environments.v1.ExecRequest.env:type_name -> steward.environments.v1.ExecRequest.EnvEntry
+	79, // 34: steward.environments.v1.ExecStart.env:type_name -> steward.environments.v1.ExecStart.EnvEntry
+	23, // 35: steward.environments.v1.ExecStart.terminal:type_name -> steward.environments.v1.TerminalSize
+	22, // 36: steward.environments.v1.ExecStreamRequest.start:type_name -> steward.environments.v1.ExecStart
+	24, // 37: steward.environments.v1.ExecStreamRequest.eof:type_name -> steward.environments.v1.Eof
+	23, // 38: steward.environments.v1.ExecStreamRequest.resize:type_name -> steward.environments.v1.TerminalSize
+	25, // 39: steward.environments.v1.ExecStreamRequest.signal:type_name -> steward.environments.v1.Signal
+	27, // 40: steward.environments.v1.ExecStreamResponse.exit:type_name -> steward.environments.v1.ExecExit
+	82, // 41: steward.environments.v1.LogEntry.timestamp:type_name -> google.protobuf.Timestamp
+	29, // 42: steward.environments.v1.GetLogsResponse.logs:type_name -> steward.environments.v1.LogEntry
+	0,  // 43: steward.environments.v1.LogsEnd.status:type_name -> steward.environments.v1.EnvironmentStatus
+	29, // 44: steward.environments.v1.FollowLogsResponse.log:type_name -> steward.environments.v1.LogEntry
+	33, // 45: steward.environments.v1.FollowLogsResponse.end:type_name -> steward.environments.v1.LogsEnd
+	80, // 46: steward.environments.v1.FollowLogLinesResponse.lines:type_name -> steward.environments.v1.FollowLogLinesResponse.Line
+	33, // 47: steward.environments.v1.FollowLogLinesResponse.end:type_name -> steward.environments.v1.LogsEnd
+	37, // 48: steward.environments.v1.AttachRequest.open:type_name -> steward.environments.v1.AttachOpen
+	38, // 49: steward.environments.v1.AttachRequest.stdin:type_name -> steward.environments.v1.AttachInput
+	39, // 50: steward.environments.v1.AttachRequest.resize:type_name -> steward.environments.v1.AttachResize
+	25, // 51: steward.environments.v1.AttachRequest.signal:type_name -> steward.environments.v1.Signal
+	24, // 52: steward.environments.v1.AttachRequest.eof:type_name -> steward.environments.v1.Eof
+	40, // 53: steward.environments.v1.AttachRequest.ping:type_name -> steward.environments.v1.Ping
+	42, // 54: steward.environments.v1.AttachFrame.stdout:type_name -> steward.environments.v1.AttachOutput
+	42, // 55: steward.environments.v1.AttachFrame.stderr:type_name -> steward.environments.v1.AttachOutput
+	43, // 56: steward.environments.v1.AttachFrame.exit:type_name -> steward.environments.v1.AttachExit
+	44, // 57: steward.environments.v1.AttachFrame.pong:type_name -> steward.environments.v1.Pong
+	45, // 58: steward.environments.v1.AttachResponse.frame:type_name -> steward.environments.v1.AttachFrame
+	84, // 59: steward.environments.v1.AttachResponse.refusal:type_name -> google.rpc.Status
+	1,  // 60: steward.environments.v1.CreateTicketRequest.purpose:type_name -> steward.environments.v1.TicketPurpose
+	82, // 61: steward.environments.v1.CreateTicketResponse.expires_at:type_name -> google.protobuf.Timestamp
+	9,  // 62: steward.environments.v1.PauseEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
+	9,  // 63: steward.environments.v1.ResumeEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
+	82, // 64: steward.environments.v1.Process.started_at:type_name -> google.protobuf.Timestamp
+	54, // 65: steward.environments.v1.ListProcessesResponse.processes:type_name -> steward.environments.v1.Process
+	83, // 66: steward.environments.v1.Share.permission:type_name -> steward.api_keys.v1.Permission
+	82, // 67: steward.environments.v1.Share.created_at:type_name -> google.protobuf.Timestamp
+	83, // 68: steward.environments.v1.ShareEnvironmentRequest.permission:type_name -> steward.api_keys.v1.Permission
+	58, // 69: steward.environments.v1.ShareEnvironmentResponse.share:type_name -> steward.environments.v1.Share
+	58, // 70: steward.environments.v1.ListSharesResponse.shares:type_name -> steward.environments.v1.Share
+	81, // 71: steward.environments.v1.EnvironmentDriver.limits:type_name -> steward.environments.v1.EnvironmentDriver.LimitsEntry
+	66, // 72: steward.environments.v1.GetHealthResponse.kubernetes:type_name -> steward.environments.v1.KubernetesHealth
+	67, // 73: steward.environments.v1.GetHealthResponse.capacity:type_name -> steward.environments.v1.Capacity
+	68, // 74: steward.environments.v1.GetHealthResponse.environments:type_name -> steward.environments.v1.EnvironmentDriver
+	29, // 75: steward.environments.v1.FollowLogLinesResponse.Line.log:type_name -> steward.environments.v1.LogEntry
+	10, // 76: steward.environments.v1.EnvironmentService.CreateEnvironment:input_type -> steward.environments.v1.CreateEnvironmentRequest
+	12, // 77: steward.environments.v1.EnvironmentService.ListEnvironments:input_type -> steward.environments.v1.ListEnvironmentsRequest
+	14, // 78: steward.environments.v1.EnvironmentService.GetEnvironment:input_type -> steward.environments.v1.GetEnvironmentRequest
+	16, // 79: steward.environments.v1.EnvironmentService.UpdateEnvironment:input_type -> steward.environments.v1.UpdateEnvironmentRequest
+	18, // 80: steward.environments.v1.EnvironmentService.DeleteEnvironment:input_type -> steward.environments.v1.DeleteEnvironmentRequest
+	20, // 81: steward.environments.v1.EnvironmentService.Exec:input_type -> steward.environments.v1.ExecRequest
+	26, // 82: steward.environments.v1.EnvironmentService.ExecStream:input_type -> steward.environments.v1.ExecStreamRequest
+	30, // 83: steward.environments.v1.EnvironmentService.GetLogs:input_type -> steward.environments.v1.GetLogsRequest
+	32, // 84: steward.environments.v1.EnvironmentService.FollowLogs:input_type -> steward.environments.v1.FollowLogsRequest
+	35, // 85: steward.environments.v1.EnvironmentService.FollowLogLines:input_type -> steward.environments.v1.FollowLogLinesRequest
+	41, // 86: steward.environments.v1.EnvironmentService.Attach:input_type -> steward.environments.v1.AttachRequest
+	47, // 87: steward.environments.v1.EnvironmentService.CreateTicket:input_type -> steward.environments.v1.CreateTicketRequest
+	49, // 88: steward.environments.v1.EnvironmentService.PauseEnvironment:input_type -> steward.environments.v1.PauseEnvironmentRequest
+	51, // 89: steward.environments.v1.EnvironmentService.ResumeEnvironment:input_type -> steward.environments.v1.ResumeEnvironmentRequest
+	53, // 90: steward.environments.v1.EnvironmentService.ListProcesses:input_type -> steward.environments.v1.ListProcessesRequest
+	56, // 91: steward.environments.v1.EnvironmentService.SignalProcess:input_type -> steward.environments.v1.SignalProcessRequest
+	59, // 92: steward.environments.v1.EnvironmentService.ShareEnvironment:input_type -> steward.environments.v1.ShareEnvironmentRequest
+	61, // 93: steward.environments.v1.EnvironmentService.UnshareEnvironment:input_type -> steward.environments.v1.UnshareEnvironmentRequest
+	63, // 94: steward.environments.v1.EnvironmentService.ListShares:input_type -> steward.environments.v1.ListSharesRequest
+	65, // 95: steward.environments.v1.EnvironmentService.GetHealth:input_type -> steward.environments.v1.GetHealthRequest
+	11, // 96: steward.environments.v1.EnvironmentService.CreateEnvironment:output_type -> steward.environments.v1.CreateEnvironmentResponse
+	13, // 97: steward.environments.v1.EnvironmentService.ListEnvironments:output_type -> steward.environments.v1.ListEnvironmentsResponse
+	15, // 98: steward.environments.v1.EnvironmentService.GetEnvironment:output_type -> steward.environments.v1.GetEnvironmentResponse
+	17, // 99: steward.environments.v1.EnvironmentService.UpdateEnvironment:output_type -> steward.environments.v1.UpdateEnvironmentResponse
+	19, // 100: steward.environments.v1.EnvironmentService.DeleteEnvironment:output_type -> steward.environments.v1.DeleteEnvironmentResponse
+	21, // 101: steward.environments.v1.EnvironmentService.Exec:output_type -> steward.environments.v1.ExecResponse
+	28, // 102: steward.environments.v1.EnvironmentService.ExecStream:output_type -> steward.environments.v1.ExecStreamResponse
+	31, // 103: steward.environments.v1.EnvironmentService.GetLogs:output_type -> steward.environments.v1.GetLogsResponse
+	34, // 104: steward.environments.v1.EnvironmentService.FollowLogs:output_type -> steward.environments.v1.FollowLogsResponse
+	36, // 105: steward.environments.v1.EnvironmentService.FollowLogLines:output_type -> steward.environments.v1.FollowLogLinesResponse
+	46, // 106: steward.environments.v1.EnvironmentService.Attach:output_type -> steward.environments.v1.AttachResponse
+	48, // 107: steward.environments.v1.EnvironmentService.CreateTicket:output_type -> steward.environments.v1.CreateTicketResponse
+	50, // 108: steward.environments.v1.EnvironmentService.PauseEnvironment:output_type -> steward.environments.v1.PauseEnvironmentResponse
+	52, // 109: steward.environments.v1.EnvironmentService.ResumeEnvironment:output_type -> steward.environments.v1.ResumeEnvironmentResponse
+	55, // 110: steward.environments.v1.EnvironmentService.ListProcesses:output_type -> steward.environments.v1.ListProcessesResponse
+	57, // 111: steward.environments.v1.EnvironmentService.SignalProcess:output_type -> steward.environments.v1.SignalProcessResponse
+	60, // 112: steward.environments.v1.EnvironmentService.ShareEnvironment:output_type -> steward.environments.v1.ShareEnvironmentResponse
+	62, // 113: steward.environments.v1.EnvironmentService.UnshareEnvironment:output_type -> steward.environments.v1.UnshareEnvironmentResponse
+	64, // 114: steward.environments.v1.EnvironmentService.ListShares:output_type -> steward.environments.v1.ListSharesResponse
+	69, // 115: steward.environments.v1.EnvironmentService.GetHealth:output_type -> steward.environments.v1.GetHealthResponse
+	96, // [96:116] is the sub-list for method output_type
+	76, // [76:96] is the sub-list for method input_type
+	76, // [76:76] is the sub-list for extension type_name
+	76, // [76:76] is the sub-list for extension extendee
+	0,  // [0:76] is the sub-list for field type_name
 }
 
 func init() { file_steward_environments_v1_environments_proto_init() }
@@ -5637,7 +5652,7 @@ func file_steward_environments_v1_environments_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_steward_environments_v1_environments_proto_rawDesc), len(file_steward_environments_v1_environments_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   79,
+			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
