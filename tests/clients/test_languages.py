@@ -38,6 +38,7 @@ class Language:
 
 NPM = ("npm", "--silent", "--prefix", "clients/typescript")
 JAVA = ("java", "@clients/java/target/classpath")
+RUST_OPTIONS = ("--manifest-path", "clients/rust/Cargo.toml", "--locked", "--quiet")
 LANGUAGES = {
     "typescript": Language(
         tests=[(*NPM, "ci"), (*NPM, "test")],
@@ -48,6 +49,11 @@ LANGUAGES = {
         tests=[("mvn", "-q", "-f", "clients/java", "verify")],
         runner=(*JAVA, "Conformance"),
         example=(*JAVA, "Agent"),
+    ),
+    "rust": Language(
+        tests=[("cargo", "test", *RUST_OPTIONS)],
+        runner=("cargo", "run", *RUST_OPTIONS, "--example", "conformance"),
+        example=("cargo", "run", *RUST_OPTIONS, "--example", "agent"),
     ),
 }
 
