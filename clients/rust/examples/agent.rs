@@ -9,10 +9,11 @@ use std::env;
 use std::error::Error;
 
 use serde_json::{Value, json};
-use steward_client::budget::v1::{HandshakeRequest, ReturnRequest, Usage};
+use steward_client::budget::v1::session_response::Message as Said;
+use steward_client::budget::v1::{DesiredState, HandshakeRequest, ReturnRequest, Usage};
 use steward_client::inference::v1::StreamAgent;
 use steward_client::inference::v1::action::Kind::Choice;
-use steward_client::{Client, open_provider_key};
+use steward_client::{Client, Pushes, open_provider_key};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
@@ -25,13 +26,14 @@ const MODEL: &str = "gpt-4o-mini";
 async fn main() -> Result<()> {
     let server = env::var("STEWARD_SERVER").unwrap_or_else(|_| "127.0.0.1:50051".into());
     let token = env::var("STEWARD_IC_TOKEN")?;
-    let client = Client::builder(format!("http://{server}")).token(&token).connect().await?;
+    let client = Client::builder(server).token(&token).connect().await?;
     spend(&client, &token).await?;
     balance(&client).await
 }
 
 async fn spend(client: &Client, token: &str) -> Result<()> {
-    let (session, _pushes) = client.session().await?;
+    let (session, pushes) = client.session().await?;
+    tokio::spawn(obey(pushes));
     let lease = session
         .handshake(HandshakeRequest {
             requested_budget_nanousd: Some(TRANCHE_NANOUSD),
@@ -49,6 +51,16 @@ async fn spend(client: &Client, token: &str) -> Result<()> {
     let rest = session.return_lease(request).await?;
     println!("{} returned", dollars(rest.returned_nanousd));
     Ok(())
+}
+
+async fn obey(mut pushes: Pushes) {
+    while let Some(said) = pushes.next().await {
+        if let Said::Control(control) = said
+            && control.desired_state() == DesiredState::Stopped
+        {
+            println!("told to stop: {}", control.reason);
+        }
+    }
 }
 
 /// Asks the provider something, and says what that used; the ledger knows the price.

@@ -43,10 +43,9 @@ struct Runner {
 async fn main() -> std::result::Result<ExitCode, Box<dyn StdError>> {
     let script: Value = serde_json::from_slice(&fs::read(env::var("CONFORMANCE_SCRIPT")?)?)?;
     let steps = script["steps"].as_array().ok_or("the script has no steps")?;
-    let at = |address| Client::builder(format!("http://{address}")).connect_lazy();
     let mut runner = Runner {
-        server: at(env::var("STEWARD_SERVER")?)?,
-        shaky: at(env::var("STEWARD_SHAKY")?)?,
+        server: Client::builder(env::var("STEWARD_SERVER")?).connect_lazy()?,
+        shaky: Client::builder(env::var("STEWARD_SHAKY")?).connect_lazy()?,
         contracts: Contracts::new(),
         variables: Variables::of_environment(),
     };
