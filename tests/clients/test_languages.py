@@ -38,6 +38,7 @@ class Language:
 
 NPM = ("npm", "--silent", "--prefix", "clients/typescript")
 JAVA = ("java", "@clients/java/target/classpath")
+GO = ("go", "-C", "clients/go")
 RUST_OPTIONS = ("--manifest-path", "clients/rust/Cargo.toml", "--locked", "--quiet")
 LANGUAGES = {
     "typescript": Language(
@@ -49,6 +50,11 @@ LANGUAGES = {
         tests=[("mvn", "-q", "-f", "clients/java", "verify")],
         runner=(*JAVA, "Conformance"),
         example=(*JAVA, "Agent"),
+    ),
+    "go": Language(
+        tests=[(*GO, "vet", "./..."), (*GO, "test", "./...")],
+        runner=(*GO, "run", "./conformance"),
+        example=(*GO, "run", "./examples/agent"),
     ),
     "rust": Language(
         tests=[("cargo", "test", *RUST_OPTIONS)],
