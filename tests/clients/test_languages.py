@@ -39,6 +39,7 @@ class Language:
 NPM = ("npm", "--silent", "--prefix", "clients/typescript")
 JAVA = ("java", "@clients/java/target/classpath")
 GO = ("go", "-C", "clients/go")
+RUST_OPTIONS = ("--manifest-path", "clients/rust/Cargo.toml", "--locked", "--quiet")
 LANGUAGES = {
     "typescript": Language(
         tests=[(*NPM, "ci"), (*NPM, "test")],
@@ -54,6 +55,11 @@ LANGUAGES = {
         tests=[(*GO, "vet", "./..."), (*GO, "test", "./...")],
         runner=(*GO, "run", "./conformance"),
         example=(*GO, "run", "./examples/agent"),
+    ),
+    "rust": Language(
+        tests=[("cargo", "test", *RUST_OPTIONS)],
+        runner=("cargo", "run", *RUST_OPTIONS, "--example", "conformance"),
+        example=("cargo", "run", *RUST_OPTIONS, "--example", "agent"),
     ),
 }
 
