@@ -148,7 +148,7 @@ function Requests() {
   });
   if (!data?.budget_requests.length) return null;
   /** @type {Column<BudgetRequest>[]} */
-  const columns = mayAs("admin") ? [...REQUESTS, { title: "Decide", cell: (request) => html`<div class="actions"><${Decide} request=${request} decided=${reload} /></div>` }] : REQUESTS;
+  const columns = mayAs("admin") ? [...REQUESTS, { title: "Decide", number: true, cell: (request) => html`<div class="actions"><${Decide} request=${request} decided=${reload} /></div>` }] : REQUESTS;
   return html`<${Card} title="Waiting for a decision"><${Table} label="Budget requests" columns=${columns} rows=${data.budget_requests} id="id" /><//>`;
 }
 
