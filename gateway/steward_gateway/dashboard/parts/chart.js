@@ -107,7 +107,7 @@ export function Chart({ label, times, series, format = String, height = 200, bar
             y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.1 : 1] },
           },
           axes: [
-            { ...axis, space: 70, values: (_, ticks, __, ___, apartS) => clock.ticks(ticks, apartS) },
+            { ...axis, size: 34, space: 70, values: (_, ticks, __, ___, apartS) => clock.ticks(ticks, apartS) },
             {
               ...axis,
               size: (_, texts) => PIXELS_A_LETTER * Math.max(4, ...(texts ?? []).map((text) => text.length)) + 18,

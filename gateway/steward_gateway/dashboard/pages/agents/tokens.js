@@ -49,7 +49,7 @@ export function Tokens({ agent }) {
         ...SCOPES.map((name) => ({ name, label: `Good for ${name}`, type: "checkbox", value: true })),
       ]} />`}<//>`;
   return html`
-    <${Card} title="Tokens" tools=${tools} wide>
+    <${Card} title="Tokens" tools=${tools}>
       <${Shown} of=${tokens}>${(/** @type {{tokens: Token[]}} */ { tokens: all }) => html`
         <${Table} label="Tokens" columns=${columns} rows=${all} id="id" empty=${html`<${Empty} title="No token yet."><p>A runtime shows one to borrow this agent's money.</p><//>`} />`}<//>
     <//>
