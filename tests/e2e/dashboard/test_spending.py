@@ -21,7 +21,8 @@ PERIODS = {
     "all-time": "all time",
 }
 COLOURS = """
-    figure => [...figure.querySelectorAll(".swatch")].map((each) => getComputedStyle(each).backgroundColor)
+    figure => [...figure.querySelectorAll(".swatch")]
+      .map((each) => getComputedStyle(each).backgroundColor)
 """
 PAINTED = """
     canvas => {
@@ -300,9 +301,7 @@ def test_a_viewer_sees_what_their_agents_spent_and_nobody_elses(
         window.faults.clear()  # the browser's own lines about the 404
 
 
-def test_what_the_server_refuses_is_said_and_can_be_tried_again(
-    window: Window, site: Site
-) -> None:
+def test_what_the_server_refuses_is_said_and_can_be_tried_again(window: Window, site: Site) -> None:
     Spender(site, "there again", ("gpt-own", 1))
     refusal = {"status": 503, "json": {"error": {"message": "the books are being closed"}}}
     window.page.route("**/analytics/spending/by-agent?*", lambda route: route.fulfill(**refusal))
