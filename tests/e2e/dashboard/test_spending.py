@@ -50,10 +50,11 @@ class Spender:
         self.site = site
         known = site.call("GET", "/api/v1/providers")["providers"]
         if provider not in {each["name"] for each in known}:
-            wish = {"name": provider, "kind": "openai", "api_key": "sk-1"}
-            site.call("POST", "/api/v1/providers", wish)
-        agent = {"name": name, "budget_usd": 1000, "provider": provider, "owner_id": owner_id}
-        wish = {key: value for key, value in agent.items() if value}
+            keyed = {"name": provider, "kind": "openai", "api_key": "sk-1"}
+            site.call("POST", "/api/v1/providers", keyed)
+        wish = {"name": name, "budget_usd": 1000, "provider": provider}
+        if owner_id:
+            wish["owner_id"] = owner_id
         self.id: str = site.call("POST", "/api/v1/agents", wish)["id"]
         self.token = site.call("POST", "/api/tokens", {"agent_id": self.id})["token"]
         self.spend(*calls)
