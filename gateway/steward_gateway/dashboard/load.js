@@ -21,10 +21,11 @@ const CALM_MS = 3000;
  * @template T
  * @param {(signal: AbortSignal) => Promise<T>} load
  * @param {unknown[]} [deps]  What it is loaded for: with another, it begins anew.
- * @param {{on?: string[], everyS?: number}} [when]  Types of events after which, and how often, it is loaded again.
+ * @param {{on?: string[], of?: string, everyS?: number}} [when]
+ *   Types of events after which it is loaded again, of one agent or of all, and how often it is.
  * @returns {Loaded<T>}
  */
-export function useLoad(load, deps = [], { on = [], everyS = 0 } = {}) {
+export function useLoad(load, deps = [], { on = [], of = "", everyS = 0 } = {}) {
   const [state, setState] = useState(/** @type {{data?: T, error: ApiError | null, loading: boolean}} */ ({ error: null, loading: true }));
   const latest = useRef(load);
   latest.current = load;
@@ -76,7 +77,9 @@ export function useLoad(load, deps = [], { on = [], everyS = 0 } = {}) {
     return () => clearInterval(timer);
   }, [everyS, ...deps]);
 
-  useEvents(on, () => plan(Math.max(0, loadedAtMs.current + CALM_MS - Date.now())));
+  useEvents(on, (events) => {
+    if (!of || events.some(({ type, agent_id }) => type === "Gap" || agent_id === of)) plan(Math.max(0, loadedAtMs.current + CALM_MS - Date.now()));
+  });
   return { ...state, data: state.data, reload };
 }
 

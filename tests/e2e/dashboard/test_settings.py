@@ -109,6 +109,7 @@ def test_a_project_shares_a_budget(window: Window, site: Site) -> None:
     project.get_by_role("button", name="Change").click()
     dialog(page).get_by_label("Budget, in dollars").fill("")
     dialog(page).get_by_role("button", name="Change it").click()
+    expect(dialog(page)).to_be_hidden()  # its own hint says "no limit" too
     expect(project).to_contain_text("no limit")
     [known] = site.call("GET", "/api/v1/projects")["projects"]
     assert (known["name"], known["budget"]["limit_usd"]) == ("Apollo", None)

@@ -11,11 +11,12 @@ import { CsvButton, Table } from "../parts/tables.js";
 import { go, setQuery } from "../router.js";
 import { mayAs } from "../session.js";
 import { Agent } from "./agents/agent.js";
+import { choicesOf, useChoices } from "./agents/choices.js";
+import { Waiting } from "./decisions.js";
 
 /** @typedef {import("../api.js").Schemas["agents.v1.Agent"]} AgentRow */
 
-/** @type {[string, string][]} */
-const PERIODS = [["none", "for good"], ["day", "each day"], ["week", "each week"], ["month", "each month"]];
+const MOST_WAITING = 20;
 const STATES = ["running", "idle", "stopping", "stopped", "failed"];
 
 /** @type {import("../parts/tables.js").Column<AgentRow>[]} */
@@ -64,12 +65,17 @@ function Agents({ query }) {
       <${Field} name="state" label="State" type="select" options=${[["", "any"], ...STATES]} value=${state} />
       ${project ? html`<a href="/agents">of one project: show all</a>` : null}
     </form>
+    <${Waiting} most=${MOST_WAITING} decided=${agents.reload} />
     <${Card}><${Shown} of=${agents}>${() => html`<${Table} label="Agents" columns=${COLUMNS} rows=${shown} id="id" empty=${empty} />`}<//><//>`;
 }
 
 function Create() {
-  const providers = useLoad((signal) => get("/api/v1/providers", { query: { page_size: 1000 }, signal }));
-  const projects = useLoad((signal) => get("/api/v1/projects", { query: { page_size: 1000 }, signal }));
+  return html`<${DialogButton} label="New agent" title="New agent">${(/** @type {() => void} */ close) => html`<${CreateForm} close=${close} />`}<//>`;
+}
+
+/** @param {{close: () => void}} given */
+function CreateForm({ close }) {
+  const choices = useChoices();
   /** @param {Record<string, string>} values */
   const create = async ({ name = "", budget_usd, budget_period, provider, project_id }) => {
     const body = { name, budget_usd: Number(budget_usd), budget_period: /** @type {any} */ (budget_period), provider, project_id };
@@ -77,17 +83,10 @@ function Create() {
     say(`${name} is there. Its runtime needs a token.`);
     go(`/agents/${id}`);
   };
-  /** @type {[string, string][]} */
-  const ofProviders = [["", "any"], ...(providers.data?.providers ?? []).map(({ name }) => /** @type {[string, string]} */ ([name, name]))];
-  /** @type {[string, string][]} */
-  const ofProjects = [["", "none"], ...(projects.data?.projects ?? []).map(({ id, name }) => /** @type {[string, string]} */ ([id, name]))];
   return html`
-    <${DialogButton} label="New agent" title="New agent">${(/** @type {() => void} */ close) => html`
-      <${Form} submit="Create it" send=${create} done=${close} cancel=${close} fields=${[
-        { name: "name", label: "Name", required: true },
-        { name: "budget_usd", label: "Budget, in dollars", type: "number", required: true, attributes: { min: 0 } },
-        { name: "budget_period", label: "It is given", type: "select", options: PERIODS, value: "none" },
-        { name: "provider", label: "Provider", type: "select", options: ofProviders },
-        { name: "project_id", label: "Project", type: "select", options: ofProjects },
-      ]} />`}<//>`;
+    <${Form} submit="Create it" send=${create} done=${close} cancel=${close} fields=${[
+      { name: "name", label: "Name", required: true },
+      { name: "budget_usd", label: "Budget, in dollars", type: "number", required: true, attributes: { min: 0 } },
+      ...choicesOf(choices),
+    ]} />`;
 }

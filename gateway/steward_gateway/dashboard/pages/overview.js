@@ -10,12 +10,11 @@ import { Empty, Shown } from "../parts/notes.js";
 import { Table } from "../parts/tables.js";
 import { useCalmly, useRuns } from "../runs_live.js";
 import { mayAs } from "../session.js";
-import { Decide } from "./decisions.js";
+import { Waiting } from "./decisions.js";
 
 /** @typedef {import("../api.js").Schemas} Schemas */
 /** @typedef {Schemas["agents.v1.Agent"]} Agent */
 /** @typedef {Schemas["analytics.v1.GetUsageResponse"]} Usage */
-/** @typedef {Schemas["requests.v1.BudgetRequest.Output"]} BudgetRequest */
 /** @typedef {Schemas["executions.v1.Execution"]} Execution */
 /**
  * @template Row
@@ -30,9 +29,9 @@ export function Page() {
   return html`
     <${Head} title="Overview" />
     <${Shown} of=${usage}>${(/** @type {Usage} */ { totals }) => html`<${Money} totals=${totals} />`}<//>
+    <${Waiting} most=${SHOWN} />
     <div class="cards">
       <${Agents} usage=${usage.data} />
-      <${Requests} />
       <${Runs} />
       <${Environments} />
       <${Policies} />
@@ -133,23 +132,6 @@ function mostPressing(agents) {
   /** @param {Agent} agent */
   const rank = ({ status, budget }) => (status === "running" ? 1000 : 0) + (budget?.percent_used ?? 0);
   return [...agents].sort((a, b) => rank(b) - rank(a)).slice(0, SHOWN);
-}
-
-/** @type {Column<BudgetRequest>[]} */
-const REQUESTS = [
-  { title: "Agent", cell: ({ agent_id, agent_name }) => html`<a href=${`/agents/${agent_id}`}>${agent_name}</a>` },
-  { title: "Asks for", number: true, cell: ({ requested_budget_usd }) => money(requested_budget_usd) },
-  { title: "Why", cell: ({ justification }) => justification },
-];
-
-function Requests() {
-  const { data, reload } = useLoad((signal) => get("/api/v1/budget/requests", { query: { status: "pending", page_size: SHOWN }, signal }), [], {
-    on: ["BudgetRequested", "BudgetReviewed"],
-  });
-  if (!data?.budget_requests.length) return null;
-  /** @type {Column<BudgetRequest>[]} */
-  const columns = mayAs("admin") ? [...REQUESTS, { title: "Decide", cell: (request) => html`<div class="actions"><${Decide} request=${request} decided=${reload} /></div>` }] : REQUESTS;
-  return html`<${Card} title="Waiting for a decision"><${Table} label="Budget requests" columns=${columns} rows=${data.budget_requests} id="id" /><//>`;
 }
 
 /** @type {Column<Execution>[]} */

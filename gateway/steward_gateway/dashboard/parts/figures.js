@@ -93,7 +93,8 @@ export function BudgetBar({ spent, lent = 0, limit, label = "Budget" }) {
   if (limit === null || limit <= 0) return html`<span class="quiet">no limit</span>`;
   const percent = (100 * spent) / limit;
   const tone = percent >= 95 ? "bad" : percent >= 80 ? "warn" : "good";
-  const said = `${percent.toFixed(percent < 10 ? 1 : 0)} % of ${money(limit)} spent${lent > 0 ? `, ${money(lent)} lent` : ""}`;
+  // Rounded down: what has not reached a mark does not read as if it had.
+  const said = `${percent < 10 ? percent.toFixed(1) : Math.floor(percent)} % of ${money(limit)} spent${lent > 0 ? `, ${money(lent)} lent` : ""}`;
   return html`
     <span class="budget" role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.min(100, Math.round(percent))} aria-valuetext=${said} title=${said}>
       <svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
@@ -102,6 +103,6 @@ export function BudgetBar({ spent, lent = 0, limit, label = "Budget" }) {
         <rect class=${`spent ${tone}`} width=${Math.min(100, percent)} height="8" />
         ${[50, 80, 95].map((mark) => html`<rect class="mark" x=${mark - 0.25} width="0.5" height="8" />`)}
       </svg>
-      <span class="percent">${percent.toFixed(0)} %</span>
+      <span class="percent">${Math.floor(percent)} %</span>
     </span>`;
 }

@@ -1,5 +1,5 @@
 // One agent: its money, its calls, its tokens, and what may be done with it.
-import { html } from "../../vendor/preact.js";
+import { html, useState } from "../../vendor/preact.js";
 import { get, patch, post, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
@@ -10,7 +10,8 @@ import { Empty, ErrorNote, Loading, Shown, say } from "../../parts/notes.js";
 import { Table } from "../../parts/tables.js";
 import { go } from "../../router.js";
 import { mayAs } from "../../session.js";
-import { Decide } from "../decisions.js";
+import { Asked, Decide } from "../decisions.js";
+import { choicesOf, useChoices } from "./choices.js";
 import { Tokens } from "./tokens.js";
 
 /** @typedef {import("../../api.js").Schemas} Schemas */
@@ -24,7 +25,7 @@ const MONEY = ["CostUpdate", "AgentStarted", "AgentStopped", "BudgetChanged", "B
 /** @param {{id: string}} given */
 export function Agent({ id }) {
   const path = { agent_id: id };
-  const agent = useLoad((signal) => get("/api/v1/agents/{agent_id}", { path, signal }), [id], { on: MONEY, everyS: 60 });
+  const agent = useLoad((signal) => get("/api/v1/agents/{agent_id}", { path, signal }), [id], { on: MONEY, of: id, everyS: 60 });
   if (!agent.data) return agent.error ? html`<${Head} title="Agent" within=${[["/agents", "Agents"]]} /><${ErrorNote} error=${agent.error} retry=${agent.reload} />` : html`<${Loading} />`;
   const { name, status, desired_state, budget, provider, created_at, last_seen_at } = agent.data;
   const isStopped = desired_state === "stopped";
@@ -41,12 +42,12 @@ export function Agent({ id }) {
     <//>
     <div class="figures">
       <${Figure} label="Budget" value=${money(budget?.limit_usd)} more=${budget?.period === "none" ? "for good" : `each ${budget?.period}`} />
-      <${Figure} label="Spent" value=${money(budget?.spent_usd)} more=${`${count(budget?.percent_used)} %`} />
+      <${Figure} label="Spent" value=${money(budget?.spent_usd)} more=${html`${count(budget?.percent_used)} % · <a href=${`/spending?agent_id=${id}`}>on what</a>`} />
       <${Figure} label="Lent just now" value=${money(budget?.reserved_usd)} more="held by its runtime" />
       <${Figure} label="Left" value=${money(budget?.available_usd)} tone=${budget?.state === "exhausted" ? "bad" : "plain"} more=${budget?.state === "exhausted" ? "nothing can be lent" : "could be lent"} />
     </div>
+    <${Requests} id=${id} decided=${agent.reload} />
     <div class="cards">
-      <${Requests} id=${id} decided=${agent.reload} />
       <${Budgets} id=${id} />
       <${Card} title="What it is"><${Facts} of=${[
         ["Id", html`<code>${id}</code>`],
@@ -54,26 +55,44 @@ export function Agent({ id }) {
         ["Created", html`<${Ago} time=${created_at} />`],
         ["Last seen", html`<${Ago} time=${last_seen_at} />`],
       ]} /><//>
-      ${mayAs("admin") ? html`<${Tokens} agent=${agent.data} />` : null}
-      <${History} id=${id} />
     </div>
-    <${Calls} id=${id} />`;
+    <${History} id=${id} />
+    ${mayAs("admin") ? html`<${Tokens} agent=${agent.data} />` : null}
+    <${Calls} agent=${agent.data} />`;
 }
 
 /** @param {{agent: AgentRow, reload: () => void}} given */
-function Change({ agent: { id, name, budget, version }, reload }) {
+function Change({ agent, reload }) {
+  return html`
+    <${DialogButton} label="Change" title=${`Change ${agent.name}`} class="plain">${(/** @type {() => void} */ close) => html`
+      <${ChangeForm} agent=${agent} close=${close} done=${() => (close(), reload(), say("It is changed."))} />`}<//>`;
+}
+
+/** @param {{agent: AgentRow, close: () => void, done: () => void}} given */
+function ChangeForm({ agent, close, done }) {
+  // As it was when this was opened: who was faster is not overwritten.
+  const [{ id, name, provider, project_id, budget, version }] = useState(agent);
+  const choices = useChoices();
   /** @param {Record<string, string>} values */
   const change = (values) => {
-    const body = { name: values["name"], budget_usd: Number(values["budget_usd"]), budget_reason: values["budget_reason"] ?? "", expected_version: version };
+    const body = {
+      name: values["name"],
+      budget_usd: Number(values["budget_usd"]),
+      budget_period: /** @type {any} */ (values["budget_period"]),
+      budget_reason: values["budget_reason"] ?? "",
+      provider: values["provider"] ?? "",
+      project_id: values["project_id"] ?? "",
+      expected_version: version,
+    };
     return patch("/api/v1/agents/{agent_id}", { path: { agent_id: id }, body });
   };
   return html`
-    <${DialogButton} label="Change" title=${`Change ${name}`} class="plain">${(/** @type {() => void} */ close) => html`
-      <${Form} submit="Change it" send=${change} cancel=${close} done=${() => (close(), reload(), say("It is changed."))} fields=${[
-        { name: "name", label: "Name", required: true, value: name },
-        { name: "budget_usd", label: "Budget, in dollars", type: "number", required: true, value: budget?.limit_usd ?? 0, attributes: { min: 0 } },
-        { name: "budget_reason", label: "Why?", hint: "It stands in the history of its budget." },
-      ]} />`}<//>`;
+    <${Form} submit="Change it" send=${change} cancel=${close} done=${done} fields=${[
+      { name: "name", label: "Name", required: true, value: name },
+      { name: "budget_usd", label: "Budget, in dollars", type: "number", required: true, value: budget?.limit_usd ?? 0, attributes: { min: 0 } },
+      { name: "budget_reason", label: "Why?", hint: "It stands in the history of its budget." },
+      ...choicesOf(choices, { budget_period: budget?.period, provider, project_id }),
+    ]} />`;
 }
 
 /** @param {{agent: AgentRow}} given */
@@ -101,30 +120,26 @@ function Ask({ agent: { id, name, budget } }) {
 
 /** @param {{id: string, decided: () => void}} given */
 function Requests({ id, decided }) {
-  const requests = useLoad((signal) => get("/api/v1/budget/requests", { query: { agent_id: id, page_size: 10 }, signal }), [id], { on: ["BudgetRequested", "BudgetReviewed"] });
+  const requests = useLoad((signal) => get("/api/v1/budget/requests", { query: { agent_id: id, page_size: 10 }, signal }), [id], { on: ["BudgetRequested", "BudgetReviewed"], of: id });
   const again = () => (requests.reload(), decided());
   /** @type {import("../../parts/tables.js").Column<BudgetRequest>[]} */
   const columns = [
-    { title: "Asks for", number: true, cell: ({ requested_budget_usd }) => money(requested_budget_usd) },
-    { title: "Why", cell: ({ justification, rejection_reason }) => html`${justification}${rejection_reason ? html`<br /><span class="quiet">${rejection_reason}</span>` : null}` },
+    { title: "Asks for", cell: (request) => html`<${Asked} request=${request} />` },
+    { title: "Why", cell: ({ justification, rejection_reason, review_notes }) => html`${justification}${[rejection_reason, review_notes].filter(Boolean).map((word) => html`<br /><span class="quiet">${word}</span>`)}` },
     { title: "By", cell: ({ requester_name, requester_kind }) => requester_name || requester_kind },
-    {
-      title: "State",
-      cell: (request) =>
-        request.status === "pending" && mayAs("admin")
-          ? html`<div class="actions"><${Decide} request=${request} decided=${again} /></div>`
-          : html`<${State} state=${request.status} />`,
-    },
+    { title: "When", cell: ({ created_at }) => html`<${Ago} time=${created_at} />` },
+    { title: "State", cell: ({ status, approved_budget_usd }) => html`<${State} state=${status} />${approved_budget_usd == null ? null : html` <span class="quiet">${money(approved_budget_usd)}</span>`}` },
+    { title: "Decide", number: true, cell: (request) => (request.status === "pending" && mayAs("admin", "user") ? html`<div class="actions"><${Decide} request=${request} decided=${again} /></div>` : null) },
   ];
   if (!requests.data?.budget_requests.length) return null;
-  return html`<${Card} title="Requests for a larger budget" wide><${Table} label="Requests" columns=${columns} rows=${requests.data.budget_requests} id="id" /><//>`;
+  return html`<${Card} title="Requests for a larger budget"><${Table} label="Requests" columns=${columns} rows=${requests.data.budget_requests} id="id" /><//>`;
 }
 
 /** @typedef {Schemas["projects.v1.GetAgentBudgetResponse"]} BudgetPath */
 
 /** @type {import("../../parts/tables.js").Column<BudgetPath["path"][number]>[]} */
 const BUDGETS = [
-  { title: "Of", cell: ({ scope, name }) => html`${scope} <span class="quiet">${name}</span>` },
+  { title: "Of", cell: ({ scope, name }) => html`${scope.split(":")[0]} <span class="quiet">${name}</span>` },
   { title: "Used", cell: ({ name, spent_usd, reserved_usd, limit_usd }) => html`<${BudgetBar} label=${`Budget of ${name}`} spent=${spent_usd} lent=${reserved_usd} limit=${limit_usd} />` },
   { title: "Left", number: true, cell: ({ available_usd }) => (available_usd === null ? "no limit" : money(available_usd)) },
 ];
@@ -135,6 +150,7 @@ function Budgets({ id }) {
   return html`
     <${Card} title="What bounds it">
       <${Shown} of=${budgets}>${(/** @type {BudgetPath} */ { path }) => html`<${Table} label="Budgets" columns=${BUDGETS} rows=${path} id="scope" />`}<//>
+      <p class="quiet">A budget warns where its bar has marks: at 50 %, 80 % and 95 %. Grey is lent.</p>
     <//>`;
 }
 
@@ -149,11 +165,8 @@ const CHANGES = [
 /** @param {{id: string}} given */
 function History({ id }) {
   const history = useLoad((signal) => get("/api/v1/agents/{agent_id}/budget/history", { path: { agent_id: id }, query: { page_size: 20 }, signal }), [id], { on: ["BudgetChanged"] });
-  const empty = html`<${Empty} title="It has the budget it was created with." />`;
-  return html`
-    <${Card} title="Its budget so far">
-      <${Shown} of=${history}>${(/** @type {{changes: BudgetChange[]}} */ { changes }) => html`<${Table} label="Changes of the budget" columns=${CHANGES} rows=${changes} id="sequence" empty=${empty} />`}<//>
-    <//>`;
+  if (!history.data?.changes.length) return null;
+  return html`<${Card} title="Its budget so far"><${Table} label="Changes of the budget" columns=${CHANGES} rows=${history.data.changes} id="sequence" /><//>`;
 }
 
 /** @type {import("../../parts/tables.js").Column<Trace>[]} */
@@ -166,10 +179,10 @@ const CALLS = [
   { title: "Cost", number: true, cell: ({ cost_usd }) => money(cost_usd) },
 ];
 
-/** @param {{id: string}} given */
-function Calls({ id }) {
-  const calls = useLoad((signal) => get("/api/v1/traces", { query: { agent_id: id, page_size: 20 }, signal }), [id], { on: ["CostUpdate"] });
-  const empty = html`<${Empty} title="It has made no calls yet."><p>Run a script as this agent: <code>steward run --agent ${id} agent.py</code></p><//>`;
+/** @param {{agent: AgentRow}} given */
+function Calls({ agent: { id, name } }) {
+  const calls = useLoad((signal) => get("/api/v1/traces", { query: { agent_id: id, page_size: 20 }, signal }), [id], { on: ["CostUpdate"], of: id });
+  const empty = html`<${Empty} title="It has made no calls yet."><p>Run a script as this agent: <code>steward run --agent ${name} agent.py</code></p><//>`;
   return html`
     <${Card} title="Its newest calls">
       <${Shown} of=${calls}>${(/** @type {{traces: Trace[]}} */ { traces }) => html`<${Table} label="Calls" columns=${CALLS} rows=${traces} id="id" empty=${empty} />`}<//>

@@ -1,4 +1,4 @@
-// The tokens a runtime shows to borrow an agent's money; each is shown once.
+// The token a runtime shows to borrow an agent's money. An agent has one at a time, and each is shown once.
 import { html, useState } from "../../vendor/preact.js";
 import { get, post, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
@@ -15,7 +15,7 @@ const SCOPES = ["budget", "events", "environments", "inference", "executions"];
 
 /** @param {{agent: {id: string, name: string}}} given */
 export function Tokens({ agent }) {
-  const tokens = useLoad((signal) => get("/api/tokens", { query: { agent_id: agent.id, limit: 100, status: "active" }, signal }), [agent.id]);
+  const tokens = useLoad((signal) => get("/api/tokens", { query: { agent_id: agent.id, limit: 100, status: "active" }, signal }), [agent.id], { everyS: 60 });
   const [made, setMade] = useState("");
   /** @param {Token} token */
   const show = ({ token = "" }) => (setMade(token), tokens.reload());
@@ -49,7 +49,7 @@ export function Tokens({ agent }) {
         ...SCOPES.map((name) => ({ name, label: `Good for ${name}`, type: "checkbox", value: true })),
       ]} />`}<//>`;
   return html`
-    <${Card} title="Tokens" tools=${tools} wide>
+    <${Card} title="Tokens" tools=${tokens.data?.tokens.length === 0 ? tools : null}>
       <${Shown} of=${tokens}>${(/** @type {{tokens: Token[]}} */ { tokens: all }) => html`
         <${Table} label="Tokens" columns=${columns} rows=${all} id="id" empty=${html`<${Empty} title="No token yet."><p>A runtime shows one to borrow this agent's money.</p><//>`} />`}<//>
     <//>
