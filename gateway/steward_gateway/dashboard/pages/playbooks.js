@@ -24,7 +24,7 @@ function Condition({ pending, error_count, error }) {
 
 /** @type {import("../parts/tables.js").Column<Entry>[]} */
 const COLUMNS = [
-  { title: "Playbook", cell: ({ path, name }) => html`<span><a href=${hrefOf(path)}>${name || path}</a><br /><code class="quiet path">${path}</code></span>`, value: ({ name, path }) => name || path },
+  { title: "Playbook", cell: ({ path, name }) => html`<span><a href=${hrefOf(path)}>${name || path}</a><br /><code class="quiet nowrap">${path}</code></span>`, value: ({ name, path }) => name || path },
   { title: "What it does", cell: ({ description }) => description, value: ({ description }) => description },
   { title: "Domain", cell: ({ domain }) => domain, value: ({ domain }) => domain },
   { title: "Steps", number: true, cell: ({ step_count }) => step_count, value: ({ step_count }) => step_count },
