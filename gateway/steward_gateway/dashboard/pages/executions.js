@@ -64,7 +64,7 @@ function Runs({ query }) {
   const isChosen = status || playbook || before;
   const empty = isChosen
     ? html`<${Empty} title="No run is like that."><p><a href="/executions">Show all runs</a></p><//>`
-    : html`<${Empty} title="No playbook has run yet."><p>Start one with <code>steward playbook run</code>, or over the API.</p><//>`;
+    : html`<${Empty} title="No playbook has run yet."><p>Choose one among the <a href="/playbooks">playbooks</a>, or start it with <code>steward playbook run</code>.</p><//>`;
   /** @param {Execution[]} all */
   const olderThan = (all) => {
     const next = new URLSearchParams(query);

@@ -1,16 +1,17 @@
 // One run: its steps, what its browser shows, what it asks, and what can be done with it.
 import { html, useEffect, useState } from "../../vendor/preact.js";
-import { get, post, remove, request } from "../../api.js";
+import { get, post, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
-import { Ago, State, duration, size } from "../../parts/figures.js";
+import { Ago, State, duration } from "../../parts/figures.js";
 import { ActionButton, Form } from "../../parts/forms.js";
 import { Card, Facts, Head } from "../../parts/layout.js";
 import { Empty, Shown } from "../../parts/notes.js";
-import { Table, save } from "../../parts/tables.js";
+import { Table } from "../../parts/tables.js";
 import { go } from "../../router.js";
 import { useCalmly, useRuns } from "../../runs_live.js";
 import { mayAs } from "../../session.js";
+import { Files } from "./files.js";
 
 /** @typedef {import("../../api.js").Schemas} Schemas */
 /** @typedef {Schemas["executions.v1.Execution"]} Execution */
@@ -103,13 +104,39 @@ function Json({ of, label }) {
   return html`<pre tabindex="0" role="region" aria-label=${label}>${JSON.stringify(of, null, 2)}</pre>`;
 }
 
+/** Steps that pause before they are over, and where. @type {Record<string, string>} */
+const SAFE_POINTS = {
+  "utility.sleep": "within its wait",
+  "gateway.wait_for_ready": "within its wait",
+  "gateway.wait_for_module_installation": "within its wait",
+  "environment.create": "within its wait",
+  "approval.wait": "at once",
+  "perspective.execute_test_manifest": "before its next test",
+  "playbook.run": "together with the run it started",
+};
+
+/** Where a run that is to pause will. @param {Execution} run */
+function pauses({ step_results = [] }) {
+  const inHand = step_results.find(({ status }) => status === "running");
+  if (!inHand) return "It is to pause, and does so before the next step.";
+  const where = SAFE_POINTS[inHand.step_type ?? ""];
+  return `It is to pause. The step in hand, ${inHand.step_name}, ${where ? `pauses ${where}` : "is ended first: the run pauses when that is over"}.`;
+}
+
+/** @param {{run: Execution}} given */
+function Held({ run: { paused_at = "", debug_mode, step_results = [] } }) {
+  const failed = debug_mode ? step_results.find(({ error }) => error && error === paused_at) : undefined;
+  if (failed) return html`<div class="note bad"><p>${failed.step_name} failed: ${paused_at}</p>${mayAs("admin", "user") ? html`<p>“Resume” makes the step again, “Skip step” goes on without it.</p>` : null}</div>`;
+  return html`<div class="note warn"><p>Paused ${paused_at || "before the next step"}.</p></div>`;
+}
+
 /** What holds the run up, and what it asks. @param {{run: Execution, reload: () => Promise<void>}} given */
 function Situation({ run, reload }) {
   return html`
     ${run.error ? html`<div class="note bad"><p>${run.error}</p></div>` : null}
     ${run.cancelling ? html`<div class="note warn"><p>It is being cancelled; the step in hand is ending.</p></div>` : null}
-    ${run.pausing ? html`<div class="note warn"><p>It pauses at the next safe point: a wait pauses within itself, most other steps when they are over.</p></div>` : null}
-    ${run.paused_at ? html`<div class="note warn"><p>Paused: ${run.paused_at}</p></div>` : null}
+    ${run.pausing ? html`<div class="note warn"><p>${pauses(run)}</p></div>` : null}
+    ${run.status === "paused" ? html`<${Held} run=${run} />` : null}
     ${run.question ? html`<${Answer} run=${run} question=${run.question} reload=${reload} />` : null}`;
 }
 
@@ -201,20 +228,4 @@ function Steps({ run }) {
 function Log({ lines }) {
   if (lines.length === 0) return html`<${Empty} title="Nothing was logged."><p>Lines of <code>utility.log</code> and of scripts stand here.</p><//>`;
   return html`<ul class="happened">${lines.map(({ sequence, timestamp, level, message }) => html`<li key=${sequence}><${Ago} time=${timestamp} /><span class=${level === "error" ? "bad" : level === "warning" ? "warn" : ""}>${message}</span></li>`)}</ul>`;
-}
-
-/** @param {{id: string, files: Artifact[]}} given */
-function Files({ id, files }) {
-  /** @param {Artifact} file */
-  const download = ({ artifact_id, name }) => async () => {
-    const answer = await request("GET", "/api/executions/{execution_id}/artifacts/{artifact_id}", { path: { execution_id: id, artifact_id } });
-    save(name, await answer.blob());
-  };
-  /** @type {import("../../parts/tables.js").Column<Artifact>[]} */
-  const columns = [
-    { title: "Name", cell: ({ name }) => name },
-    { title: "Size", number: true, cell: ({ size_bytes }) => size(size_bytes) },
-    { title: "", cell: (file) => html`<${ActionButton} act=${download(file)}>Download<//>` },
-  ];
-  return html`<${Table} label="Files" columns=${columns} rows=${files} id="artifact_id" empty=${html`<${Empty} title="The run has left no files." />`} />`;
 }
