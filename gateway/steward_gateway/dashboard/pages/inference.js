@@ -37,7 +37,7 @@ function Inference({ name }) {
     ${head}
     <div class="figures">
       <${Figure} label="Steps a second" value=${now ? count(now.steps) : "–"} more=${lasted} />
-      <${Figure} label="Latency of a step" value=${now?.latency_s == null ? "–" : milliseconds(now.latency_s)} more=${now?.latency_s == null ? "nobody stepped" : `waits ${milliseconds(now.waited_s)}, is computed in ${milliseconds(now.ran_s)}`} />
+      <${Figure} label="Latency of a step" value=${now?.latency_s == null ? "–" : milliseconds(now.latency_s)} more=${now?.latency_s == null ? "nobody stepped" : `waits ${milliseconds(now.waited_s)}, runs ${milliseconds(now.ran_s)}`} />
       <${Figure} label="Batch size" value=${now?.batch == null ? "–" : count(now.batch)} more="steps computed together" />
       <${Figure} label="Sessions" value=${now ? count(now.agents) : "–"} more=${now ? `${count(now.waiting)} steps wait` : ""} />
     </div>

@@ -11,6 +11,7 @@ import { Table } from "../../parts/tables.js";
 import { go } from "../../router.js";
 import { useCalmly, useRuns } from "../../runs_live.js";
 import { mayAs } from "../../session.js";
+import { hrefOf } from "../playbooks/copies.js";
 import { Files } from "./files.js";
 
 /** @typedef {import("../../api.js").Schemas} Schemas */
@@ -71,12 +72,12 @@ export function Run({ id }) {
         <${Card} title="Steps" wide><${Steps} run=${data} /><//>
         ${frame ? html`<${Card} title="Browser" wide><img class="frame-of-run" src=${frame} alt="What the browser of the run shows" /><//>` : null}
         <${Card} title="Log"><${Log} lines=${lines} /><//>
-        <${Card} title="Files">
-          <${Shown} of=${artifacts}>${(/** @type {{artifacts: Artifact[]}} */ { artifacts: all }) => html`<${Files} id=${id} files=${all} />`}<//>
-        <//>
         <${Card} title="About">
           <${Facts} of=${facts(data)} />
           ${Object.keys(data.parameters ?? {}).length > 0 ? html`<h3>Parameters</h3><${Json} label="Parameters" of=${data.parameters} />` : null}
+        <//>
+        <${Card} title="Files" wide>
+          <${Shown} of=${artifacts}>${(/** @type {{artifacts: Artifact[]}} */ { artifacts: all }) => html`<${Files} id=${id} files=${all} />`}<//>
         <//>
       </div>`}<//>`;
 }
@@ -86,7 +87,7 @@ function facts(run) {
   /** @type {[string, unknown][]} */
   const all = [
     ["Id", html`<code>${run.execution_id}</code>`],
-    ["Playbook", html`<code>${run.playbook_path}</code>`],
+    ["Playbook", html`<a href=${hrefOf(run.playbook_path)}><code>${run.playbook_path}</code></a>`],
     ["Begun", html`<${Ago} time=${run.started_at ?? run.created_at} />`],
     ["Debug mode", run.debug_mode ? "on" : "off"],
   ];

@@ -1,6 +1,6 @@
 // New playbooks: from nothing, and as a copy of another.
 import { html } from "../../vendor/preact.js";
-import { post, put } from "../../api.js";
+import { ApiError, post, put } from "../../api.js";
 import { DialogButton } from "../../parts/dialogs.js";
 import { Form } from "../../parts/forms.js";
 import { say } from "../../parts/notes.js";
@@ -27,8 +27,13 @@ export function Create() {
   /** @param {Record<string, string>} values */
   const create = async ({ path = "" }) => {
     const named = /\.ya?ml$/.test(path) ? path : `${path}.yaml`;
-    // Nothing may be there yet: it would be overwritten.
-    await put("/api/playbooks/{path}", { path: { path: named }, body: { text: BLANK, expected_digest: "" } });
+    try {
+      // Nothing may be there yet: it would be overwritten.
+      await put("/api/playbooks/{path}", { path: { path: named }, body: { text: BLANK, expected_digest: "" } });
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.reason !== "VERSION_PASSED") throw error;
+      throw new ApiError(error.status, error.message, { fields: { path: `${named} is there already; choose another path.` } });
+    }
     say(`${named} is there.`);
     go(hrefOf(named));
   };

@@ -41,7 +41,9 @@ export function Editor({ path, source, saved, line }) {
       setBase({ ...base, text, digest, origin: "user" });
       setWrong([]);
     } catch (error) {
-      if (!(error instanceof ApiError) || error.errors.length === 0) throw error;
+      if (!(error instanceof ApiError)) throw error;
+      if (error.reason === "VERSION_PASSED") saved(); // what somebody else saved is to be shown
+      if (error.errors.length === 0) throw error;
       setWrong(error.errors);
       throw new ApiError(error.status, "It is not saved: a playbook that is saved has no faults. They are listed below.");
     }
