@@ -30,8 +30,8 @@ function Inference({ name }) {
   const shown = name ? all.filter((each) => each.name === name) : all;
   const lasted = now ? `in the last ${Math.round(now.lasted_s)} s` : "counting…";
   const head = html`<${Head} title=${name || "Inference"} within=${name ? [["/inference", "Inference"]] : []} />`;
-  if (name && policies.data && shown.length === 0) {
-    return html`${head}<${Empty} title=${`No policy is called ${name}.`}><p><a href="/inference">Show all policies</a></p><//>`;
+  if (name && shown.length === 0) {
+    return html`${head}<${Shown} of=${policies}>${() => html`<${Empty} title=${`No policy is called ${name}.`}><p><a href="/inference">Show all policies</a></p><//>`}<//>`;
   }
   return html`
     ${head}
@@ -44,9 +44,9 @@ function Inference({ name }) {
     <div class="cards">
       <${Rates} rates=${rates} />
       <${CartPole} policies=${shown} />
-      <${Shown} of=${policies}>${() => html`
-        <${Versions} policies=${shown} reload=${policies.reload} />
-        ${name ? html`<${Details} policies=${shown} />` : null}`}<//>
-      <${Sessions} policy=${name} />
-    </div>`;
+    </div>
+    <${Shown} of=${policies}>${() => html`
+      <${Versions} policies=${shown} reload=${policies.reload} />
+      ${name ? html`<${Details} policies=${shown} />` : null}`}<//>
+    <${Sessions} policy=${name} />`;
 }

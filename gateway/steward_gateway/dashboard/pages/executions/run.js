@@ -21,6 +21,7 @@ import { Files } from "./files.js";
 /** @typedef {import("../../runs_live.js").RunUpdate} RunUpdate */
 
 const CALM_MS = 1500;
+const CHILD_MS = 2000;
 const KEPT_LINES = 500;
 
 /** @param {Execution} run */
@@ -61,6 +62,13 @@ export function Run({ id }) {
       lost: reload,
     },
   );
+  // No event of this run says that the one within it has been made: look again.
+  const isWithoutChild = run.data?.step_results?.some(({ status, step_type, child_execution_id }) => status === "running" && step_type === "playbook.run" && !child_execution_id);
+  useEffect(() => {
+    if (!isWithoutChild) return undefined;
+    const timer = setTimeout(run.reload, CHILD_MS);
+    return () => clearTimeout(timer);
+  }, [run.data]);
   const title = run.data?.playbook_name ?? "Run";
   return html`
     <${Head} title=${title} within=${[["/executions", "Runs"]]} beside=${run.data ? html`<${State} state=${run.data.question ? "waiting" : run.data.status} />` : null}>
@@ -68,18 +76,18 @@ export function Run({ id }) {
     <//>
     <${Shown} of=${run}>${(/** @type {Execution} */ data) => html`
       <${Situation} run=${data} reload=${run.reload} />
+      <${Card} title="Steps"><${Steps} run=${data} /><//>
+      ${frame ? html`<${Card} title="Browser"><img class="frame-of-run" src=${frame} alt="What the browser of the run shows" /><//>` : null}
       <div class="cards">
-        <${Card} title="Steps" wide><${Steps} run=${data} /><//>
-        ${frame ? html`<${Card} title="Browser" wide><img class="frame-of-run" src=${frame} alt="What the browser of the run shows" /><//>` : null}
         <${Card} title="Log"><${Log} lines=${lines} /><//>
         <${Card} title="About">
           <${Facts} of=${facts(data)} />
           ${Object.keys(data.parameters ?? {}).length > 0 ? html`<h3>Parameters</h3><${Json} label="Parameters" of=${data.parameters} />` : null}
         <//>
-        <${Card} title="Files" wide>
-          <${Shown} of=${artifacts}>${(/** @type {{artifacts: Artifact[]}} */ { artifacts: all }) => html`<${Files} id=${id} files=${all} />`}<//>
-        <//>
-      </div>`}<//>`;
+      </div>
+      <${Card} title="Files">
+        <${Shown} of=${artifacts}>${(/** @type {{artifacts: Artifact[]}} */ { artifacts: all }) => html`<${Files} id=${id} files=${all} />`}<//>
+      <//>`}<//>`;
 }
 
 /** @param {Execution} run @returns {[string, unknown][]} */
@@ -200,11 +208,11 @@ function stepTook({ started_at, completed_at }) {
 
 /** @type {import("../../parts/tables.js").Column<StepResult>[]} */
 const STEPS = [
-  { title: "Step", cell: ({ step_name, step_type }) => html`${step_name} <span class="quiet">${step_type}</span>` },
+  { title: "Step", cell: ({ step_name, step_type }) => html`<span>${step_name} <span class="quiet">${step_type}</span></span>` },
   { title: "State", cell: ({ status }) => html`<${State} state=${status} />` },
   { title: "Attempts", number: true, cell: ({ attempts }) => attempts ?? "–" },
   { title: "Took", number: true, cell: stepTook },
-  { title: "Result", cell: (step) => html`<${Result} step=${step} />` },
+  { title: "Result", cell: (step) => (step.error || step.output || step.output_omitted || step.child_execution_id ? html`<div><${Result} step=${step} /></div>` : null) },
 ];
 
 /** @param {{step: StepResult}} given */

@@ -58,7 +58,7 @@ export function Versions({ policies, reload }) {
           }}>Load<//>`}</div>`,
   };
   const empty = html`<${Empty} title="There are no policies."><p>Put one into the server's folder of policies, as “Importing policies” in the documentation tells.</p><//>`;
-  return html`<${Card} title="Policies" wide><${Table} label="Policies" columns=${mayAs("admin") ? [...COLUMNS, actions] : COLUMNS} rows=${versionsOf(policies)} id="id" empty=${empty} /><//>`;
+  return html`<${Card} title="Policies"><${Table} label="Policies" columns=${mayAs("admin") ? [...COLUMNS, actions] : COLUMNS} rows=${versionsOf(policies)} id="id" empty=${empty} /><//>`;
 }
 
 /** @param {Version["state"][number]} tensor */
@@ -66,7 +66,7 @@ const tensor = ({ name, shape }) => html`<span class="tag">${name} ${shape.join(
 
 /** What each version keeps and is made of. @param {{policies: Policy[]}} given */
 export function Details({ policies }) {
-  return html`${versionsOf(policies).map((each) => html`<${Card} key=${each.id} title=${`Version ${each.version}`} wide><${Facts} of=${factsOf(each)} /><//>`)}`;
+  return html`${versionsOf(policies).map((each) => html`<${Card} key=${each.id} title=${`Version ${each.version}`}><${Facts} of=${factsOf(each)} /><//>`)}`;
 }
 
 /** @param {Version} version @returns {[string, unknown][]} */

@@ -64,7 +64,7 @@ export function Sessions({ policy }) {
     </select>`;
   const empty = html`<${Empty} title="No agent steps now."><p>A session begins with <code>POST /reset</code>, on a stream, or with “Let it run” above.</p><//>`;
   return html`
-    <${Card} title="Sessions" tools=${choose} wide>
+    <${Card} title="Sessions" tools=${choose}>
       <${Shown} of=${agents}>${(/** @type {Agents} */ { agents: first, total }) => html`
         ${total > first.length ? html`<p class="quiet">The first ${first.length} of ${count(total)}.</p>` : null}
         <${Table} label="Sessions" columns=${mayAs("admin", "user") ? [...COLUMNS, actions] : COLUMNS} rows=${first.map((each, i) => ({ ...each, key: each.agent_id ? `${each.owner} ${each.agent_id}` : `${i}` }))} id="key" empty=${empty} />`}<//>

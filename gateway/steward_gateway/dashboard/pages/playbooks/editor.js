@@ -104,7 +104,7 @@ export function Editor({ path, source, saved, line }) {
     ${isChanged ? html`<button type="button" class="plain" onClick=${() => (setBase(source), write(source.text))}>Discard changes</button>` : null}
     <button type="button" disabled=${save.busy || !isChanged} onClick=${onSave}>${isOwn ? "Save" : "Save as your own"}</button>`;
   return html`
-    <${Card} title="Text" tools=${tools} wide>
+    <${Card} title="Text" tools=${tools}>
       ${isPassed && isChanged ? html`<div class="note warn"><p>Somebody else has saved it meanwhile. “Discard changes” shows what is there now; copy what you want to keep before.</p></div>` : null}
       <${ErrorNote} error=${save.error ?? check.error} />
       <div class="editor">

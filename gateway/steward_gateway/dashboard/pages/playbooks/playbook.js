@@ -50,11 +50,9 @@ export function Playbook({ path }) {
         }} />` : null}
     <//>
     ${details.error && !(isFaulty && source.data) ? html`<${ErrorNote} error=${details.error} retry=${isGone || isFaulty ? undefined : details.reload} />` : null}
-    <div class="cards">
-      ${of ? html`<${About} of=${of} show=${mayChange ? (/** @type {number} */ to) => setLine({ line: to }) : null} />` : null}
-      ${!of && !details.error ? html`<${Loading} />` : null}
-      ${mayChange && !isGone ? html`<${Shown} of=${source}>${(/** @type {Source} */ data) => html`<${Editor} path=${path} source=${data} saved=${reload} line=${line} />`}<//>` : null}
-    </div>`;
+    ${of ? html`<${About} of=${of} show=${mayChange ? (/** @type {number} */ to) => setLine({ line: to }) : null} />` : null}
+    ${!of && !details.error ? html`<${Loading} />` : null}
+    ${mayChange && !isGone ? html`<${Shown} of=${source}>${(/** @type {Source} */ data) => html`<${Editor} path=${path} source=${data} saved=${reload} line=${line} />`}<//>` : null}`;
 }
 
 /** @param {{of: Details, show: ((line: number) => void) | null}} given */
@@ -70,11 +68,13 @@ function About({ of, show }) {
     ["Changed", html`<${Ago} time=${last_modified} />`],
   ];
   return html`
-    <${Card} title="About">${description ? html`<p>${description}</p>` : null}<${Facts} of=${facts} /><//>
-    <${Card} title="What it asks for">
-      <${Table} label="Parameters" columns=${PARAMETERS} rows=${parameters} id="name" empty=${html`<${Empty} title="It asks for nothing." />`} />
-    <//>
-    <${Card} title="Steps" wide><${Table} label="Steps" columns=${columnsOf(show)} rows=${rowsOf(of)} id="id" empty=${html`<${Empty} title="It has no steps." />`} /><//>`;
+    <div class="cards">
+      <${Card} title="About">${description ? html`<p>${description}</p>` : null}<${Facts} of=${facts} /><//>
+      <${Card} title="What it asks for">
+        <${Table} label="Parameters" columns=${PARAMETERS} rows=${parameters} id="name" empty=${html`<${Empty} title="It asks for nothing." />`} />
+      <//>
+    </div>
+    <${Card} title="Steps"><${Table} label="Steps" columns=${columnsOf(show)} rows=${rowsOf(of)} id="id" empty=${html`<${Empty} title="It has no steps." />`} /><//>`;
 }
 
 /** @type {import("../../parts/tables.js").Column<Parameter>[]} */

@@ -66,7 +66,7 @@ const WORDS = { list: "A list, as JSON.", dict: "A map, as JSON.", integer: "A w
 /** @param {Parameter} parameter @param {string[]} credentials @returns {Omit<import("../../parts/forms.js").FieldGiven, "errors">} */
 function fieldOf(parameter, credentials) {
   const { name, type, required, description, default: usual } = parameter;
-  const hint = [description, WORDS[type]].filter(Boolean).join(" ");
+  const hint = [description, WORDS[type]].filter(Boolean).join(" · ");
   // A credential may fill it in: only the server knows whether something is missing.
   const field = { name: nameOf(parameter), label: name, hint, required: required && !(credentials.length > 0 && isFilled(parameter)) };
   const hasDefault = usual !== null && usual !== undefined;
