@@ -38,6 +38,27 @@ function useVisible() {
   return isVisible;
 }
 
+/** @typedef {{step_id: string, execution_id: string}} Nested */
+
+/**
+ * The run that the step in hand has started; the step itself names it when it is over.
+ * @param {string} id @param {Execution | undefined} run @returns {Nested | null}
+ */
+function useNested(id, run) {
+  const step_id = run?.step_results?.find(({ status, step_type }) => status === "running" && step_type === "playbook.run")?.step_id ?? "";
+  const children = useLoad(
+    async (signal) => /** @type {Execution[]} */ (step_id ? await get("/api/executions", { query: { parent_execution_id: id, limit: 1 }, signal }) : []),
+    [step_id],
+  );
+  const child = children.data?.find((each) => !isOver(each));
+  useEffect(() => {
+    if (!step_id || child) return undefined;
+    const timer = setTimeout(children.reload, CHILD_MS); // no event says that it is there
+    return () => clearTimeout(timer);
+  }, [children.data]);
+  return step_id && child ? { step_id, execution_id: child.execution_id } : null;
+}
+
 /** @param {{id: string}} given */
 export function Run({ id }) {
   const path = { execution_id: id };
@@ -62,13 +83,7 @@ export function Run({ id }) {
       lost: reload,
     },
   );
-  // No event of this run says that the one within it has been made: look again.
-  const isWithoutChild = run.data?.step_results?.some(({ status, step_type, child_execution_id }) => status === "running" && step_type === "playbook.run" && !child_execution_id);
-  useEffect(() => {
-    if (!isWithoutChild) return undefined;
-    const timer = setTimeout(run.reload, CHILD_MS);
-    return () => clearTimeout(timer);
-  }, [run.data]);
+  const nested = useNested(id, run.data);
   const title = run.data?.playbook_name ?? "Run";
   return html`
     <${Head} title=${title} within=${[["/executions", "Runs"]]} beside=${run.data ? html`<${State} state=${run.data.question ? "waiting" : run.data.status} />` : null}>
@@ -76,7 +91,7 @@ export function Run({ id }) {
     <//>
     <${Shown} of=${run}>${(/** @type {Execution} */ data) => html`
       <${Situation} run=${data} reload=${run.reload} />
-      <${Card} title="Steps"><${Steps} run=${data} /><//>
+      <${Card} title="Steps"><${Steps} run=${data} nested=${nested} /><//>
       ${frame ? html`<${Card} title="Browser"><img class="frame-of-run" src=${frame} alt="What the browser of the run shows" /><//>` : null}
       <div class="cards">
         <${Card} title="Log"><${Log} lines=${lines} /><//>
@@ -224,13 +239,14 @@ function Result({ step: { step_name, error, output, output_omitted, child_execut
     ${output_omitted ? html`<span class="quiet">The output is too large to be shown.</span>` : null}`;
 }
 
-/** @param {{run: Execution}} given */
-function Steps({ run }) {
-  const done = (run.step_results ?? []).filter(({ status }) => status === "completed" || status === "skipped").length;
+/** @param {{run: Execution, nested: Nested | null}} given */
+function Steps({ run, nested }) {
+  const results = (run.step_results ?? []).map((each) => (each.step_id === nested?.step_id ? { ...each, child_execution_id: nested.execution_id } : each));
+  const done = results.filter(({ status }) => status === "completed" || status === "skipped").length;
   return html`
     <p class="quiet">${done} of ${run.total_steps} done</p>
     <progress aria-label="Steps done" max=${run.total_steps} value=${done}></progress>
-    <${Table} label="Steps" columns=${STEPS} rows=${run.step_results ?? []} id="step_id" empty=${html`<${Empty} title="No step has begun yet." />`} />`;
+    <${Table} label="Steps" columns=${STEPS} rows=${results} id="step_id" empty=${html`<${Empty} title="No step has begun yet." />`} />`;
 }
 
 /** @param {{lines: RunUpdate[]}} given */
