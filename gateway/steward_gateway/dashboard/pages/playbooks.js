@@ -28,7 +28,7 @@ const COLUMNS = [
   { title: "What it does", cell: ({ description }) => description, value: ({ description }) => description },
   { title: "Domain", cell: ({ domain }) => domain, value: ({ domain }) => domain },
   { title: "Steps", number: true, cell: ({ step_count }) => step_count, value: ({ step_count }) => step_count },
-  { title: "Comes from", cell: ({ origin }) => (origin === "user" ? "people here" : "Steward"), value: ({ origin }) => origin },
+  { title: "Comes from", cell: ({ origin }) => html`<span class="nowrap">${origin === "user" ? "people here" : "Steward"}</span>`, value: ({ origin }) => origin },
   { title: "State", cell: (entry) => html`<span><${Condition} ...${entry} /></span>`, value: ({ error_count }) => error_count },
   { title: "Changed", cell: ({ last_modified }) => html`<${Ago} time=${last_modified} />`, value: ({ last_modified }) => last_modified },
 ];

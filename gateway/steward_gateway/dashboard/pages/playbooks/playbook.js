@@ -100,7 +100,7 @@ function columnsOf(show) {
     { title: "Type", cell: ({ type }) => html`<code>${type}</code>` },
     { title: "Only when", cell: ({ when }) => (when ? html`<code>${when}</code>` : "always") },
     { title: "Attempts", number: true, cell: ({ attempts }) => attempts },
-    { title: "Ends after", number: true, cell: ({ timeout_s }) => (timeout_s === null || timeout_s === undefined ? "as needed" : duration(timeout_s)) },
+    { title: "Ends after", number: true, cell: ({ timeout_s }) => html`<span class="nowrap">${timeout_s === null || timeout_s === undefined ? "as needed" : duration(timeout_s)}</span>` },
     { title: "If it fails", cell: ({ on_failure }) => on_failure },
     { title: "Line", number: true, cell: ({ line }) => (show ? html`<button type="button" class="link" aria-label=${`Show line ${line}`} onClick=${() => show(line)}>${line}</button>` : line) },
   ];
