@@ -185,7 +185,10 @@ class RestRoute:
         if self._raw:
             raw = self._raw_body(reply.message)
             shown["Content-Type"] = plain_media_type(raw.content_type)
-            return web.Response(status=status, body=raw.data, headers=shown)
+            body = raw.data
+            if shown["Content-Type"].startswith("text/"):
+                body = await _packed(headers, shown, body)
+            return web.Response(status=status, body=body, headers=shown)
         shown["Content-Type"] = JSON
         body = orjson.dumps(self._encode(reply.message))
         etag = ""
@@ -197,13 +200,7 @@ class RestRoute:
             if known is not None and is_known(known, etag):
                 del shown["Content-Type"]
                 return web.Response(status=304, headers=shown)
-        if len(body) >= LEAST_COMPRESSED_BYTES:
-            shown["Vary"] = "Accept-Encoding"
-            if takes_gzip(headers.get("Accept-Encoding", "")):
-                shown["Content-Encoding"] = "gzip"
-                if etag.startswith('"'):  # RFC 9110 §8.8.3.3: other bytes, so not strong any more
-                    shown["ETag"] = f"W/{etag}"
-                body = await _compressed(body)
+        body = await _packed(headers, shown, body)
         return respond(request, status, shown, body)
 
     def _raw_body(self, message: Message) -> Any:
@@ -374,7 +371,16 @@ def _forget(task: asyncio.Future[Metadata]) -> None:
         task.exception()  # told by the stream itself
 
 
-async def _compressed(body: bytes) -> bytes:
+async def _packed(headers: Mapping[str, str], shown: dict[str, str], body: bytes) -> bytes:
+    """The body as its caller takes it; says in the headers of the answer which way that is."""
+    if len(body) < LEAST_COMPRESSED_BYTES:
+        return body
+    shown["Vary"] = "Accept-Encoding"
+    if not takes_gzip(headers.get("Accept-Encoding", "")):
+        return body
+    shown["Content-Encoding"] = "gzip"
+    if shown.get("ETag", "").startswith('"'):  # RFC 9110 §8.8.3.3: other bytes, so not strong now
+        shown["ETag"] = f"W/{shown['ETag']}"
     if len(body) <= COMPRESSED_HERE_BYTES:
         return compressed(body)
     return await asyncio.to_thread(compressed, body)

@@ -81,7 +81,7 @@ def _announce(settings: Settings, running: Running) -> None:
     lines += [
         "",
         "Try:",
-        f"  curl {scheme}://{running.http_address}/health",
+        f"  {scheme}://{running.http_address}/ in a browser",
         f"  steward login --server {running.grpc_address} --user {user}",
         f"  grpcurl {'' if scheme == 'https' else '-plaintext '}{running.grpc_address} list",
     ]

@@ -68,7 +68,9 @@ class Calls(Collector):
         for name, series in list(self._series.items()):
             for outcome, count in list(series.counts.items()):
                 counts.add_metric((name, outcome), count)
-            total_s, reached = series.total_s, accumulate(list(series.buckets))
+            total_s, reached = series.total_s, list(accumulate(list(series.buckets)))
+            if reached[-1] == 0:
+                continue  # hundreds of methods, most never called or never timed
             times.add_metric((name,), list(zip(_EDGES, reached, strict=True)), total_s)
         yield counts
         yield times

@@ -37,14 +37,14 @@ def sign_in(server: Steward, password: str, username: str = "admin") -> Any:
 
 def test_it_says_ready_and_what_to_try(tmp_path: Path) -> None:
     with steward(tmp_path / "data", command) as server:
-        assert curl(f"{server.url}/health").status == 200
+        assert curl(f"{server.url}/").status == 200
         code = server.stop()
     assert code == 0
     assert server.said.splitlines() == [
         f"ready grpc={server.grpc_address} http={server.url}",
         "",
         "Try:",
-        f"  curl {server.url}/health",
+        f"  {server.url}/ in a browser",
         f"  steward login --server {server.grpc_address} --user admin",
         f"  grpcurl -plaintext {server.grpc_address} list",
     ]
@@ -248,7 +248,7 @@ def test_a_call_under_way_over_http_is_finished(tmp_path: Path) -> None:
         connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body[:10])
         # Answered after the call above has begun: it came over a connection opened later.
-        assert curl(f"{server.url}/health").status == 200
+        assert curl(f"{server.url}/").status == 200
         server.terminate()
         connection.send(body[10:])
         response = connection.getresponse()

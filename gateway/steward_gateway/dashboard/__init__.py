@@ -6,7 +6,10 @@ module in pages/. What vendor/ has is made by tools/dashboard/vendor.js.
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import PurePath
@@ -24,6 +27,15 @@ SECTIONS = (
 )
 """The first segments of URLs the page answers to; main.js knows what to show there."""
 
+_FIRST_PAGE = "overview"
+"""What is shown at `/`."""
+
+_MODULES = b"<!-- modules -->"
+"""Where index.html leaves room for the modules a page is made of."""
+
+# What is imported while the page runs, in parentheses, is asked for when it is needed.
+_IMPORTED = re.compile(r'^(?:import|\} from|export) .*?"(\.[^"]+)";$', re.MULTILINE)
+
 # The terminal makes style sheets of its own while it runs, and what it shows may be an image.
 HEADERS = page_headers("style-src 'self' 'unsafe-inline'", "img-src 'self' data: blob:")
 
@@ -31,18 +43,46 @@ HEADERS = page_headers("style-src 'self' 'unsafe-inline'", "img-src 'self' data:
 def dashboard_pages() -> Mapping[str, Page]:
     """The pages to serve beside the routes of the contracts, by path."""
     folder = resources.files("steward_gateway") / "dashboard"
-    files = {path: _served(path, file) for path, file in _files(folder)}
-    index = files["index.html"]
-    sections = {f"/{name}{end}": index for name in SECTIONS for end in ("", "/*")}
+    files = dict(_files(folder))
+    index = files.pop("index.html")
+    shown = {name: _page(index, files, name) for name in (_FIRST_PAGE, *SECTIONS)}
+    sections = {f"/{name}{end}": shown[name] for name in SECTIONS for end in ("", "/*")}
     return {
-        "/": index,
+        "/": shown[_FIRST_PAGE],
         **sections,
-        **{f"/dashboard/{path}": page for path, page in files.items()},
+        **{
+            f"/dashboard/{path}": Document(
+                file.read_bytes, TYPES[PurePath(path).suffix], HEADERS
+            ).serve
+            for path, file in files.items()
+        },
     }
 
 
-def _served(path: str, file: Traversable) -> Page:
-    return Document(file.read_bytes, TYPES[PurePath(path).suffix], HEADERS).serve
+def _page(index: Traversable, files: Mapping[str, Traversable], name: str) -> Page:
+    """The document of a section."""
+    make = partial(_with_modules, index, files, ("main.js", f"pages/{name}.js"))
+    return Document(make, TYPES[".html"], HEADERS).serve
+
+
+def _with_modules(
+    index: Traversable, files: Mapping[str, Traversable], first: tuple[str, ...]
+) -> bytes:
+    """The document with links to all modules of a page.
+
+    A browser that is not told of them asks for each only when it has read the one that imports it.
+    """
+    found: dict[str, None] = dict.fromkeys(first)
+    reading = list(first)
+    while reading:
+        path = reading.pop()
+        for imported in _IMPORTED.findall(files[path].read_text("utf-8")):
+            module = posixpath.normpath(posixpath.join(posixpath.dirname(path), imported))
+            if module not in found:
+                found[module] = None
+                reading.append(module)
+    links = (f'<link rel="modulepreload" href="/dashboard/{module}">' for module in found)
+    return index.read_bytes().replace(_MODULES, "\n  ".join(links).encode())
 
 
 def _files(folder: Traversable, below: str = "") -> Iterator[tuple[str, Traversable]]:
