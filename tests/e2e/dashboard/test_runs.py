@@ -44,6 +44,7 @@ name: Showing
 version: "1"
 parameters:
   - {name: url, type: string}
+  - {name: results, type: list}
 steps:
   - {id: open, name: Open, type: browser.navigate, parameters: {url: "{{ parameter.url }}"}}
   - {id: shot, name: Picture, type: browser.screenshot, parameters: {name: before}}
@@ -51,7 +52,7 @@ steps:
     name: Report
     type: fat.generate_report
     parameters:
-      test_results: {total: 0, results: []}
+      test_results: {results: "{{ parameter.results }}"}
       metadata: {project_name: "<img src=x onerror=alert(1)>"}
 """
 LOOKING = """
@@ -244,7 +245,8 @@ def test_what_the_browser_of_a_run_shows_appears_and_its_picture_is_downloaded(
 def test_pictures_and_texts_of_a_run_are_looked_at_and_none_becomes_a_page(
     window: Window, site: Site
 ) -> None:
-    run = start(site, "showing.yaml", SHOWING, {"url": f"{site.url}/"})
+    results = [{"name": f"pump {i} turns", "status": "passed"} for i in range(500)]
+    run = start(site, "showing.yaml", SHOWING, {"url": f"{site.url}/", "results": results})
     page = window.open(f"/executions/{run}")
     files = page.get_by_role("region", name="Files")
     expect(files.get_by_role("row")).to_have_count(3)
@@ -258,6 +260,8 @@ def test_pictures_and_texts_of_a_run_are_looked_at_and_none_becomes_a_page(
     shown = page.get_by_role("region", name="report-report.html")
     expect(shown).to_contain_text("<!doctype html>")
     expect(shown.locator("*")).to_have_count(0)
+    expect(page.get_by_text("Its first 64 KiB")).to_be_visible()
+    assert len(shown.inner_text()) <= 64 * 1024
     expect(picture).to_have_count(0)
     window.assert_accessible()
     window.assert_fits(380)

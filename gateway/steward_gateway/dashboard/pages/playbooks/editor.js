@@ -5,6 +5,7 @@ import { useAction } from "../../load.js";
 import { State } from "../../parts/figures.js";
 import { Card } from "../../parts/layout.js";
 import { ErrorNote, say } from "../../parts/notes.js";
+import { person } from "../../session.js";
 
 /** @typedef {import("../../api.js").Schemas} Schemas */
 /** @typedef {Schemas["playbooks.v1.GetPlaybookSourceResponse"]} Source */
@@ -16,12 +17,13 @@ const CHECK_MS = 600;
 const FEWEST_ROWS = 8;
 const MOST_ROWS = 32;
 
-/** Texts that were not saved yet, by path: who looks at another page finds them again. @type {Map<string, string>} */
+/** Texts that were not saved yet, of each person and path: who looks at another page finds them again. @type {Map<string, string>} */
 const drafts = new Map();
 
 /** @param {{path: string, source: Source, saved: () => void, line: {line: number} | null}} given  `line`: one to be shown. */
 export function Editor({ path, source, saved, line }) {
-  const [text, setText] = useState(drafts.get(path) ?? source.text);
+  const draft = `${person.get()?.id} ${path}`;
+  const [text, setText] = useState(drafts.get(draft) ?? source.text);
   const [wrong, setWrong] = useState(/** @type {Wrong[] | null} */ (null));
   const [base, setBase] = useState(source);
   const area = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
@@ -50,8 +52,8 @@ export function Editor({ path, source, saved, line }) {
   });
 
   useEffect(() => {
-    if (isChanged) drafts.set(path, text);
-    else drafts.delete(path);
+    if (isChanged) drafts.set(draft, text);
+    else drafts.delete(draft);
   }, [text, isChanged]);
   useEffect(() => {
     const timer = setTimeout(() => check.run(text), wrong === null ? 0 : CHECK_MS);
