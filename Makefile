@@ -1,6 +1,6 @@
 # Everything a newcomer needs is one word; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages proto run demo test test-clients attacks proof policies bench check check-dashboard format lock clean
+.PHONY: help setup system-packages proto run demo test test-clients attacks proof policies bench clients check check-dashboard format lock clean
 
 PYTHON ?= python3
 # One more than there are cores: tests wait nearly as long as they compute.
@@ -55,7 +55,7 @@ test: $(READY) ## Run the tests
 	@$(BIN)/python -m compileall -q server gateway clients/python proto
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-clients: $(READY) ## Build the clients in TypeScript and Java, and run their script and grpcurl
+test-clients: $(READY) ## Build the clients in other languages, and run their script and grpcurl
 	$(BIN)/python -m pytest -n 0 -m clients tests/clients tests/e2e/test_grpcurl.py
 
 attacks: $(READY) ## Try what an attacker in an environment would, and list it
@@ -69,6 +69,10 @@ policies: $(READY) $(TRAINING) ## Train the policies that ship again, in minutes
 
 bench: $(READY) ## Measure speed against the goals
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+clients: $(READY) ## Generate the code of the clients, Java's and Rust's aside, whose builds do it
+	npm --prefix clients/typescript ci --silent && npm --prefix clients/typescript run --silent generate
+	$(BIN)/buf generate --template clients/go/buf.gen.yaml --path proto/steward
 
 check: $(READY) ## Format, lint, types, contracts, architecture: what CI runs beside the tests
 	$(BIN)/ruff format --check .

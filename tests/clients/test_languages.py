@@ -38,6 +38,8 @@ class Language:
 
 NPM = ("npm", "--silent", "--prefix", "clients/typescript")
 JAVA = ("java", "@clients/java/target/classpath")
+GO = ("go", "-C", "clients/go")
+RUST_OPTIONS = ("--manifest-path", "clients/rust/Cargo.toml", "--locked", "--quiet")
 LANGUAGES = {
     "typescript": Language(
         tests=[(*NPM, "ci"), (*NPM, "test")],
@@ -48,6 +50,16 @@ LANGUAGES = {
         tests=[("mvn", "-q", "-f", "clients/java", "verify")],
         runner=(*JAVA, "Conformance"),
         example=(*JAVA, "Agent"),
+    ),
+    "go": Language(
+        tests=[(*GO, "vet", "./..."), (*GO, "test", "./...")],
+        runner=(*GO, "run", "./conformance"),
+        example=(*GO, "run", "./examples/agent"),
+    ),
+    "rust": Language(
+        tests=[("cargo", "test", *RUST_OPTIONS)],
+        runner=("cargo", "run", *RUST_OPTIONS, "--example", "conformance"),
+        example=("cargo", "run", *RUST_OPTIONS, "--example", "agent"),
     ),
 }
 

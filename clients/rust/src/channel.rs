@@ -157,7 +157,7 @@ impl Channel {
         let response = transport.call(request).await.map_err(unreached)?;
         match Status::from_header_map(response.headers()) {
             Some(status) if status.code() != Code::Ok => Err(status),
-            _ => Ok(response),
+            _ => Ok(response.map(|body| Body::new(body.map_err(cut)))),
         }
     }
 
@@ -239,6 +239,15 @@ pub(crate) fn unreached(error: tonic::transport::Error) -> Status {
     }
 }
 
+/// What it means that the rest of a response cannot be read. A server's own word on how a call went
+/// is no such error: that is part of the response.
+fn cut(error: Status) -> Status {
+    match error.code() {
+        Code::Unknown => Status::unavailable(format!("the connection is cut: {}", error.message())),
+        _ => error,
+    }
+}
+
 /// Reads a timeout as gRPC writes it: up to eight digits and a unit.
 fn read_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -267,6 +276,15 @@ fn written_timeout(timeout: Duration) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn a_connection_that_is_cut_is_unavailability() {
+        let error = Error::from(cut(Status::unknown("error reading a body from connection")));
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.message().contains("reading a body"));
+        assert_eq!(cut(Status::resource_exhausted("calm down")).code(), Code::ResourceExhausted);
+    }
 
     #[test]
     fn a_timeout_is_read_as_it_was_written() {

@@ -20,6 +20,11 @@ use crate::{Error, Result};
 const TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 4;
 
+/// A quiet stream is asked so often whether its line is still there.
+const PING: Duration = Duration::from_secs(30);
+/// A line that hangs says nothing.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// A connection to a server, by somebody. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -38,7 +43,7 @@ pub struct Builder {
 }
 
 impl Client {
-    /// Begins with an address: `http://host:port` in plaintext, or `https://host:port`.
+    /// Begins with an address: `host:port` in plaintext, or `https://host:port`.
     pub fn builder(address: impl Into<String>) -> Builder {
         Builder {
             address: address.into(),
@@ -185,21 +190,24 @@ impl Builder {
     }
 
     fn endpoint(&self) -> Result<Endpoint> {
-        let secure = self.address.starts_with("https://");
-        if !secure && !self.address.starts_with("http://") {
+        let (scheme, authority) = self.address.split_once("://").unwrap_or(("http", &self.address));
+        let secure = scheme == "https";
+        if !secure && scheme != "http" {
             let message = format!(
-                "{:?} is no address; one begins with http:// (plaintext) or https://",
+                "{:?} is no address; write host:port (plaintext) or https://host:port",
                 self.address
             );
             return Err(Error::invalid(message));
         }
         let wrong = |error| Error::invalid(format!("{:?} is no address: {error}", self.address));
-        let endpoint = Endpoint::from_shared(self.address.clone())
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}"))
             .and_then(|endpoint| {
                 endpoint.user_agent(concat!("steward-client-rust/", env!("CARGO_PKG_VERSION")))
             })
             .map_err(wrong)?
-            .connect_timeout(self.timeout);
+            .connect_timeout(self.timeout)
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PING_TIMEOUT);
         if secure { self.secured(endpoint) } else { Ok(endpoint) }
     }
 
@@ -223,17 +231,21 @@ mod tests {
     use crate::Kind;
 
     #[tokio::test]
-    async fn an_address_without_a_scheme_is_refused() {
-        let error = Client::builder("127.0.0.1:50051").connect_lazy().unwrap_err();
-        assert_eq!(error.kind(), Kind::InvalidRequest);
-        assert!(error.message().contains("http://"));
+    async fn an_address_is_a_host_and_a_port_or_begins_with_http() {
+        for good in ["127.0.0.1:50051", "http://127.0.0.1:50051"] {
+            Client::builder(good).connect_lazy().unwrap();
+        }
+        for bad in ["ftp://127.0.0.1:50051", "", "127.0.0.1:no port"] {
+            let error = Client::builder(bad).connect_lazy().unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidRequest, "{bad:?}");
+        }
     }
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_unavailable() {
         // Nothing listens at the port of another that was closed.
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let error = Client::builder(address).connect().await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
@@ -242,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_does_not_print_its_credential() {
-        let client = Client::builder("http://127.0.0.1:1").token("ic_secret").connect_lazy();
+        let client = Client::builder("127.0.0.1:1").token("ic_secret").connect_lazy();
         assert!(!format!("{:?}", client.unwrap()).contains("ic_secret"));
     }
 }

@@ -33,3 +33,7 @@ pub use proto::steward::*;
 /// All contracts, for reflection.
 pub static FILE_DESCRIPTOR_SET: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

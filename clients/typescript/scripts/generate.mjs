@@ -2,10 +2,9 @@
 // from what the gateway says of itself. All of it follows from the same descriptors.
 
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { load } from "js-yaml";
 import openapiTS, { astToString } from "openapi-typescript";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
@@ -14,16 +13,9 @@ const gen = join(root, "clients", "typescript", "src", "gen");
 
 rmSync(gen, { recursive: true, force: true });
 mkdirSync(gen, { recursive: true });
-generateMessages();
+run("buf", "generate", "--template", "clients/typescript/buf.gen.yaml");
 generateRegistry();
 await generateRest();
-
-/** Runs our plugin of buf.gen.yaml alone: others need the tools of other languages. */
-function generateMessages() {
-  const template = load(readFileSync(join(root, "buf.gen.yaml"), "utf8"));
-  const plugins = template.plugins.filter((plugin) => plugin.out.startsWith("clients/typescript/"));
-  run("buf", "generate", "--template", JSON.stringify({ ...template, plugins }));
-}
 
 /** Gathers all files, for whoever looks types up by name, as the JSON of `google.protobuf.Any` does. */
 function generateRegistry() {

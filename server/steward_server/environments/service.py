@@ -39,6 +39,7 @@ from steward_server.environments.showing import (
     PERMISSIONS,
     STATES,
     details,
+    listed,
     log_entry,
     logs_end,
     process,
@@ -125,7 +126,7 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
             offset=request.offset,
         )
         return pb.ListEnvironmentsResponse(
-            environments=[summary(each) for each in environments],
+            environments=[listed(each) for each in environments],
             total=total,
             limit=limit,
             offset=request.offset,

@@ -38,8 +38,15 @@ def namespace(environment_id: str) -> str:
     return f"agentbox-{environment_id}"
 
 
-def summary(environment: Environment) -> pb.Environment:
+def listed(environment: Environment) -> pb.Environment:
     """As a list shows it."""
+    shown = summary(environment)
+    shown.labels.update(environment.labels)
+    return shown
+
+
+def summary(environment: Environment) -> pb.Environment:
+    """As a creation is answered."""
     return pb.Environment(
         id=environment.environment_id,
         name=environment.name,

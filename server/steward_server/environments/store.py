@@ -111,16 +111,16 @@ async def owners(reader: Reader) -> dict[str, str]:
 
 
 async def page(reader: Reader, wanted: Wanted, *, limit: int, offset: int) -> list[Environment]:
-    """Environments, the newest first; without their labels."""
+    """Environments, the newest first."""
     where, parameters = _conditions(wanted)
     rows = await reader.fetch_all(
-        f"{_SELECT} WHERE {where}"
+        f"SELECT {_COLUMNS}, {_LABELS} FROM environment AS e WHERE {where}"
         " ORDER BY created_at_us DESC, environment_id DESC LIMIT ? OFFSET ?",
         *parameters,
         limit,
         offset,
     )
-    return [_stored(row, {}).environment for row in rows]
+    return [_stored(row, orjson.loads(row["labels"])).environment for row in rows]
 
 
 async def count(reader: Reader, wanted: Wanted) -> int:

@@ -73,6 +73,7 @@ async def test_an_environment_is_created_with_everything_and_shown(
     assert "from here" not in shown.out
     assert quiet.out.strip() in table.out
     assert "running" in table.out
+    assert "project=x" in table.out
     assert [each["id"] for each in listed.json] == [told["id"]]
 
 

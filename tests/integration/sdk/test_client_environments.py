@@ -122,7 +122,7 @@ async def test_an_environment_is_created_looked_at_changed_and_deleted(call: Cal
     assert longer.timeout_s == 900
     assert longer.expires_at is not None
     assert changed.labels == {"tier": "a"}
-    assert [each.id for each in listed] == [made.id]
+    assert [(each.id, each.labels) for each in listed] == [(made.id, changed.labels)]
     assert "WHO" not in repr(ready)
     await call("environments.delete", made.id)
     with pytest.raises(NotFound):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -299,7 +299,18 @@ def share(
 
 def _table(listed: Sequence[Environment]) -> Table:
     return table(
-        ["ID", "NAME", "STATUS", "IMAGE", "CPU", "MEMORY", "STORAGE", "CREATED", "REASON"],
+        [
+            "ID",
+            "NAME",
+            "STATUS",
+            "IMAGE",
+            "CPU",
+            "MEMORY",
+            "STORAGE",
+            "LABELS",
+            "CREATED",
+            "REASON",
+        ],
         [
             (
                 each.id,
@@ -309,12 +320,17 @@ def _table(listed: Sequence[Environment]) -> Table:
                 each.resources.cpu,
                 each.resources.memory,
                 each.resources.storage,
+                _labels(each.labels) or "-",
                 moment(each.created_at),
                 without_controls(each.reason) or "-",
             )
             for each in listed
         ],
     )
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
 
 
 def environment_card(each: EnvironmentDetails) -> Table:
@@ -337,7 +353,7 @@ def environment_card(each: EnvironmentDetails) -> Table:
         ("ports", ", ".join(str(port) for port in network.allowed_ingress_ports)),
         ("runtime class", each.isolation.runtime_class),
         ("env", ", ".join(sorted(each.env))),
-        ("labels", ", ".join(f"{name}={value}" for name, value in sorted(each.labels.items()))),
+        ("labels", _labels(each.labels)),
         ("created", moment(each.created_at)),
         ("started", moment(each.started_at)),
         ("ended", moment(each.ended_at)) if each.ended_at else ("expires", _expiry(each)),

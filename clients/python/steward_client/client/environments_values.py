@@ -16,7 +16,6 @@ EnvironmentStatus = Literal[
 FileKind = Literal["file", "directory", "link", "other"]
 LogStream = Literal["stdout", "stderr", "system"]
 TicketPurpose = Literal["attach", "logs", "files"]
-ENVIRONMENT_ID = re.compile(r"env-[0-9a-f]{32}")
 
 ENVIRONMENT_ID = re.compile(r"env-[0-9a-f]{32}")
 """What the id of one looks like."""
@@ -90,6 +89,8 @@ class Environment:
     paused: bool
     reason: str
     """Why it ended or failed."""
+    labels: dict[str, str]
+    """Of a list; a creation does not repeat what was given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,18 @@
-// Environments: all of them, and what the host makes of their limits; or the one the URL names.
+// Environments: all of them, and what the host makes of their limits; what was kept of them; or the one the URL names.
 import { html } from "../vendor/preact.js";
-import { get, post } from "../api.js";
+import { get } from "../api.js";
 import { useLoad } from "../load.js";
 import { DialogButton } from "../parts/dialogs.js";
 import { Ago, count, State } from "../parts/figures.js";
-import { Form } from "../parts/forms.js";
-import { Card, Facts, Head } from "../parts/layout.js";
+import { Card, Facts, Head, Tabs } from "../parts/layout.js";
 import { Empty, Shown } from "../parts/notes.js";
 import { Table } from "../parts/tables.js";
-import { go, setQuery } from "../router.js";
+import { setQuery } from "../router.js";
 import { mayAs } from "../session.js";
+import { Create } from "./environments/create.js";
 import { One } from "./environments/one.js";
-import { CHANGES, pairsOf, tellingFields } from "./environments/shared.js";
+import { alsoWanting, CHANGES, requirementsOf, wordsOf } from "./environments/shared.js";
+import { Snapshots } from "./environments/snapshots.js";
 
 /** @typedef {import("../api.js").Schemas} Schemas */
 /** @typedef {Schemas["environments.v1.ListEnvironmentsResponse"]} Listed */
@@ -20,21 +21,36 @@ import { CHANGES, pairsOf, tellingFields } from "./environments/shared.js";
 /** @param {import("../main.js").PageGiven} given */
 export function Page({ segments, query }) {
   const [id, tab = ""] = segments;
-  return id ? html`<${One} key=${id} id=${id} tab=${tab} />` : html`<${All} query=${query} />`;
+  if (id === "snapshots") return html`<${Kept} />`;
+  return id ? html`<${One} key=${id} id=${id} tab=${tab} query=${query} />` : html`<${All} query=${query} />`;
 }
 
+const TABS = [
+  ["/environments", "Machines"],
+  ["/environments/snapshots", "Snapshots"],
+];
 const PER_PAGE = 20;
 const STATES = ["pending", "running", "terminating", "terminated", "failed"];
 
-/** @type {import("../parts/tables.js").Column<Listed["environments"][number]>[]} */
-const COLUMNS = [
+/** @param {string} selector @returns {import("../parts/tables.js").Column<Listed["environments"][number]>[]} */
+const columnsOf = (selector) => [
   { title: "Name", cell: ({ id, name }) => html`<a href=${`/environments/${id}`}>${name}</a>`, value: ({ name }) => name },
   { title: "State", cell: ({ status, paused }) => html`<${State} state=${paused ? "paused" : status} />`, value: ({ status }) => status },
+  { title: "Labels", cell: ({ labels }) => html`<${Labels} of=${labels ?? {}} selector=${selector} />` },
   { title: "Image", cell: ({ image }) => html`<code>${image}</code>`, value: ({ image }) => image },
   { title: "CPU", number: true, cell: ({ resources }) => resources?.cpu },
   { title: "Memory", number: true, cell: ({ resources }) => resources?.memory },
   { title: "Created", cell: ({ created_at }) => html`<${Ago} time=${created_at} />`, value: ({ created_at }) => created_at },
 ];
+
+/** Each label is a button that lists only what has it. @param {{of: Record<string, string>, selector: string}} given */
+function Labels({ of, selector }) {
+  const each = wordsOf(of);
+  if (each.length === 0) return html`<span class="quiet">none</span>`;
+  /** @param {string} wanted */
+  const narrow = (wanted) => setQuery({ label: alsoWanting(selector, wanted), offset: "" });
+  return html`<span class="tags">${each.map((wanted) => html`<button type="button" class="tag" title=${`List only what has ${wanted}`} onClick=${() => narrow(wanted)}>${wanted}</button>`)}</span>`;
+}
 
 /** @param {{query: URLSearchParams}} given */
 function All({ query }) {
@@ -48,11 +64,17 @@ function All({ query }) {
     { on: CHANGES, everyS: 30 },
   );
   const isUsable = health.data?.environments?.usable === true;
+  const mayCreate = mayAs("admin", "user") && isUsable;
   const empty = status || label
     ? html`<${Empty} title="No environment is like this."><p><a href="/environments">Show all</a></p><//>`
-    : html`<${Empty} title="No environments yet."><p>An environment is an isolated machine for an agent${mayAs("admin", "user") ? ": create one above." : "."}</p><//>`;
+    : html`<${Empty} title="No environments yet."><p>An environment is an isolated machine for an agent${mayCreate ? ": create one above." : mayAs("viewer") ? ". Those that are shared with you are listed here." : "."}</p><//>`;
+  const known = [...new Set((listed.data?.environments ?? []).flatMap(({ labels }) => wordsOf(labels ?? {})))].sort();
+  const wanted = requirementsOf(label);
+  /** @param {string} gone */
+  const without = (gone) => setQuery({ label: wanted.filter((each) => each !== gone).join(","), offset: "" });
   return html`
-    <${Head} title="Environments">${mayAs("admin", "user") && isUsable ? html`<${Create} />` : null}<//>
+    <${Head} title="Environments">${mayCreate ? html`<${DialogButton} label="Create an environment" title="Create an environment">${(/** @type {() => void} */ close) => html`<${Create} close=${close} />`}<//>` : null}<//>
+    <${Tabs} label="Environments" tabs=${TABS} />
     <${Card}>
       <form class="filters" onSubmit=${(/** @type {SubmitEvent} */ event) => event.preventDefault()}>
         <div class="field"><label for="of-state">State</label>
@@ -61,11 +83,14 @@ function All({ query }) {
             ${STATES.map((each) => html`<option value=${each} selected=${each === status}>${each}</option>`)}
           </select></div>
         <div class="field"><label for="of-label">Label</label>
-          <input id="of-label" placeholder="project=x" value=${label} onChange=${(/** @type {any} */ { target }) => setQuery({ label: target.value.trim(), offset: "" })} /></div>
-        ${label ? html`<button type="button" class="plain" onClick=${() => setQuery({ label: "", offset: "" })}>Any label</button>` : null}
+          <input id="of-label" list="known-labels" placeholder="project=x, tier!=web" value=${label} onChange=${(/** @type {any} */ { target }) => setQuery({ label: target.value.trim(), offset: "" })} />
+          <datalist id="known-labels">${known.map((each) => html`<option value=${each} />`)}</datalist></div>
+        ${wanted.length > 0 ? html`
+          <div class="tags" role="group" aria-label="Labels that are asked for">${wanted.map((each) => html`<button type="button" class="tag" aria-label=${`No longer ${each}`} onClick=${() => without(each)}>${each} <span aria-hidden="true">✕</span></button>`)}</div>
+          <button type="button" class="plain" onClick=${() => setQuery({ label: "", offset: "" })}>Any label</button>` : null}
       </form>
       <${Shown} of=${listed}>${(/** @type {Listed} */ { environments, total }) => html`
-        <${Table} label="Environments" columns=${COLUMNS} rows=${environments} id="id" empty=${empty} />
+        <${Table} label="Environments" columns=${columnsOf(label)} rows=${environments} id="id" empty=${empty} />
         ${total > PER_PAGE ? html`
           <div class="actions">
             <button type="button" class="plain" disabled=${offset === 0} onClick=${() => setQuery({ offset: offset > PER_PAGE ? String(offset - PER_PAGE) : "" })}>Newer</button>
@@ -73,11 +98,11 @@ function All({ query }) {
             <span class="quiet">${count(offset + 1)} to ${count(Math.min(offset + PER_PAGE, total))} of ${count(total)}</span>
           </div>` : null}`}<//>
     <//>
-    <${Shown} of=${health}>${(/** @type {Health} */ { environments }) => environments ? html`<${Host} host=${environments} />` : null}<//>`;
+    <${Shown} of=${health}>${(/** @type {Health} */ { environments, capacity }) => environments ? html`<${Host} host=${environments} capacity=${capacity} />` : null}<//>`;
 }
 
-/** @param {{host: Schemas["environments.v1.EnvironmentDriver"]}} given */
-function Host({ host: { driver, backend, usable, reason, limits, promise, warnings } }) {
+/** @param {{host: Schemas["environments.v1.EnvironmentDriver"], capacity: Schemas["environments.v1.Capacity"] | undefined}} given */
+function Host({ host: { driver, backend, usable, reason, limits, promise, warnings }, capacity }) {
   if (!usable) {
     return html`
       <${Card} title="No environments can be made here">
@@ -85,54 +110,26 @@ function Host({ host: { driver, backend, usable, reason, limits, promise, warnin
         ${driver === "off" ? html`<p>To turn them on, start the server with <code>STEWARD_ENVIRONMENTS_DRIVER=auto</code>.</p>` : null}
       <//>`;
   }
+  const held = /** @type {[string, unknown][]} */ (Object.entries(limits).sort().map(([name, how]) => [name, html`<${State} state=${how} tone=${how === "enforced" ? "good" : how === "advisory" ? "warn" : "bad"} />`]));
   return html`
-    <${Card} title="What this host holds to">
-      <${Facts} of=${[["Driver", backend ? `${driver}, ${backend}` : driver], ...Object.entries(limits).sort().map(([name, how]) => [name, how])]} />
-      ${promise ? html`<h3>What its isolation promises</h3><p>${promise}</p>` : null}
-      ${(warnings ?? []).map((each) => html`<div class="note warn"><p>${each}</p></div>`)}
-    <//>`;
+    <div class="cards">
+      <${Card} title="What this host holds to">
+        <${Facts} of=${[
+          ["Driver", backend ? `${driver}, ${backend}` : driver],
+          ["Room left", capacity ? `${capacity.available_cpu} CPU, ${capacity.available_memory} memory` : undefined],
+          ...held,
+        ]} />
+      <//>
+      <${Card} title="What its isolation promises">
+        ${promise ? html`<p>${promise}</p>` : null}
+        ${(warnings ?? []).map((each) => html`<div class="note warn"><p>${each}</p></div>`)}
+      <//>
+    </div>`;
 }
 
-/** What a creation may be given, as the API names it. @param {string[]} images */
-function fieldsOf(images) {
-  return [
-    { name: "name", label: "Name", required: true, hint: "Lower-case letters, digits and -." },
-    { name: "image", label: "Image", type: "select", options: images },
-    { name: "resources.cpu", label: "CPU", value: "500m", required: true, hint: "Cores, such as 2, or thousandths of one, such as 500m." },
-    { name: "resources.memory", label: "Memory", value: "512Mi", required: true },
-    { name: "resources.storage", label: "Disk", value: "1Gi", required: true },
-    { name: "timeout", label: "Ends after, in seconds", type: "number", value: 3600 },
-    { name: "idle_timeout", label: "Ends when unused for, in seconds", type: "number", hint: "Empty: it is not ended for that." },
-    { name: "command", label: "Command", type: "textarea", rows: 2, hint: "One argument a line. Empty: it lives until it is ended." },
-    { name: "env", label: "Variables", type: "textarea", rows: 2, hint: "NAME=value, one a line." },
-    { name: "labels", label: "Labels", type: "textarea", rows: 2, hint: "name=value, one a line." },
-    { name: "internet", label: "May reach the internet", type: "checkbox" },
-  ];
-}
-
-function Create() {
-  const images = useLoad((signal) => get("/api/v1/images", { signal }));
-  const names = (images.data?.images ?? []).map(({ name }) => name);
-  /** @param {Record<string, string>} values */
-  const send = async (values) => {
-    const given = {
-      body: {
-        name: values["name"],
-        image: values["image"],
-        resources: { cpu: values["resources.cpu"], memory: values["resources.memory"], storage: values["resources.storage"] },
-        timeout: values["timeout"] ? Number(values["timeout"]) : undefined,
-        idle_timeout: values["idle_timeout"] ? Number(values["idle_timeout"]) : undefined,
-        command: values["command"] ? values["command"].split("\n") : undefined,
-        env: pairsOf(values["env"], "env"),
-        labels: pairsOf(values["labels"], "labels"),
-        isolation: values["internet"] === "true" ? { network_policy: { allow_internet: true } } : undefined,
-      },
-    };
-    const made = await tellingFields(fieldsOf(names).map(({ name }) => name), () => post("/api/v1/environments", given));
-    go(`/environments/${made.id}`);
-  };
+function Kept() {
   return html`
-    <${DialogButton} label="Create an environment" title="Create an environment">${(/** @type {() => void} */ close) =>
-      names.length === 0 ? html`<${Shown} of=${images}>${() => html`<${Empty} title="There is no image."><p>Import one with <code>steward image import</code>.</p><//>`}<//>` : html`
-      <${Form} submit="Create" send=${send} cancel=${close} fields=${fieldsOf(names)} />`}<//>`;
+    <${Head} title="Snapshots" />
+    <${Tabs} label="Environments" tabs=${TABS} />
+    <${Snapshots} />`;
 }

@@ -28,7 +28,7 @@ export function Commands({ id, mayWrite }) {
     { title: "Begun", cell: ({ started_at }) => html`<${Ago} time=${started_at} />` },
   ];
   if (mayWrite) {
-    columns.push({ title: "Signal", cell: (process) => html`<div class="actions">${["TERM", "KILL"].map((name) => html`<${ActionButton} title=${`Send ${name} to ${process.pid}`} act=${() => send(process, name)}>${name}<//>`)}</div>` });
+    columns.push({ title: "Signal", number: true, cell: (process) => html`<div class="actions small">${["TERM", "KILL"].map((name) => html`<${ActionButton} title=${`Send ${name} to ${process.pid}`} act=${() => send(process, name)}>${name}<//>`)}</div>` });
   }
   /** @param {Record<string, string>} values */
   const run = async ({ command = "" }) =>

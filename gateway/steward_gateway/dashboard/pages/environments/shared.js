@@ -40,3 +40,42 @@ export async function tellingFields(names, act) {
     throw new ApiError(error.status, error.message, { fields: Object.fromEntries(fields) });
   }
 }
+
+/** Labels as they are typed and asked for, in an order that stays. @param {Record<string, string>} labels */
+export const wordsOf = (labels) => Object.entries(labels).map(([name, value]) => `${name}=${value}`).sort();
+
+/** Parts of a text between commas or spaces. @param {string | undefined} text */
+export const partsOf = (text) => (text ?? "").split(/[\s,]+/).filter(Boolean);
+
+/** What is no number is left to the server to refuse. @param {string | undefined} text */
+export const portsOf = (text) => partsOf(text).map((each) => (/^\d+$/.test(each) ? Number(each) : each));
+
+const UNITS_S = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+/**
+ * A time as it is typed, "90", "45m", "2h" or "1d", in seconds.
+ * @param {string | undefined} text
+ * @param {string} field  Where it was typed.
+ */
+export function secondsOf(text, field) {
+  const trimmed = (text ?? "").trim();
+  if (trimmed === "") return undefined;
+  const found = /^(\d{1,9})\s*([smhd]?)$/i.exec(trimmed);
+  if (!found) throw new ApiError(0, "", { fields: { [field]: `"${trimmed}" is no time; write it as 90, 45m, 2h or 1d` } });
+  return Number(found[1]) * UNITS_S[/** @type {keyof typeof UNITS_S} */ (found[2]?.toLowerCase() || "s")];
+}
+
+/** Seconds in the largest unit that says them wholly. @param {number} seconds */
+export function timeText(seconds) {
+  const [unit, size] = /** @type {[string, number][]} */ (Object.entries(UNITS_S)).findLast(([, each]) => seconds % each === 0) ?? ["s", 1];
+  return `${seconds / size}${unit}`;
+}
+
+/** A selector that asks for this too. @param {string} selector @param {string} wanted */
+export function alsoWanting(selector, wanted) {
+  const parts = requirementsOf(selector);
+  return parts.includes(wanted) ? selector : [...parts, wanted].join(",");
+}
+
+/** What a selector asks for, one by one; a comma between brackets parts nothing. @param {string} selector */
+export const requirementsOf = (selector) => selector.split(/,(?![^(]*\))/).map((each) => each.trim()).filter(Boolean);
