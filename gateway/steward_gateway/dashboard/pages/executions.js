@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { useLoad } from "../load.js";
 import { Ago, State, duration } from "../parts/figures.js";
 import { Field } from "../parts/forms.js";
-import { Head } from "../parts/layout.js";
+import { Card, Head } from "../parts/layout.js";
 import { Empty, Shown } from "../parts/notes.js";
 import { Table } from "../parts/tables.js";
 import { setQuery } from "../router.js";
@@ -64,7 +64,7 @@ function Runs({ query }) {
   const isChosen = status || playbook || before;
   const empty = isChosen
     ? html`<${Empty} title="No run is like that."><p><a href="/executions">Show all runs</a></p><//>`
-    : html`<${Empty} title="No playbook has run yet."><p>Start one with <code>steward playbook run</code>, or over the API.</p><//>`;
+    : html`<${Empty} title="No playbook has run yet."><p>Choose one among the <a href="/playbooks">playbooks</a>, or start it with <code>steward playbook run</code>.</p><//>`;
   /** @param {Execution[]} all */
   const olderThan = (all) => {
     const next = new URLSearchParams(query);
@@ -77,10 +77,12 @@ function Runs({ query }) {
       <${Field} key=${`s${status}`} name="status" label="State" type="select" value=${status} options=${[["", "any"], ...STATES.map((each) => [each, each])]} attributes=${choose("status")} />
       <${Field} key=${`p${playbook}`} name="playbook" label="Playbook" placeholder="folder/name.yaml" value=${playbook} attributes=${choose("playbook")} />
     </div>
-    <${Shown} of=${runs}>${(/** @type {Execution[]} */ all) => html`
-      <${Table} label="Runs" columns=${COLUMNS} rows=${all} id="execution_id" empty=${empty} />
-      <div class="actions">
-        ${before ? html`<button type="button" class="plain" onClick=${() => setQuery({ before: "" })}>Newest runs</button>` : null}
-        ${all.length === SHOWN ? html`<a class="button plain" href=${olderThan(all)}>Older runs</a>` : null}
-      </div>`}<//>`;
+    <${Card}>
+      <${Shown} of=${runs}>${(/** @type {Execution[]} */ all) => html`
+        <${Table} label="Runs" columns=${COLUMNS} rows=${all} id="execution_id" empty=${empty} />
+        <div class="actions">
+          ${before ? html`<button type="button" class="plain" onClick=${() => setQuery({ before: "" })}>Newest runs</button>` : null}
+          ${all.length === SHOWN ? html`<a class="button plain" href=${olderThan(all)}>Older runs</a>` : null}
+        </div>`}<//>
+    <//>`;
 }

@@ -1,16 +1,18 @@
 // One run: its steps, what its browser shows, what it asks, and what can be done with it.
 import { html, useEffect, useState } from "../../vendor/preact.js";
-import { get, post, remove, request } from "../../api.js";
+import { get, post, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
-import { Ago, State, duration, size } from "../../parts/figures.js";
+import { Ago, State, duration } from "../../parts/figures.js";
 import { ActionButton, Form } from "../../parts/forms.js";
 import { Card, Facts, Head } from "../../parts/layout.js";
 import { Empty, Shown } from "../../parts/notes.js";
-import { Table, save } from "../../parts/tables.js";
+import { Table } from "../../parts/tables.js";
 import { go } from "../../router.js";
 import { useCalmly, useRuns } from "../../runs_live.js";
 import { mayAs } from "../../session.js";
+import { hrefOf } from "../playbooks/copies.js";
+import { Files } from "./files.js";
 
 /** @typedef {import("../../api.js").Schemas} Schemas */
 /** @typedef {Schemas["executions.v1.Execution"]} Execution */
@@ -19,6 +21,7 @@ import { mayAs } from "../../session.js";
 /** @typedef {import("../../runs_live.js").RunUpdate} RunUpdate */
 
 const CALM_MS = 1500;
+const CHILD_MS = 2000;
 const KEPT_LINES = 500;
 
 /** @param {Execution} run */
@@ -33,6 +36,27 @@ function useVisible() {
     return () => document.removeEventListener("visibilitychange", look);
   }, []);
   return isVisible;
+}
+
+/** @typedef {{step_id: string, execution_id: string}} Nested */
+
+/**
+ * The run that the step in hand has started; the step itself names it when it is over.
+ * @param {string} id @param {Execution | undefined} run @returns {Nested | null}
+ */
+function useNested(id, run) {
+  const step_id = run?.step_results?.find(({ status, step_type }) => status === "running" && step_type === "playbook.run")?.step_id ?? "";
+  const children = useLoad(
+    async (signal) => /** @type {Execution[]} */ (step_id ? await get("/api/executions", { query: { parent_execution_id: id, limit: 1 }, signal }) : []),
+    [step_id],
+  );
+  const child = children.data?.find((each) => !isOver(each));
+  useEffect(() => {
+    if (!step_id || child) return undefined;
+    const timer = setTimeout(children.reload, CHILD_MS); // no event says that it is there
+    return () => clearTimeout(timer);
+  }, [children.data]);
+  return step_id && child ? { step_id, execution_id: child.execution_id } : null;
 }
 
 /** @param {{id: string}} given */
@@ -59,6 +83,7 @@ export function Run({ id }) {
       lost: reload,
     },
   );
+  const nested = useNested(id, run.data);
   const title = run.data?.playbook_name ?? "Run";
   return html`
     <${Head} title=${title} within=${[["/executions", "Runs"]]} beside=${run.data ? html`<${State} state=${run.data.question ? "waiting" : run.data.status} />` : null}>
@@ -66,18 +91,18 @@ export function Run({ id }) {
     <//>
     <${Shown} of=${run}>${(/** @type {Execution} */ data) => html`
       <${Situation} run=${data} reload=${run.reload} />
+      <${Card} title="Steps"><${Steps} run=${data} nested=${nested} /><//>
+      ${frame ? html`<${Card} title="Browser"><img class="frame-of-run" src=${frame} alt="What the browser of the run shows" /><//>` : null}
       <div class="cards">
-        <${Card} title="Steps" wide><${Steps} run=${data} /><//>
-        ${frame ? html`<${Card} title="Browser" wide><img class="frame-of-run" src=${frame} alt="What the browser of the run shows" /><//>` : null}
         <${Card} title="Log"><${Log} lines=${lines} /><//>
-        <${Card} title="Files">
-          <${Shown} of=${artifacts}>${(/** @type {{artifacts: Artifact[]}} */ { artifacts: all }) => html`<${Files} id=${id} files=${all} />`}<//>
-        <//>
         <${Card} title="About">
           <${Facts} of=${facts(data)} />
           ${Object.keys(data.parameters ?? {}).length > 0 ? html`<h3>Parameters</h3><${Json} label="Parameters" of=${data.parameters} />` : null}
         <//>
-      </div>`}<//>`;
+      </div>
+      <${Card} title="Files">
+        <${Shown} of=${artifacts}>${(/** @type {{artifacts: Artifact[]}} */ { artifacts: all }) => html`<${Files} id=${id} files=${all} />`}<//>
+      <//>`}<//>`;
 }
 
 /** @param {Execution} run @returns {[string, unknown][]} */
@@ -85,7 +110,7 @@ function facts(run) {
   /** @type {[string, unknown][]} */
   const all = [
     ["Id", html`<code>${run.execution_id}</code>`],
-    ["Playbook", html`<code>${run.playbook_path}</code>`],
+    ["Playbook", html`<a href=${hrefOf(run.playbook_path)}><code>${run.playbook_path}</code></a>`],
     ["Begun", html`<${Ago} time=${run.started_at ?? run.created_at} />`],
     ["Debug mode", run.debug_mode ? "on" : "off"],
   ];
@@ -103,13 +128,39 @@ function Json({ of, label }) {
   return html`<pre tabindex="0" role="region" aria-label=${label}>${JSON.stringify(of, null, 2)}</pre>`;
 }
 
+/** Steps that pause before they are over, and where. @type {Record<string, string>} */
+const SAFE_POINTS = {
+  "utility.sleep": "within its wait",
+  "gateway.wait_for_ready": "within its wait",
+  "gateway.wait_for_module_installation": "within its wait",
+  "environment.create": "within its wait",
+  "approval.wait": "at once",
+  "perspective.execute_test_manifest": "before its next test",
+  "playbook.run": "together with the run it started",
+};
+
+/** Where a run that is to pause will. @param {Execution} run */
+function pauses({ step_results = [] }) {
+  const inHand = step_results.find(({ status }) => status === "running");
+  if (!inHand) return "It is to pause, and does so before the next step.";
+  const where = SAFE_POINTS[inHand.step_type ?? ""];
+  return `It is to pause. The step in hand, ${inHand.step_name}, ${where ? `pauses ${where}` : "is ended first: the run pauses when that is over"}.`;
+}
+
+/** @param {{run: Execution}} given */
+function Held({ run: { paused_at = "", debug_mode, step_results = [] } }) {
+  const failed = debug_mode ? step_results.find(({ error }) => error && error === paused_at) : undefined;
+  if (failed) return html`<div class="note bad"><p>${failed.step_name} failed: ${paused_at}</p>${mayAs("admin", "user") ? html`<p>“Resume” makes the step again, “Skip step” goes on without it.</p>` : null}</div>`;
+  return html`<div class="note warn"><p>Paused ${paused_at || "before the next step"}.</p></div>`;
+}
+
 /** What holds the run up, and what it asks. @param {{run: Execution, reload: () => Promise<void>}} given */
 function Situation({ run, reload }) {
   return html`
     ${run.error ? html`<div class="note bad"><p>${run.error}</p></div>` : null}
     ${run.cancelling ? html`<div class="note warn"><p>It is being cancelled; the step in hand is ending.</p></div>` : null}
-    ${run.pausing ? html`<div class="note warn"><p>It pauses at the next safe point: a wait pauses within itself, most other steps when they are over.</p></div>` : null}
-    ${run.paused_at ? html`<div class="note warn"><p>Paused: ${run.paused_at}</p></div>` : null}
+    ${run.pausing ? html`<div class="note warn"><p>${pauses(run)}</p></div>` : null}
+    ${run.status === "paused" ? html`<${Held} run=${run} />` : null}
     ${run.question ? html`<${Answer} run=${run} question=${run.question} reload=${reload} />` : null}`;
 }
 
@@ -172,11 +223,11 @@ function stepTook({ started_at, completed_at }) {
 
 /** @type {import("../../parts/tables.js").Column<StepResult>[]} */
 const STEPS = [
-  { title: "Step", cell: ({ step_name, step_type }) => html`${step_name} <span class="quiet">${step_type}</span>` },
+  { title: "Step", cell: ({ step_name, step_type }) => html`<span>${step_name} <span class="quiet">${step_type}</span></span>` },
   { title: "State", cell: ({ status }) => html`<${State} state=${status} />` },
   { title: "Attempts", number: true, cell: ({ attempts }) => attempts ?? "–" },
   { title: "Took", number: true, cell: stepTook },
-  { title: "Result", cell: (step) => html`<${Result} step=${step} />` },
+  { title: "Result", cell: (step) => (step.error || step.output || step.output_omitted || step.child_execution_id ? html`<div><${Result} step=${step} /></div>` : null) },
 ];
 
 /** @param {{step: StepResult}} given */
@@ -188,33 +239,18 @@ function Result({ step: { step_name, error, output, output_omitted, child_execut
     ${output_omitted ? html`<span class="quiet">The output is too large to be shown.</span>` : null}`;
 }
 
-/** @param {{run: Execution}} given */
-function Steps({ run }) {
-  const done = (run.step_results ?? []).filter(({ status }) => status === "completed" || status === "skipped").length;
+/** @param {{run: Execution, nested: Nested | null}} given */
+function Steps({ run, nested }) {
+  const results = (run.step_results ?? []).map((each) => (each.step_id === nested?.step_id ? { ...each, child_execution_id: nested.execution_id } : each));
+  const done = results.filter(({ status }) => status === "completed" || status === "skipped").length;
   return html`
     <p class="quiet">${done} of ${run.total_steps} done</p>
     <progress aria-label="Steps done" max=${run.total_steps} value=${done}></progress>
-    <${Table} label="Steps" columns=${STEPS} rows=${run.step_results ?? []} id="step_id" empty=${html`<${Empty} title="No step has begun yet." />`} />`;
+    <${Table} label="Steps" columns=${STEPS} rows=${results} id="step_id" empty=${html`<${Empty} title="No step has begun yet." />`} />`;
 }
 
 /** @param {{lines: RunUpdate[]}} given */
 function Log({ lines }) {
   if (lines.length === 0) return html`<${Empty} title="Nothing was logged."><p>Lines of <code>utility.log</code> and of scripts stand here.</p><//>`;
   return html`<ul class="happened">${lines.map(({ sequence, timestamp, level, message }) => html`<li key=${sequence}><${Ago} time=${timestamp} /><span class=${level === "error" ? "bad" : level === "warning" ? "warn" : ""}>${message}</span></li>`)}</ul>`;
-}
-
-/** @param {{id: string, files: Artifact[]}} given */
-function Files({ id, files }) {
-  /** @param {Artifact} file */
-  const download = ({ artifact_id, name }) => async () => {
-    const answer = await request("GET", "/api/executions/{execution_id}/artifacts/{artifact_id}", { path: { execution_id: id, artifact_id } });
-    save(name, await answer.blob());
-  };
-  /** @type {import("../../parts/tables.js").Column<Artifact>[]} */
-  const columns = [
-    { title: "Name", cell: ({ name }) => name },
-    { title: "Size", number: true, cell: ({ size_bytes }) => size(size_bytes) },
-    { title: "", cell: (file) => html`<${ActionButton} act=${download(file)}>Download<//>` },
-  ];
-  return html`<${Table} label="Files" columns=${columns} rows=${files} id="artifact_id" empty=${html`<${Empty} title="The run has left no files." />`} />`;
 }
