@@ -76,7 +76,7 @@ def test_both_ports_speak_tls_to_those_who_know_the_authority(
             health_over_grpc(server, trusting(stranger))
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert server.stop() == 0
-    assert f"  curl https://{server.http_address}/health" in server.said
+    assert f"  https://{server.http_address}/ in a browser" in server.said
     assert f"  grpcurl {server.grpc_address} list" in server.said
 
 

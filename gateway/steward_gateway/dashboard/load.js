@@ -1,4 +1,4 @@
-// Data of a page: loaded, loaded again when something happened, kept while the server is away.
+// Data of a page: loaded, loaded again when something happened and somebody looks, kept while the server is away.
 import { useCallback, useEffect, useRef, useState } from "./vendor/preact.js";
 import { ApiError } from "./api.js";
 import { revived } from "./connection.js";
@@ -32,6 +32,7 @@ export function useLoad(load, deps = [], { on = [], of = "", everyS = 0 } = {}) 
   const aborting = useRef(/** @type {AbortController | null} */ (null));
   const planned = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
   const loadedAtMs = useRef(0);
+  const isStale = useRef(false);
   const back = useStore(revived);
 
   const reload = useCallback(async () => {
@@ -40,6 +41,7 @@ export function useLoad(load, deps = [], { on = [], of = "", everyS = 0 } = {}) 
     aborting.current?.abort();
     const own = (aborting.current = new AbortController());
     loadedAtMs.current = Date.now();
+    isStale.current = false;
     setState((before) => ({ ...before, loading: true }));
     try {
       const data = await latest.current(own.signal);
@@ -52,9 +54,15 @@ export function useLoad(load, deps = [], { on = [], of = "", everyS = 0 } = {}) 
     }
   }, []);
 
+  const reloadWhenSeen = () => {
+    planned.current = undefined;
+    if (document.hidden) isStale.current = true;
+    else reload();
+  };
+
   /** @param {number} inMs */
   const plan = (inMs) => {
-    planned.current ??= setTimeout(reload, inMs);
+    planned.current ??= setTimeout(reloadWhenSeen, inMs);
   };
 
   useEffect(() => {
@@ -73,9 +81,15 @@ export function useLoad(load, deps = [], { on = [], of = "", everyS = 0 } = {}) 
 
   useEffect(() => {
     if (!everyS) return undefined;
-    const timer = setInterval(() => document.hidden || reload(), everyS * 1000);
+    const timer = setInterval(reloadWhenSeen, everyS * 1000);
     return () => clearInterval(timer);
   }, [everyS, ...deps]);
+
+  useEffect(() => {
+    const look = () => document.hidden || !isStale.current || reload();
+    document.addEventListener("visibilitychange", look);
+    return () => document.removeEventListener("visibilitychange", look);
+  }, []);
 
   useEvents(on, (events) => {
     if (!of || events.some(({ type, agent_id }) => type === "Gap" || agent_id === of)) plan(Math.max(0, loadedAtMs.current + CALM_MS - Date.now()));

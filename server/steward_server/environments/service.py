@@ -118,6 +118,8 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
             selector = read_selector(checks, request.label)
             if request.status and request.status not in FROM_STATE:
                 checks.add("status", f"is {request.status}; it must be one of {', '.join(STATES)}")
+            if request.view not in pb.EnvironmentView.values():
+                checks.add("view", f"is {request.view}; it must be basic or full")
         environments, total = await self._room.page(
             caller(context),
             state=FROM_STATE.get(request.status),
@@ -125,8 +127,9 @@ class EnvironmentService(rpc.EnvironmentServiceServicer):
             limit=limit,
             offset=request.offset,
         )
+        show = listed if request.view == pb.ENVIRONMENT_VIEW_FULL else summary
         return pb.ListEnvironmentsResponse(
-            environments=[listed(each) for each in environments],
+            environments=[show(each) for each in environments],
             total=total,
             limit=limit,
             offset=request.offset,

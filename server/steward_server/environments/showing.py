@@ -39,14 +39,14 @@ def namespace(environment_id: str) -> str:
 
 
 def listed(environment: Environment) -> pb.Environment:
-    """As a list shows it."""
+    """As a list shows it in full."""
     shown = summary(environment)
     shown.labels.update(environment.labels)
     return shown
 
 
 def summary(environment: Environment) -> pb.Environment:
-    """As a creation is answered."""
+    """As a creation is answered, and a list shows it."""
     return pb.Environment(
         id=environment.environment_id,
         name=environment.name,

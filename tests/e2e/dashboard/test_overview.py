@@ -25,6 +25,12 @@ COUNT_EVENTS = """
       }
     };
 """
+SHOWN = """
+    Object.defineProperty(document, "hidden", {{ value: {is_hidden}, configurable: true }});
+    document.dispatchEvent(new Event("visibilitychange"));
+"""
+LOADED_AGAIN_MS = 4_000
+"""Within this a page that is looked at loads again what has changed."""
 WATCH_FRAMES = """
     window.longest = 0;
     let before = performance.now();
@@ -124,6 +130,22 @@ def test_who_may_not_decide_is_not_offered_to(browser: Browser, site: Site) -> N
         page = window.open("/")
         expect(waiting(page, "hers")).to_be_visible()
         expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+
+
+def test_a_page_nobody_looks_at_asks_for_nothing_until_somebody_does(
+    window: Window, site: Site
+) -> None:
+    page = window.open("/")
+    expect(page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    page.evaluate(SHOWN.format(is_hidden="true"))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    ask_for_a_raise(site, "meanwhile")
+    page.wait_for_timeout(LOADED_AGAIN_MS)
+    assert asked == []
+    page.evaluate(SHOWN.format(is_hidden="false"))
+    expect(waiting(page, "meanwhile")).to_be_visible()
 
 
 def test_thousands_of_events_a_second_do_not_freeze_the_page(window: Window, site: Site) -> None:

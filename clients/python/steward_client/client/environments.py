@@ -145,6 +145,7 @@ class Environments(Ports[Manner]):
                 label=label,
                 limit=PAGE_SIZE,
                 offset=offset,
+                view=pb.ENVIRONMENT_VIEW_FULL,
             )
 
         def next_page(answer: pb.ListEnvironmentsResponse) -> Any:

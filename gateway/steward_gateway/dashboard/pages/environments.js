@@ -59,7 +59,7 @@ function All({ query }) {
   const offset = Math.max(0, Number(query.get("offset")) || 0);
   const health = useLoad((signal) => get("/api/v1/health", { signal }), [], { everyS: 60 });
   const listed = useLoad(
-    (signal) => get("/api/v1/environments", { query: /** @type {any} */ ({ status, label, limit: PER_PAGE, offset }), signal }),
+    (signal) => get("/api/v1/environments", { query: /** @type {any} */ ({ view: "full", status, label, limit: PER_PAGE, offset }), signal }),
     [status, label, offset],
     { on: CHANGES, everyS: 30 },
   );

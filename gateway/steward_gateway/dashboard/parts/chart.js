@@ -22,6 +22,7 @@ function clockOf(stepS) {
   const timeZone = stepS >= DAY_S ? "UTC" : undefined;
   const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone });
   const hour = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
+  const second = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit" });
   const both = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" });
   return {
     timeZone,
@@ -31,7 +32,8 @@ function clockOf(stepS) {
     ticks: (ticks, apartS) =>
       ticks.map((timeS) => {
         const at = new Date(timeS * 1000);
-        return apartS >= DAY_S || (at.getHours() === 0 && at.getMinutes() === 0) ? day.format(at) : hour.format(at);
+        if (apartS >= DAY_S || (at.getHours() === 0 && at.getMinutes() === 0)) return day.format(at);
+        return (apartS < 60 ? second : hour).format(at);
       }),
   };
 }
@@ -107,7 +109,7 @@ export function Chart({ label, times, series, format = String, height = 200, bar
             y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.1 : 1] },
           },
           axes: [
-            { ...axis, size: 34, space: 70, values: (_, ticks, __, ___, apartS) => clock.ticks(ticks, apartS) },
+            { ...axis, size: 34, space: 90, values: (_, ticks, __, ___, apartS) => clock.ticks(ticks, apartS) },
             {
               ...axis,
               size: (_, texts) => PIXELS_A_LETTER * Math.max(4, ...(texts ?? []).map((text) => text.length)) + 18,

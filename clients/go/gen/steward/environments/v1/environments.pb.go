@@ -88,6 +88,58 @@ func (EnvironmentStatus) EnumDescriptor() ([]byte, []int) {
 	return file_steward_environments_v1_environments_proto_rawDescGZIP(), []int{0}
 }
 
+// How much a list tells of each.
+type EnvironmentView int32
+
+const (
+	// As basic.
+	EnvironmentView_ENVIRONMENT_VIEW_UNSPECIFIED EnvironmentView = 0
+	EnvironmentView_ENVIRONMENT_VIEW_BASIC       EnvironmentView = 1
+	// With its labels.
+	EnvironmentView_ENVIRONMENT_VIEW_FULL EnvironmentView = 2
+)
+
+// Enum value maps for EnvironmentView.
+var (
+	EnvironmentView_name = map[int32]string{
+		0: "ENVIRONMENT_VIEW_UNSPECIFIED",
+		1: "ENVIRONMENT_VIEW_BASIC",
+		2: "ENVIRONMENT_VIEW_FULL",
+	}
+	EnvironmentView_value = map[string]int32{
+		"ENVIRONMENT_VIEW_UNSPECIFIED": 0,
+		"ENVIRONMENT_VIEW_BASIC":       1,
+		"ENVIRONMENT_VIEW_FULL":        2,
+	}
+)
+
+func (x EnvironmentView) Enum() *EnvironmentView {
+	p := new(EnvironmentView)
+	*p = x
+	return p
+}
+
+func (x EnvironmentView) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EnvironmentView) Descriptor() protoreflect.EnumDescriptor {
+	return file_steward_environments_v1_environments_proto_enumTypes[1].Descriptor()
+}
+
+func (EnvironmentView) Type() protoreflect.EnumType {
+	return &file_steward_environments_v1_environments_proto_enumTypes[1]
+}
+
+func (x EnvironmentView) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EnvironmentView.Descriptor instead.
+func (EnvironmentView) EnumDescriptor() ([]byte, []int) {
+	return file_steward_environments_v1_environments_proto_rawDescGZIP(), []int{1}
+}
+
 type TicketPurpose int32
 
 const (
@@ -125,11 +177,11 @@ func (x TicketPurpose) String() string {
 }
 
 func (TicketPurpose) Descriptor() protoreflect.EnumDescriptor {
-	return file_steward_environments_v1_environments_proto_enumTypes[1].Descriptor()
+	return file_steward_environments_v1_environments_proto_enumTypes[2].Descriptor()
 }
 
 func (TicketPurpose) Type() protoreflect.EnumType {
-	return &file_steward_environments_v1_environments_proto_enumTypes[1]
+	return &file_steward_environments_v1_environments_proto_enumTypes[2]
 }
 
 func (x TicketPurpose) Number() protoreflect.EnumNumber {
@@ -138,7 +190,7 @@ func (x TicketPurpose) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TicketPurpose.Descriptor instead.
 func (TicketPurpose) EnumDescriptor() ([]byte, []int) {
-	return file_steward_environments_v1_environments_proto_rawDescGZIP(), []int{1}
+	return file_steward_environments_v1_environments_proto_rawDescGZIP(), []int{2}
 }
 
 // The most an environment may use, as quantities of Kubernetes.
@@ -513,7 +565,7 @@ type Environment struct {
 	Paused bool `protobuf:"varint,10,opt,name=paused,proto3" json:"paused,omitempty"`
 	// Why it ended or failed.
 	Reason string `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Of a list; a creation does not repeat what was given.
+	// Of a list whose view is full.
 	Labels        map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1157,8 +1209,9 @@ type ListEnvironmentsRequest struct {
 	// A selector of labels as Kubernetes has it: "project=x,tier!=web,env in (a,b),!gone".
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
 	// 1 to 1,000; absent: 100.
-	Limit         *int32 `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
-	Offset        int32  `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	Limit         *int32          `protobuf:"varint,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	Offset        int32           `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	View          EnvironmentView `protobuf:"varint,5,opt,name=view,proto3,enum=steward.environments.v1.EnvironmentView" json:"view,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1219,6 +1272,13 @@ func (x *ListEnvironmentsRequest) GetOffset() int32 {
 		return x.Offset
 	}
 	return 0
+}
+
+func (x *ListEnvironmentsRequest) GetView() EnvironmentView {
+	if x != nil {
+		return x.View
+	}
+	return EnvironmentView_ENVIRONMENT_VIEW_UNSPECIFIED
 }
 
 type ListEnvironmentsResponse struct {
@@ -5025,12 +5085,13 @@ const file_steward_environments_v1_environments_proto_rawDesc = "" +
 	"_timeout_sB\x11\n" +
 	"\x0f_idle_timeout_s\"c\n" +
 	"\x19CreateEnvironmentResponse\x12F\n" +
-	"\venvironment\x18\x01 \x01(\v2$.steward.environments.v1.EnvironmentR\venvironment\"\xb0\x01\n" +
+	"\venvironment\x18\x01 \x01(\v2$.steward.environments.v1.EnvironmentR\venvironment\"\xee\x01\n" +
 	"\x17ListEnvironmentsRequest\x12B\n" +
 	"\x06status\x18\x01 \x01(\x0e2*.steward.environments.v1.EnvironmentStatusR\x06status\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x19\n" +
 	"\x05limit\x18\x03 \x01(\x05H\x00R\x05limit\x88\x01\x01\x12\x16\n" +
-	"\x06offset\x18\x04 \x01(\x05R\x06offsetB\b\n" +
+	"\x06offset\x18\x04 \x01(\x05R\x06offset\x12<\n" +
+	"\x04view\x18\x05 \x01(\x0e2(.steward.environments.v1.EnvironmentViewR\x04viewB\b\n" +
 	"\x06_limit\"\xa8\x01\n" +
 	"\x18ListEnvironmentsResponse\x12H\n" +
 	"\fenvironments\x18\x01 \x03(\v2$.steward.environments.v1.EnvironmentR\fenvironments\x12\x14\n" +
@@ -5335,7 +5396,11 @@ const file_steward_environments_v1_environments_proto_rawDesc = "" +
 	"\x1aENVIRONMENT_STATUS_RUNNING\x10\x02\x12\"\n" +
 	"\x1eENVIRONMENT_STATUS_TERMINATING\x10\x03\x12!\n" +
 	"\x1dENVIRONMENT_STATUS_TERMINATED\x10\x04\x12\x1d\n" +
-	"\x19ENVIRONMENT_STATUS_FAILED\x10\x05*}\n" +
+	"\x19ENVIRONMENT_STATUS_FAILED\x10\x05*j\n" +
+	"\x0fEnvironmentView\x12 \n" +
+	"\x1cENVIRONMENT_VIEW_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16ENVIRONMENT_VIEW_BASIC\x10\x01\x12\x19\n" +
+	"\x15ENVIRONMENT_VIEW_FULL\x10\x02*}\n" +
 	"\rTicketPurpose\x12\x1e\n" +
 	"\x1aTICKET_PURPOSE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15TICKET_PURPOSE_ATTACH\x10\x01\x12\x17\n" +
@@ -5386,217 +5451,219 @@ func file_steward_environments_v1_environments_proto_rawDescGZIP() []byte {
 	return file_steward_environments_v1_environments_proto_rawDescData
 }
 
-var file_steward_environments_v1_environments_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_steward_environments_v1_environments_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_steward_environments_v1_environments_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_steward_environments_v1_environments_proto_goTypes = []any{
 	(EnvironmentStatus)(0),              // 0: steward.environments.v1.EnvironmentStatus
-	(TicketPurpose)(0),                  // 1: steward.environments.v1.TicketPurpose
-	(*Resources)(nil),                   // 2: steward.environments.v1.Resources
-	(*NetworkPolicy)(nil),               // 3: steward.environments.v1.NetworkPolicy
-	(*SecurityContext)(nil),             // 4: steward.environments.v1.SecurityContext
-	(*Isolation)(nil),                   // 5: steward.environments.v1.Isolation
-	(*Toleration)(nil),                  // 6: steward.environments.v1.Toleration
-	(*Environment)(nil),                 // 7: steward.environments.v1.Environment
-	(*EnvironmentMetrics)(nil),          // 8: steward.environments.v1.EnvironmentMetrics
-	(*EnvironmentDetails)(nil),          // 9: steward.environments.v1.EnvironmentDetails
-	(*CreateEnvironmentRequest)(nil),    // 10: steward.environments.v1.CreateEnvironmentRequest
-	(*CreateEnvironmentResponse)(nil),   // 11: steward.environments.v1.CreateEnvironmentResponse
-	(*ListEnvironmentsRequest)(nil),     // 12: steward.environments.v1.ListEnvironmentsRequest
-	(*ListEnvironmentsResponse)(nil),    // 13: steward.environments.v1.ListEnvironmentsResponse
-	(*GetEnvironmentRequest)(nil),       // 14: steward.environments.v1.GetEnvironmentRequest
-	(*GetEnvironmentResponse)(nil),      // 15: steward.environments.v1.GetEnvironmentResponse
-	(*UpdateEnvironmentRequest)(nil),    // 16: steward.environments.v1.UpdateEnvironmentRequest
-	(*UpdateEnvironmentResponse)(nil),   // 17: steward.environments.v1.UpdateEnvironmentResponse
-	(*DeleteEnvironmentRequest)(nil),    // 18: steward.environments.v1.DeleteEnvironmentRequest
-	(*DeleteEnvironmentResponse)(nil),   // 19: steward.environments.v1.DeleteEnvironmentResponse
-	(*ExecRequest)(nil),                 // 20: steward.environments.v1.ExecRequest
-	(*ExecResponse)(nil),                // 21: steward.environments.v1.ExecResponse
-	(*ExecStart)(nil),                   // 22: steward.environments.v1.ExecStart
-	(*TerminalSize)(nil),                // 23: steward.environments.v1.TerminalSize
-	(*Eof)(nil),                         // 24: steward.environments.v1.Eof
-	(*Signal)(nil),                      // 25: steward.environments.v1.Signal
-	(*ExecStreamRequest)(nil),           // 26: steward.environments.v1.ExecStreamRequest
-	(*ExecExit)(nil),                    // 27: steward.environments.v1.ExecExit
-	(*ExecStreamResponse)(nil),          // 28: steward.environments.v1.ExecStreamResponse
-	(*LogEntry)(nil),                    // 29: steward.environments.v1.LogEntry
-	(*GetLogsRequest)(nil),              // 30: steward.environments.v1.GetLogsRequest
-	(*GetLogsResponse)(nil),             // 31: steward.environments.v1.GetLogsResponse
-	(*FollowLogsRequest)(nil),           // 32: steward.environments.v1.FollowLogsRequest
-	(*LogsEnd)(nil),                     // 33: steward.environments.v1.LogsEnd
-	(*FollowLogsResponse)(nil),          // 34: steward.environments.v1.FollowLogsResponse
-	(*FollowLogLinesRequest)(nil),       // 35: steward.environments.v1.FollowLogLinesRequest
-	(*FollowLogLinesResponse)(nil),      // 36: steward.environments.v1.FollowLogLinesResponse
-	(*AttachOpen)(nil),                  // 37: steward.environments.v1.AttachOpen
-	(*AttachInput)(nil),                 // 38: steward.environments.v1.AttachInput
-	(*AttachResize)(nil),                // 39: steward.environments.v1.AttachResize
-	(*Ping)(nil),                        // 40: steward.environments.v1.Ping
-	(*AttachRequest)(nil),               // 41: steward.environments.v1.AttachRequest
-	(*AttachOutput)(nil),                // 42: steward.environments.v1.AttachOutput
-	(*AttachExit)(nil),                  // 43: steward.environments.v1.AttachExit
-	(*Pong)(nil),                        // 44: steward.environments.v1.Pong
-	(*AttachFrame)(nil),                 // 45: steward.environments.v1.AttachFrame
-	(*AttachResponse)(nil),              // 46: steward.environments.v1.AttachResponse
-	(*CreateTicketRequest)(nil),         // 47: steward.environments.v1.CreateTicketRequest
-	(*CreateTicketResponse)(nil),        // 48: steward.environments.v1.CreateTicketResponse
-	(*PauseEnvironmentRequest)(nil),     // 49: steward.environments.v1.PauseEnvironmentRequest
-	(*PauseEnvironmentResponse)(nil),    // 50: steward.environments.v1.PauseEnvironmentResponse
-	(*ResumeEnvironmentRequest)(nil),    // 51: steward.environments.v1.ResumeEnvironmentRequest
-	(*ResumeEnvironmentResponse)(nil),   // 52: steward.environments.v1.ResumeEnvironmentResponse
-	(*ListProcessesRequest)(nil),        // 53: steward.environments.v1.ListProcessesRequest
-	(*Process)(nil),                     // 54: steward.environments.v1.Process
-	(*ListProcessesResponse)(nil),       // 55: steward.environments.v1.ListProcessesResponse
-	(*SignalProcessRequest)(nil),        // 56: steward.environments.v1.SignalProcessRequest
-	(*SignalProcessResponse)(nil),       // 57: steward.environments.v1.SignalProcessResponse
-	(*Share)(nil),                       // 58: steward.environments.v1.Share
-	(*ShareEnvironmentRequest)(nil),     // 59: steward.environments.v1.ShareEnvironmentRequest
-	(*ShareEnvironmentResponse)(nil),    // 60: steward.environments.v1.ShareEnvironmentResponse
-	(*UnshareEnvironmentRequest)(nil),   // 61: steward.environments.v1.UnshareEnvironmentRequest
-	(*UnshareEnvironmentResponse)(nil),  // 62: steward.environments.v1.UnshareEnvironmentResponse
-	(*ListSharesRequest)(nil),           // 63: steward.environments.v1.ListSharesRequest
-	(*ListSharesResponse)(nil),          // 64: steward.environments.v1.ListSharesResponse
-	(*GetHealthRequest)(nil),            // 65: steward.environments.v1.GetHealthRequest
-	(*KubernetesHealth)(nil),            // 66: steward.environments.v1.KubernetesHealth
-	(*Capacity)(nil),                    // 67: steward.environments.v1.Capacity
-	(*EnvironmentDriver)(nil),           // 68: steward.environments.v1.EnvironmentDriver
-	(*GetHealthResponse)(nil),           // 69: steward.environments.v1.GetHealthResponse
-	nil,                                 // 70: steward.environments.v1.Environment.LabelsEntry
-	nil,                                 // 71: steward.environments.v1.EnvironmentDetails.EnvEntry
-	nil,                                 // 72: steward.environments.v1.EnvironmentDetails.LabelsEntry
-	nil,                                 // 73: steward.environments.v1.EnvironmentDetails.NodeSelectorEntry
-	nil,                                 // 74: steward.environments.v1.CreateEnvironmentRequest.EnvEntry
-	nil,                                 // 75: steward.environments.v1.CreateEnvironmentRequest.LabelsEntry
-	nil,                                 // 76: steward.environments.v1.CreateEnvironmentRequest.NodeSelectorEntry
-	nil,                                 // 77: steward.environments.v1.UpdateEnvironmentRequest.LabelsEntry
-	nil,                                 // 78: steward.environments.v1.ExecRequest.EnvEntry
-	nil,                                 // 79: steward.environments.v1.ExecStart.EnvEntry
-	(*FollowLogLinesResponse_Line)(nil), // 80: steward.environments.v1.FollowLogLinesResponse.Line
-	nil,                                 // 81: steward.environments.v1.EnvironmentDriver.LimitsEntry
-	(*timestamppb.Timestamp)(nil),       // 82: google.protobuf.Timestamp
-	(v1.Permission)(0),                  // 83: steward.api_keys.v1.Permission
-	(*status.Status)(nil),               // 84: google.rpc.Status
+	(EnvironmentView)(0),                // 1: steward.environments.v1.EnvironmentView
+	(TicketPurpose)(0),                  // 2: steward.environments.v1.TicketPurpose
+	(*Resources)(nil),                   // 3: steward.environments.v1.Resources
+	(*NetworkPolicy)(nil),               // 4: steward.environments.v1.NetworkPolicy
+	(*SecurityContext)(nil),             // 5: steward.environments.v1.SecurityContext
+	(*Isolation)(nil),                   // 6: steward.environments.v1.Isolation
+	(*Toleration)(nil),                  // 7: steward.environments.v1.Toleration
+	(*Environment)(nil),                 // 8: steward.environments.v1.Environment
+	(*EnvironmentMetrics)(nil),          // 9: steward.environments.v1.EnvironmentMetrics
+	(*EnvironmentDetails)(nil),          // 10: steward.environments.v1.EnvironmentDetails
+	(*CreateEnvironmentRequest)(nil),    // 11: steward.environments.v1.CreateEnvironmentRequest
+	(*CreateEnvironmentResponse)(nil),   // 12: steward.environments.v1.CreateEnvironmentResponse
+	(*ListEnvironmentsRequest)(nil),     // 13: steward.environments.v1.ListEnvironmentsRequest
+	(*ListEnvironmentsResponse)(nil),    // 14: steward.environments.v1.ListEnvironmentsResponse
+	(*GetEnvironmentRequest)(nil),       // 15: steward.environments.v1.GetEnvironmentRequest
+	(*GetEnvironmentResponse)(nil),      // 16: steward.environments.v1.GetEnvironmentResponse
+	(*UpdateEnvironmentRequest)(nil),    // 17: steward.environments.v1.UpdateEnvironmentRequest
+	(*UpdateEnvironmentResponse)(nil),   // 18: steward.environments.v1.UpdateEnvironmentResponse
+	(*DeleteEnvironmentRequest)(nil),    // 19: steward.environments.v1.DeleteEnvironmentRequest
+	(*DeleteEnvironmentResponse)(nil),   // 20: steward.environments.v1.DeleteEnvironmentResponse
+	(*ExecRequest)(nil),                 // 21: steward.environments.v1.ExecRequest
+	(*ExecResponse)(nil),                // 22: steward.environments.v1.ExecResponse
+	(*ExecStart)(nil),                   // 23: steward.environments.v1.ExecStart
+	(*TerminalSize)(nil),                // 24: steward.environments.v1.TerminalSize
+	(*Eof)(nil),                         // 25: steward.environments.v1.Eof
+	(*Signal)(nil),                      // 26: steward.environments.v1.Signal
+	(*ExecStreamRequest)(nil),           // 27: steward.environments.v1.ExecStreamRequest
+	(*ExecExit)(nil),                    // 28: steward.environments.v1.ExecExit
+	(*ExecStreamResponse)(nil),          // 29: steward.environments.v1.ExecStreamResponse
+	(*LogEntry)(nil),                    // 30: steward.environments.v1.LogEntry
+	(*GetLogsRequest)(nil),              // 31: steward.environments.v1.GetLogsRequest
+	(*GetLogsResponse)(nil),             // 32: steward.environments.v1.GetLogsResponse
+	(*FollowLogsRequest)(nil),           // 33: steward.environments.v1.FollowLogsRequest
+	(*LogsEnd)(nil),                     // 34: steward.environments.v1.LogsEnd
+	(*FollowLogsResponse)(nil),          // 35: steward.environments.v1.FollowLogsResponse
+	(*FollowLogLinesRequest)(nil),       // 36: steward.environments.v1.FollowLogLinesRequest
+	(*FollowLogLinesResponse)(nil),      // 37: steward.environments.v1.FollowLogLinesResponse
+	(*AttachOpen)(nil),                  // 38: steward.environments.v1.AttachOpen
+	(*AttachInput)(nil),                 // 39: steward.environments.v1.AttachInput
+	(*AttachResize)(nil),                // 40: steward.environments.v1.AttachResize
+	(*Ping)(nil),                        // 41: steward.environments.v1.Ping
+	(*AttachRequest)(nil),               // 42: steward.environments.v1.AttachRequest
+	(*AttachOutput)(nil),                // 43: steward.environments.v1.AttachOutput
+	(*AttachExit)(nil),                  // 44: steward.environments.v1.AttachExit
+	(*Pong)(nil),                        // 45: steward.environments.v1.Pong
+	(*AttachFrame)(nil),                 // 46: steward.environments.v1.AttachFrame
+	(*AttachResponse)(nil),              // 47: steward.environments.v1.AttachResponse
+	(*CreateTicketRequest)(nil),         // 48: steward.environments.v1.CreateTicketRequest
+	(*CreateTicketResponse)(nil),        // 49: steward.environments.v1.CreateTicketResponse
+	(*PauseEnvironmentRequest)(nil),     // 50: steward.environments.v1.PauseEnvironmentRequest
+	(*PauseEnvironmentResponse)(nil),    // 51: steward.environments.v1.PauseEnvironmentResponse
+	(*ResumeEnvironmentRequest)(nil),    // 52: steward.environments.v1.ResumeEnvironmentRequest
+	(*ResumeEnvironmentResponse)(nil),   // 53: steward.environments.v1.ResumeEnvironmentResponse
+	(*ListProcessesRequest)(nil),        // 54: steward.environments.v1.ListProcessesRequest
+	(*Process)(nil),                     // 55: steward.environments.v1.Process
+	(*ListProcessesResponse)(nil),       // 56: steward.environments.v1.ListProcessesResponse
+	(*SignalProcessRequest)(nil),        // 57: steward.environments.v1.SignalProcessRequest
+	(*SignalProcessResponse)(nil),       // 58: steward.environments.v1.SignalProcessResponse
+	(*Share)(nil),                       // 59: steward.environments.v1.Share
+	(*ShareEnvironmentRequest)(nil),     // 60: steward.environments.v1.ShareEnvironmentRequest
+	(*ShareEnvironmentResponse)(nil),    // 61: steward.environments.v1.ShareEnvironmentResponse
+	(*UnshareEnvironmentRequest)(nil),   // 62: steward.environments.v1.UnshareEnvironmentRequest
+	(*UnshareEnvironmentResponse)(nil),  // 63: steward.environments.v1.UnshareEnvironmentResponse
+	(*ListSharesRequest)(nil),           // 64: steward.environments.v1.ListSharesRequest
+	(*ListSharesResponse)(nil),          // 65: steward.environments.v1.ListSharesResponse
+	(*GetHealthRequest)(nil),            // 66: steward.environments.v1.GetHealthRequest
+	(*KubernetesHealth)(nil),            // 67: steward.environments.v1.KubernetesHealth
+	(*Capacity)(nil),                    // 68: steward.environments.v1.Capacity
+	(*EnvironmentDriver)(nil),           // 69: steward.environments.v1.EnvironmentDriver
+	(*GetHealthResponse)(nil),           // 70: steward.environments.v1.GetHealthResponse
+	nil,                                 // 71: steward.environments.v1.Environment.LabelsEntry
+	nil,                                 // 72: steward.environments.v1.EnvironmentDetails.EnvEntry
+	nil,                                 // 73: steward.environments.v1.EnvironmentDetails.LabelsEntry
+	nil,                                 // 74: steward.environments.v1.EnvironmentDetails.NodeSelectorEntry
+	nil,                                 // 75: steward.environments.v1.CreateEnvironmentRequest.EnvEntry
+	nil,                                 // 76: steward.environments.v1.CreateEnvironmentRequest.LabelsEntry
+	nil,                                 // 77: steward.environments.v1.CreateEnvironmentRequest.NodeSelectorEntry
+	nil,                                 // 78: steward.environments.v1.UpdateEnvironmentRequest.LabelsEntry
+	nil,                                 // 79: steward.environments.v1.ExecRequest.EnvEntry
+	nil,                                 // 80: steward.environments.v1.ExecStart.EnvEntry
+	(*FollowLogLinesResponse_Line)(nil), // 81: steward.environments.v1.FollowLogLinesResponse.Line
+	nil,                                 // 82: steward.environments.v1.EnvironmentDriver.LimitsEntry
+	(*timestamppb.Timestamp)(nil),       // 83: google.protobuf.Timestamp
+	(v1.Permission)(0),                  // 84: steward.api_keys.v1.Permission
+	(*status.Status)(nil),               // 85: google.rpc.Status
 }
 var file_steward_environments_v1_environments_proto_depIdxs = []int32{
-	3,  // 0: steward.environments.v1.Isolation.network_policy:type_name -> steward.environments.v1.NetworkPolicy
-	4,  // 1: steward.environments.v1.Isolation.security_context:type_name -> steward.environments.v1.SecurityContext
+	4,  // 0: steward.environments.v1.Isolation.network_policy:type_name -> steward.environments.v1.NetworkPolicy
+	5,  // 1: steward.environments.v1.Isolation.security_context:type_name -> steward.environments.v1.SecurityContext
 	0,  // 2: steward.environments.v1.Environment.status:type_name -> steward.environments.v1.EnvironmentStatus
-	82, // 3: steward.environments.v1.Environment.created_at:type_name -> google.protobuf.Timestamp
-	82, // 4: steward.environments.v1.Environment.started_at:type_name -> google.protobuf.Timestamp
-	2,  // 5: steward.environments.v1.Environment.resources:type_name -> steward.environments.v1.Resources
-	70, // 6: steward.environments.v1.Environment.labels:type_name -> steward.environments.v1.Environment.LabelsEntry
+	83, // 3: steward.environments.v1.Environment.created_at:type_name -> google.protobuf.Timestamp
+	83, // 4: steward.environments.v1.Environment.started_at:type_name -> google.protobuf.Timestamp
+	3,  // 5: steward.environments.v1.Environment.resources:type_name -> steward.environments.v1.Resources
+	71, // 6: steward.environments.v1.Environment.labels:type_name -> steward.environments.v1.Environment.LabelsEntry
 	0,  // 7: steward.environments.v1.EnvironmentDetails.status:type_name -> steward.environments.v1.EnvironmentStatus
-	82, // 8: steward.environments.v1.EnvironmentDetails.created_at:type_name -> google.protobuf.Timestamp
-	82, // 9: steward.environments.v1.EnvironmentDetails.started_at:type_name -> google.protobuf.Timestamp
-	2,  // 10: steward.environments.v1.EnvironmentDetails.resources:type_name -> steward.environments.v1.Resources
-	8,  // 11: steward.environments.v1.EnvironmentDetails.metrics:type_name -> steward.environments.v1.EnvironmentMetrics
-	71, // 12: steward.environments.v1.EnvironmentDetails.env:type_name -> steward.environments.v1.EnvironmentDetails.EnvEntry
-	72, // 13: steward.environments.v1.EnvironmentDetails.labels:type_name -> steward.environments.v1.EnvironmentDetails.LabelsEntry
-	82, // 14: steward.environments.v1.EnvironmentDetails.expires_at:type_name -> google.protobuf.Timestamp
-	82, // 15: steward.environments.v1.EnvironmentDetails.ended_at:type_name -> google.protobuf.Timestamp
-	83, // 16: steward.environments.v1.EnvironmentDetails.permission:type_name -> steward.api_keys.v1.Permission
-	5,  // 17: steward.environments.v1.EnvironmentDetails.isolation:type_name -> steward.environments.v1.Isolation
-	73, // 18: steward.environments.v1.EnvironmentDetails.node_selector:type_name -> steward.environments.v1.EnvironmentDetails.NodeSelectorEntry
-	6,  // 19: steward.environments.v1.EnvironmentDetails.tolerations:type_name -> steward.environments.v1.Toleration
-	2,  // 20: steward.environments.v1.CreateEnvironmentRequest.resources:type_name -> steward.environments.v1.Resources
-	74, // 21: steward.environments.v1.CreateEnvironmentRequest.env:type_name -> steward.environments.v1.CreateEnvironmentRequest.EnvEntry
-	75, // 22: steward.environments.v1.CreateEnvironmentRequest.labels:type_name -> steward.environments.v1.CreateEnvironmentRequest.LabelsEntry
-	76, // 23: steward.environments.v1.CreateEnvironmentRequest.node_selector:type_name -> steward.environments.v1.CreateEnvironmentRequest.NodeSelectorEntry
-	6,  // 24: steward.environments.v1.CreateEnvironmentRequest.tolerations:type_name -> steward.environments.v1.Toleration
-	5,  // 25: steward.environments.v1.CreateEnvironmentRequest.isolation:type_name -> steward.environments.v1.Isolation
-	7,  // 26: steward.environments.v1.CreateEnvironmentResponse.environment:type_name -> steward.environments.v1.Environment
+	83, // 8: steward.environments.v1.EnvironmentDetails.created_at:type_name -> google.protobuf.Timestamp
+	83, // 9: steward.environments.v1.EnvironmentDetails.started_at:type_name -> google.protobuf.Timestamp
+	3,  // 10: steward.environments.v1.EnvironmentDetails.resources:type_name -> steward.environments.v1.Resources
+	9,  // 11: steward.environments.v1.EnvironmentDetails.metrics:type_name -> steward.environments.v1.EnvironmentMetrics
+	72, // 12: steward.environments.v1.EnvironmentDetails.env:type_name -> steward.environments.v1.EnvironmentDetails.EnvEntry
+	73, // 13: steward.environments.v1.EnvironmentDetails.labels:type_name -> steward.environments.v1.EnvironmentDetails.LabelsEntry
+	83, // 14: steward.environments.v1.EnvironmentDetails.expires_at:type_name -> google.protobuf.Timestamp
+	83, // 15: steward.environments.v1.EnvironmentDetails.ended_at:type_name -> google.protobuf.Timestamp
+	84, // 16: steward.environments.v1.EnvironmentDetails.permission:type_name -> steward.api_keys.v1.Permission
+	6,  // 17: steward.environments.v1.EnvironmentDetails.isolation:type_name -> steward.environments.v1.Isolation
+	74, // 18: steward.environments.v1.EnvironmentDetails.node_selector:type_name -> steward.environments.v1.EnvironmentDetails.NodeSelectorEntry
+	7,  // 19: steward.environments.v1.EnvironmentDetails.tolerations:type_name -> steward.environments.v1.Toleration
+	3,  // 20: steward.environments.v1.CreateEnvironmentRequest.resources:type_name -> steward.environments.v1.Resources
+	75, // 21: steward.environments.v1.CreateEnvironmentRequest.env:type_name -> steward.environments.v1.CreateEnvironmentRequest.EnvEntry
+	76, // 22: steward.environments.v1.CreateEnvironmentRequest.labels:type_name -> steward.environments.v1.CreateEnvironmentRequest.LabelsEntry
+	77, // 23: steward.environments.v1.CreateEnvironmentRequest.node_selector:type_name -> steward.environments.v1.CreateEnvironmentRequest.NodeSelectorEntry
+	7,  // 24: steward.environments.v1.CreateEnvironmentRequest.tolerations:type_name -> steward.environments.v1.Toleration
+	6,  // 25: steward.environments.v1.CreateEnvironmentRequest.isolation:type_name -> steward.environments.v1.Isolation
+	8,  // 26: steward.environments.v1.CreateEnvironmentResponse.environment:type_name -> steward.environments.v1.Environment
 	0,  // 27: steward.environments.v1.ListEnvironmentsRequest.status:type_name -> steward.environments.v1.EnvironmentStatus
-	7,  // 28: steward.environments.v1.ListEnvironmentsResponse.environments:type_name -> steward.environments.v1.Environment
-	9,  // 29: steward.environments.v1.GetEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
-	77, // 30: steward.environments.v1.UpdateEnvironmentRequest.labels:type_name -> steward.environments.v1.UpdateEnvironmentRequest.LabelsEntry
-	3,  // 31: steward.environments.v1.UpdateEnvironmentRequest.network:type_name -> steward.environments.v1.NetworkPolicy
-	9,  // 32: steward.environments.v1.UpdateEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
-	78, // 33: steward.environments.v1.ExecRequest.env:type_name -> steward.environments.v1.ExecRequest.EnvEntry
-	79, // 34: steward.environments.v1.ExecStart.env:type_name -> steward.environments.v1.ExecStart.EnvEntry
-	23, // 35: steward.environments.v1.ExecStart.terminal:type_name -> steward.environments.v1.TerminalSize
-	22, // 36: steward.environments.v1.ExecStreamRequest.start:type_name -> steward.environments.v1.ExecStart
-	24, // 37: steward.environments.v1.ExecStreamRequest.eof:type_name -> steward.environments.v1.Eof
-	23, // 38: steward.environments.v1.ExecStreamRequest.resize:type_name -> steward.environments.v1.TerminalSize
-	25, // 39: steward.environments.v1.ExecStreamRequest.signal:type_name -> steward.environments.v1.Signal
-	27, // 40: steward.environments.v1.ExecStreamResponse.exit:type_name -> steward.environments.v1.ExecExit
-	82, // 41: steward.environments.v1.LogEntry.timestamp:type_name -> google.protobuf.Timestamp
-	29, // 42: steward.environments.v1.GetLogsResponse.logs:type_name -> steward.environments.v1.LogEntry
-	0,  // 43: steward.environments.v1.LogsEnd.status:type_name -> steward.environments.v1.EnvironmentStatus
-	29, // 44: steward.environments.v1.FollowLogsResponse.log:type_name -> steward.environments.v1.LogEntry
-	33, // 45: steward.environments.v1.FollowLogsResponse.end:type_name -> steward.environments.v1.LogsEnd
-	80, // 46: steward.environments.v1.FollowLogLinesResponse.lines:type_name -> steward.environments.v1.FollowLogLinesResponse.Line
-	33, // 47: steward.environments.v1.FollowLogLinesResponse.end:type_name -> steward.environments.v1.LogsEnd
-	37, // 48: steward.environments.v1.AttachRequest.open:type_name -> steward.environments.v1.AttachOpen
-	38, // 49: steward.environments.v1.AttachRequest.stdin:type_name -> steward.environments.v1.AttachInput
-	39, // 50: steward.environments.v1.AttachRequest.resize:type_name -> steward.environments.v1.AttachResize
-	25, // 51: steward.environments.v1.AttachRequest.signal:type_name -> steward.environments.v1.Signal
-	24, // 52: steward.environments.v1.AttachRequest.eof:type_name -> steward.environments.v1.Eof
-	40, // 53: steward.environments.v1.AttachRequest.ping:type_name -> steward.environments.v1.Ping
-	42, // 54: steward.environments.v1.AttachFrame.stdout:type_name -> steward.environments.v1.AttachOutput
-	42, // 55: steward.environments.v1.AttachFrame.stderr:type_name -> steward.environments.v1.AttachOutput
-	43, // 56: steward.environments.v1.AttachFrame.exit:type_name -> steward.environments.v1.AttachExit
-	44, // 57: steward.environments.v1.AttachFrame.pong:type_name -> steward.environments.v1.Pong
-	45, // 58: steward.environments.v1.AttachResponse.frame:type_name -> steward.environments.v1.AttachFrame
-	84, // 59: steward.environments.v1.AttachResponse.refusal:type_name -> google.rpc.Status
-	1,  // 60: steward.environments.v1.CreateTicketRequest.purpose:type_name -> steward.environments.v1.TicketPurpose
-	82, // 61: steward.environments.v1.CreateTicketResponse.expires_at:type_name -> google.protobuf.Timestamp
-	9,  // 62: steward.environments.v1.PauseEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
-	9,  // 63: steward.environments.v1.ResumeEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
-	82, // 64: steward.environments.v1.Process.started_at:type_name -> google.protobuf.Timestamp
-	54, // 65: steward.environments.v1.ListProcessesResponse.processes:type_name -> steward.environments.v1.Process
-	83, // 66: steward.environments.v1.Share.permission:type_name -> steward.api_keys.v1.Permission
-	82, // 67: steward.environments.v1.Share.created_at:type_name -> google.protobuf.Timestamp
-	83, // 68: steward.environments.v1.ShareEnvironmentRequest.permission:type_name -> steward.api_keys.v1.Permission
-	58, // 69: steward.environments.v1.ShareEnvironmentResponse.share:type_name -> steward.environments.v1.Share
-	58, // 70: steward.environments.v1.ListSharesResponse.shares:type_name -> steward.environments.v1.Share
-	81, // 71: steward.environments.v1.EnvironmentDriver.limits:type_name -> steward.environments.v1.EnvironmentDriver.LimitsEntry
-	66, // 72: steward.environments.v1.GetHealthResponse.kubernetes:type_name -> steward.environments.v1.KubernetesHealth
-	67, // 73: steward.environments.v1.GetHealthResponse.capacity:type_name -> steward.environments.v1.Capacity
-	68, // 74: steward.environments.v1.GetHealthResponse.environments:type_name -> steward.environments.v1.EnvironmentDriver
-	29, // 75: steward.environments.v1.FollowLogLinesResponse.Line.log:type_name -> steward.environments.v1.LogEntry
-	10, // 76: steward.environments.v1.EnvironmentService.CreateEnvironment:input_type -> steward.environments.v1.CreateEnvironmentRequest
-	12, // 77: steward.environments.v1.EnvironmentService.ListEnvironments:input_type -> steward.environments.v1.ListEnvironmentsRequest
-	14, // 78: steward.environments.v1.EnvironmentService.GetEnvironment:input_type -> steward.environments.v1.GetEnvironmentRequest
-	16, // 79: steward.environments.v1.EnvironmentService.UpdateEnvironment:input_type -> steward.environments.v1.UpdateEnvironmentRequest
-	18, // 80: steward.environments.v1.EnvironmentService.DeleteEnvironment:input_type -> steward.environments.v1.DeleteEnvironmentRequest
-	20, // 81: steward.environments.v1.EnvironmentService.Exec:input_type -> steward.environments.v1.ExecRequest
-	26, // 82: steward.environments.v1.EnvironmentService.ExecStream:input_type -> steward.environments.v1.ExecStreamRequest
-	30, // 83: steward.environments.v1.EnvironmentService.GetLogs:input_type -> steward.environments.v1.GetLogsRequest
-	32, // 84: steward.environments.v1.EnvironmentService.FollowLogs:input_type -> steward.environments.v1.FollowLogsRequest
-	35, // 85: steward.environments.v1.EnvironmentService.FollowLogLines:input_type -> steward.environments.v1.FollowLogLinesRequest
-	41, // 86: steward.environments.v1.EnvironmentService.Attach:input_type -> steward.environments.v1.AttachRequest
-	47, // 87: steward.environments.v1.EnvironmentService.CreateTicket:input_type -> steward.environments.v1.CreateTicketRequest
-	49, // 88: steward.environments.v1.EnvironmentService.PauseEnvironment:input_type -> steward.environments.v1.PauseEnvironmentRequest
-	51, // 89: steward.environments.v1.EnvironmentService.ResumeEnvironment:input_type -> steward.environments.v1.ResumeEnvironmentRequest
-	53, // 90: steward.environments.v1.EnvironmentService.ListProcesses:input_type -> steward.environments.v1.ListProcessesRequest
-	56, // 91: steward.environments.v1.EnvironmentService.SignalProcess:input_type -> steward.environments.v1.SignalProcessRequest
-	59, // 92: steward.environments.v1.EnvironmentService.ShareEnvironment:input_type -> steward.environments.v1.ShareEnvironmentRequest
-	61, // 93: steward.environments.v1.EnvironmentService.UnshareEnvironment:input_type -> steward.environments.v1.UnshareEnvironmentRequest
-	63, // 94: steward.environments.v1.EnvironmentService.ListShares:input_type -> steward.environments.v1.ListSharesRequest
-	65, // 95: steward.environments.v1.EnvironmentService.GetHealth:input_type -> steward.environments.v1.GetHealthRequest
-	11, // 96: steward.environments.v1.EnvironmentService.CreateEnvironment:output_type -> steward.environments.v1.CreateEnvironmentResponse
-	13, // 97: steward.environments.v1.EnvironmentService.ListEnvironments:output_type -> steward.environments.v1.ListEnvironmentsResponse
-	15, // 98: steward.environments.v1.EnvironmentService.GetEnvironment:output_type -> steward.environments.v1.GetEnvironmentResponse
-	17, // 99: steward.environments.v1.EnvironmentService.UpdateEnvironment:output_type -> steward.environments.v1.UpdateEnvironmentResponse
-	19, // 100: steward.environments.v1.EnvironmentService.DeleteEnvironment:output_type -> steward.environments.v1.DeleteEnvironmentResponse
-	21, // 101: steward.environments.v1.EnvironmentService.Exec:output_type -> steward.environments.v1.ExecResponse
-	28, // 102: steward.environments.v1.EnvironmentService.ExecStream:output_type -> steward.environments.v1.ExecStreamResponse
-	31, // 103: steward.environments.v1.EnvironmentService.GetLogs:output_type -> steward.environments.v1.GetLogsResponse
-	34, // 104: steward.environments.v1.EnvironmentService.FollowLogs:output_type -> steward.environments.v1.FollowLogsResponse
-	36, // 105: steward.environments.v1.EnvironmentService.FollowLogLines:output_type -> steward.environments.v1.FollowLogLinesResponse
-	46, // 106: steward.environments.v1.EnvironmentService.Attach:output_type -> steward.environments.v1.AttachResponse
-	48, // 107: steward.environments.v1.EnvironmentService.CreateTicket:output_type -> steward.environments.v1.CreateTicketResponse
-	50, // 108: steward.environments.v1.EnvironmentService.PauseEnvironment:output_type -> steward.environments.v1.PauseEnvironmentResponse
-	52, // 109: steward.environments.v1.EnvironmentService.ResumeEnvironment:output_type -> steward.environments.v1.ResumeEnvironmentResponse
-	55, // 110: steward.environments.v1.EnvironmentService.ListProcesses:output_type -> steward.environments.v1.ListProcessesResponse
-	57, // 111: steward.environments.v1.EnvironmentService.SignalProcess:output_type -> steward.environments.v1.SignalProcessResponse
-	60, // 112: steward.environments.v1.EnvironmentService.ShareEnvironment:output_type -> steward.environments.v1.ShareEnvironmentResponse
-	62, // 113: steward.environments.v1.EnvironmentService.UnshareEnvironment:output_type -> steward.environments.v1.UnshareEnvironmentResponse
-	64, // 114: steward.environments.v1.EnvironmentService.ListShares:output_type -> steward.environments.v1.ListSharesResponse
-	69, // 115: steward.environments.v1.EnvironmentService.GetHealth:output_type -> steward.environments.v1.GetHealthResponse
-	96, // [96:116] is the sub-list for method output_type
-	76, // [76:96] is the sub-list for method input_type
-	76, // [76:76] is the sub-list for extension type_name
-	76, // [76:76] is the sub-list for extension extendee
-	0,  // [0:76] is the sub-list for field type_name
+	1,  // 28: steward.environments.v1.ListEnvironmentsRequest.view:type_name -> steward.environments.v1.EnvironmentView
+	8,  // 29: steward.environments.v1.ListEnvironmentsResponse.environments:type_name -> steward.environments.v1.Environment
+	10, // 30: steward.environments.v1.GetEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
+	78, // 31: steward.environments.v1.UpdateEnvironmentRequest.labels:type_name -> steward.environments.v1.UpdateEnvironmentRequest.LabelsEntry
+	4,  // 32: steward.environments.v1.UpdateEnvironmentRequest.network:type_name -> steward.environments.v1.NetworkPolicy
+	10, // 33: steward.environments.v1.UpdateEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
+	79, // 34: steward.environments.v1.ExecRequest.env:type_name -> steward.environments.v1.ExecRequest.EnvEntry
+	80, // 35: steward.environments.v1.ExecStart.env:type_name -> steward.environments.v1.ExecStart.EnvEntry
+	24, // 36: steward.environments.v1.ExecStart.terminal:type_name -> steward.environments.v1.TerminalSize
+	23, // 37: steward.environments.v1.ExecStreamRequest.start:type_name -> steward.environments.v1.ExecStart
+	25, // 38: steward.environments.v1.ExecStreamRequest.eof:type_name -> steward.environments.v1.Eof
+	24, // 39: steward.environments.v1.ExecStreamRequest.resize:type_name -> steward.environments.v1.TerminalSize
+	26, // 40: steward.environments.v1.ExecStreamRequest.signal:type_name -> steward.environments.v1.Signal
+	28, // 41: steward.environments.v1.ExecStreamResponse.exit:type_name -> steward.environments.v1.ExecExit
+	83, // 42: steward.environments.v1.LogEntry.timestamp:type_name -> google.protobuf.Timestamp
+	30, // 43: steward.environments.v1.GetLogsResponse.logs:type_name -> steward.environments.v1.LogEntry
+	0,  // 44: steward.environments.v1.LogsEnd.status:type_name -> steward.environments.v1.EnvironmentStatus
+	30, // 45: steward.environments.v1.FollowLogsResponse.log:type_name -> steward.environments.v1.LogEntry
+	34, // 46: steward.environments.v1.FollowLogsResponse.end:type_name -> steward.environments.v1.LogsEnd
+	81, // 47: steward.environments.v1.FollowLogLinesResponse.lines:type_name -> steward.environments.v1.FollowLogLinesResponse.Line
+	34, // 48: steward.environments.v1.FollowLogLinesResponse.end:type_name -> steward.environments.v1.LogsEnd
+	38, // 49: steward.environments.v1.AttachRequest.open:type_name -> steward.environments.v1.AttachOpen
+	39, // 50: steward.environments.v1.AttachRequest.stdin:type_name -> steward.environments.v1.AttachInput
+	40, // 51: steward.environments.v1.AttachRequest.resize:type_name -> steward.environments.v1.AttachResize
+	26, // 52: steward.environments.v1.AttachRequest.signal:type_name -> steward.environments.v1.Signal
+	25, // 53: steward.environments.v1.AttachRequest.eof:type_name -> steward.environments.v1.Eof
+	41, // 54: steward.environments.v1.AttachRequest.ping:type_name -> steward.environments.v1.Ping
+	43, // 55: steward.environments.v1.AttachFrame.stdout:type_name -> steward.environments.v1.AttachOutput
+	43, // 56: steward.environments.v1.AttachFrame.stderr:type_name -> steward.environments.v1.AttachOutput
+	44, // 57: steward.environments.v1.AttachFrame.exit:type_name -> steward.environments.v1.AttachExit
+	45, // 58: steward.environments.v1.AttachFrame.pong:type_name -> steward.environments.v1.Pong
+	46, // 59: steward.environments.v1.AttachResponse.frame:type_name -> steward.environments.v1.AttachFrame
+	85, // 60: steward.environments.v1.AttachResponse.refusal:type_name -> google.rpc.Status
+	2,  // 61: steward.environments.v1.CreateTicketRequest.purpose:type_name -> steward.environments.v1.TicketPurpose
+	83, // 62: steward.environments.v1.CreateTicketResponse.expires_at:type_name -> google.protobuf.Timestamp
+	10, // 63: steward.environments.v1.PauseEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
+	10, // 64: steward.environments.v1.ResumeEnvironmentResponse.environment:type_name -> steward.environments.v1.EnvironmentDetails
+	83, // 65: steward.environments.v1.Process.started_at:type_name -> google.protobuf.Timestamp
+	55, // 66: steward.environments.v1.ListProcessesResponse.processes:type_name -> steward.environments.v1.Process
+	84, // 67: steward.environments.v1.Share.permission:type_name -> steward.api_keys.v1.Permission
+	83, // 68: steward.environments.v1.Share.created_at:type_name -> google.protobuf.Timestamp
+	84, // 69: steward.environments.v1.ShareEnvironmentRequest.permission:type_name -> steward.api_keys.v1.Permission
+	59, // 70: steward.environments.v1.ShareEnvironmentResponse.share:type_name -> steward.environments.v1.Share
+	59, // 71: steward.environments.v1.ListSharesResponse.shares:type_name -> steward.environments.v1.Share
+	82, // 72: steward.environments.v1.EnvironmentDriver.limits:type_name -> steward.environments.v1.EnvironmentDriver.LimitsEntry
+	67, // 73: steward.environments.v1.GetHealthResponse.kubernetes:type_name -> steward.environments.v1.KubernetesHealth
+	68, // 74: steward.environments.v1.GetHealthResponse.capacity:type_name -> steward.environments.v1.Capacity
+	69, // 75: steward.environments.v1.GetHealthResponse.environments:type_name -> steward.environments.v1.EnvironmentDriver
+	30, // 76: steward.environments.v1.FollowLogLinesResponse.Line.log:type_name -> steward.environments.v1.LogEntry
+	11, // 77: steward.environments.v1.EnvironmentService.CreateEnvironment:input_type -> steward.environments.v1.CreateEnvironmentRequest
+	13, // 78: steward.environments.v1.EnvironmentService.ListEnvironments:input_type -> steward.environments.v1.ListEnvironmentsRequest
+	15, // 79: steward.environments.v1.EnvironmentService.GetEnvironment:input_type -> steward.environments.v1.GetEnvironmentRequest
+	17, // 80: steward.environments.v1.EnvironmentService.UpdateEnvironment:input_type -> steward.environments.v1.UpdateEnvironmentRequest
+	19, // 81: steward.environments.v1.EnvironmentService.DeleteEnvironment:input_type -> steward.environments.v1.DeleteEnvironmentRequest
+	21, // 82: steward.environments.v1.EnvironmentService.Exec:input_type -> steward.environments.v1.ExecRequest
+	27, // 83: steward.environments.v1.EnvironmentService.ExecStream:input_type -> steward.environments.v1.ExecStreamRequest
+	31, // 84: steward.environments.v1.EnvironmentService.GetLogs:input_type -> steward.environments.v1.GetLogsRequest
+	33, // 85: steward.environments.v1.EnvironmentService.FollowLogs:input_type -> steward.environments.v1.FollowLogsRequest
+	36, // 86: steward.environments.v1.EnvironmentService.FollowLogLines:input_type -> steward.environments.v1.FollowLogLinesRequest
+	42, // 87: steward.environments.v1.EnvironmentService.Attach:input_type -> steward.environments.v1.AttachRequest
+	48, // 88: steward.environments.v1.EnvironmentService.CreateTicket:input_type -> steward.environments.v1.CreateTicketRequest
+	50, // 89: steward.environments.v1.EnvironmentService.PauseEnvironment:input_type -> steward.environments.v1.PauseEnvironmentRequest
+	52, // 90: steward.environments.v1.EnvironmentService.ResumeEnvironment:input_type -> steward.environments.v1.ResumeEnvironmentRequest
+	54, // 91: steward.environments.v1.EnvironmentService.ListProcesses:input_type -> steward.environments.v1.ListProcessesRequest
+	57, // 92: steward.environments.v1.EnvironmentService.SignalProcess:input_type -> steward.environments.v1.SignalProcessRequest
+	60, // 93: steward.environments.v1.EnvironmentService.ShareEnvironment:input_type -> steward.environments.v1.ShareEnvironmentRequest
+	62, // 94: steward.environments.v1.EnvironmentService.UnshareEnvironment:input_type -> steward.environments.v1.UnshareEnvironmentRequest
+	64, // 95: steward.environments.v1.EnvironmentService.ListShares:input_type -> steward.environments.v1.ListSharesRequest
+	66, // 96: steward.environments.v1.EnvironmentService.GetHealth:input_type -> steward.environments.v1.GetHealthRequest
+	12, // 97: steward.environments.v1.EnvironmentService.CreateEnvironment:output_type -> steward.environments.v1.CreateEnvironmentResponse
+	14, // 98: steward.environments.v1.EnvironmentService.ListEnvironments:output_type -> steward.environments.v1.ListEnvironmentsResponse
+	16, // 99: steward.environments.v1.EnvironmentService.GetEnvironment:output_type -> steward.environments.v1.GetEnvironmentResponse
+	18, // 100: steward.environments.v1.EnvironmentService.UpdateEnvironment:output_type -> steward.environments.v1.UpdateEnvironmentResponse
+	20, // 101: steward.environments.v1.EnvironmentService.DeleteEnvironment:output_type -> steward.environments.v1.DeleteEnvironmentResponse
+	22, // 102: steward.environments.v1.EnvironmentService.Exec:output_type -> steward.environments.v1.ExecResponse
+	29, // 103: steward.environments.v1.EnvironmentService.ExecStream:output_type -> steward.environments.v1.ExecStreamResponse
+	32, // 104: steward.environments.v1.EnvironmentService.GetLogs:output_type -> steward.environments.v1.GetLogsResponse
+	35, // 105: steward.environments.v1.EnvironmentService.FollowLogs:output_type -> steward.environments.v1.FollowLogsResponse
+	37, // 106: steward.environments.v1.EnvironmentService.FollowLogLines:output_type -> steward.environments.v1.FollowLogLinesResponse
+	47, // 107: steward.environments.v1.EnvironmentService.Attach:output_type -> steward.environments.v1.AttachResponse
+	49, // 108: steward.environments.v1.EnvironmentService.CreateTicket:output_type -> steward.environments.v1.CreateTicketResponse
+	51, // 109: steward.environments.v1.EnvironmentService.PauseEnvironment:output_type -> steward.environments.v1.PauseEnvironmentResponse
+	53, // 110: steward.environments.v1.EnvironmentService.ResumeEnvironment:output_type -> steward.environments.v1.ResumeEnvironmentResponse
+	56, // 111: steward.environments.v1.EnvironmentService.ListProcesses:output_type -> steward.environments.v1.ListProcessesResponse
+	58, // 112: steward.environments.v1.EnvironmentService.SignalProcess:output_type -> steward.environments.v1.SignalProcessResponse
+	61, // 113: steward.environments.v1.EnvironmentService.ShareEnvironment:output_type -> steward.environments.v1.ShareEnvironmentResponse
+	63, // 114: steward.environments.v1.EnvironmentService.UnshareEnvironment:output_type -> steward.environments.v1.UnshareEnvironmentResponse
+	65, // 115: steward.environments.v1.EnvironmentService.ListShares:output_type -> steward.environments.v1.ListSharesResponse
+	70, // 116: steward.environments.v1.EnvironmentService.GetHealth:output_type -> steward.environments.v1.GetHealthResponse
+	97, // [97:117] is the sub-list for method output_type
+	77, // [77:97] is the sub-list for method input_type
+	77, // [77:77] is the sub-list for extension type_name
+	77, // [77:77] is the sub-list for extension extendee
+	0,  // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_steward_environments_v1_environments_proto_init() }
@@ -5651,7 +5718,7 @@ func file_steward_environments_v1_environments_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_steward_environments_v1_environments_proto_rawDesc), len(file_steward_environments_v1_environments_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   1,
