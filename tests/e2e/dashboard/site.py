@@ -19,6 +19,8 @@ from tests.live import ADMIN_PASSWORD
 from tests.missing import missing
 
 PATIENCE_MS = 20_000
+TWO_FRAMES = "new Promise((tell) => requestAnimationFrame(() => requestAnimationFrame(tell)))"
+"""Within them charts are drawn anew for a window of another size."""
 OFFLINE = ("Failed to load resource: net::ERR", "WebSocket connection to")
 """What a browser logs by itself when the server is away or refuses: no fault of the page's."""
 
@@ -129,6 +131,7 @@ class Window:
     def assert_fits(self, width: int) -> None:
         """Nothing has to be scrolled sideways to be read."""
         self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.evaluate(TWO_FRAMES)
         inner = self.page.evaluate("document.documentElement.scrollWidth")
         assert inner <= width, f"the page is {inner} px wide in a window of {width} px"
 

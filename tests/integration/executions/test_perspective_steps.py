@@ -134,7 +134,7 @@ MANIFEST = [
 async def test_a_manifest_tells_what_came_of_each_test(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steward_server.executions.steps.perspective.TEST_MS", 300)
+    monkeypatch.setattr("steward_server.executions.steps.perspective.TEST_MS", 1_500)
     await run.open("perspective")
     done = await run.do("perspective.execute_test_manifest", manifest=MANIFEST)
     counts = {key: done[key] for key in ("status", "total", "passed", "failed", "skipped")}
@@ -164,7 +164,7 @@ async def test_a_manifest_tells_what_came_of_each_test(
 async def test_a_manifest_can_end_with_its_first_failure(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steward_server.executions.steps.perspective.TEST_MS", 300)
+    monkeypatch.setattr("steward_server.executions.steps.perspective.TEST_MS", 1_500)
     await run.open("perspective")
     done = await run.do(
         "perspective.execute_test_manifest",
