@@ -82,7 +82,8 @@ function useLastHour() {
 function Money({ totals }) {
   const hour = useLastHour();
   const burn = hour?.spent ?? null;
-  const leftS = burn && totals.available > 0 ? (totals.available / burn) * 3600 : null;
+  const left = totals.allocated - totals.spent; // what is lent is not gone yet
+  const leftS = burn && left > 0 ? (left / burn) * 3600 : null;
   return html`
     <div class="figures">
       <${Figure} label="Allocated" value=${money(totals.allocated)} more=${`to ${count(totals.agents)} agent${totals.agents === 1 ? "" : "s"}`} href="/agents" />
