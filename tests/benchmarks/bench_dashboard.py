@@ -71,7 +71,6 @@ def _measure() -> list[Figure]:
                         "s",
                         MAX_PAINT_S,
                         lower_is_better=True,
-                        note=path,
                     )
                     for opening in rounds[path]
                 ]

@@ -79,7 +79,7 @@ function About({ of, show }) {
 
 /** @type {import("../../parts/tables.js").Column<Parameter>[]} */
 const PARAMETERS = [
-  { title: "Parameter", cell: ({ name, required }) => html`<span><code>${name}</code>${required ? html` <span class="tag">required</span>` : null}</span>` },
+  { title: "Parameter", cell: ({ name, required }) => html`<span class="nowrap"><code>${name}</code>${required ? html` <span class="tag">required</span>` : null}</span>` },
   { title: "Type", cell: ({ type }) => type },
   { title: "Default", cell: ({ default: usual }) => (usual === null || usual === undefined ? "–" : html`<code>${JSON.stringify(usual)}</code>`) },
   { title: "What for", cell: ({ description }) => description },
