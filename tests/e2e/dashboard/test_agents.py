@@ -293,6 +293,35 @@ def test_a_change_keeps_what_it_does_not_name(window: Window, site: Site) -> Non
     assert kept == ("kept as it is", "openai", project_id, "none")
 
 
+def test_another_name_leaves_a_raise_for_a_while_as_it_is(window: Window, site: Site) -> None:
+    agent_id = site.agent("raised for an hour", 10)
+    wish = {"agent_id": agent_id, "requested_budget_usd": 25, "justification": WHY}
+    request = site.call("POST", "/api/v1/budget/requests", {**wish, "expires_in_s": 3600})
+    site.call("PATCH", f"/api/v1/budget/requests/{request['id']}/approve", {})
+    history = f"/api/v1/agents/{agent_id}/budget/history"
+    before = site.call("GET", history)
+    page = window.open(f"/agents/{agent_id}")
+    page.get_by_role("button", name="Change").click()
+    dialog(page).get_by_label("Name").fill("renamed meanwhile")
+    dialog(page).get_by_role("button", name="Change it").click()
+    expect(page.get_by_role("heading", name="renamed meanwhile")).to_be_visible()
+    assert site.call("GET", history) == before
+    assert money_of(site, agent_id) == 25
+
+
+def test_what_was_used_beyond_a_loan_counts_as_spent(window: Window, site: Site) -> None:
+    agent_id = site.agent("over", 10)
+    token = site.call("POST", "/api/tokens", {"agent_id": agent_id})["token"]
+    wish = {"requested_budget_usd": 2, "ic_token": token}
+    lease_id = site.call("POST", "/api/budget/handshake", wish, token="")["lease_id"]
+    report(site, token, lease_id, "dear", 2.5)
+    page = window.open(f"/agents/{agent_id}")
+    expect(figure(page, "Spent")).to_contain_text("$2.50")
+    expect(figure(page, "Spent")).to_contain_text("$0.50 of it above what was lent")
+    window.open("/agents")
+    expect(page.get_by_role("meter", name="Budget of over")).to_contain_text("25 %")
+
+
 def test_who_was_faster_is_not_overwritten(window: Window, site: Site) -> None:
     agent_id = site.agent("wanted by two")
     page = window.open(f"/agents/{agent_id}")

@@ -94,19 +94,19 @@ async def test_clicking_waits_until_it_can(run: Run) -> None:
 @pytest.mark.parametrize(
     ("selector", "why"),
     [
-        ("#nothing", "'#nothing' matches nothing within 0.3 s"),
+        ("#nothing", "'#nothing' matches nothing within 0.8 s"),
         ("li", "'li' matches 3 elements; it must match one"),
         ("[[", "'[[' is no selector: "),
         ("//[", "'//[' is no selector: "),
-        ("#sealed", "'#sealed' is there, but not visible within 0.3 s"),
-        ("#off", "'#off' is disabled, and did not change within 0.3 s"),
+        ("#sealed", "'#sealed' is there, but not visible within 0.8 s"),
+        ("#off", "'#off' is disabled, and did not change within 0.8 s"),
     ],
 )
 async def test_what_cannot_be_clicked_is_told_with_the_reason(
     run: Run, selector: str, why: str
 ) -> None:
     await run.open("form")
-    assert (await run.why("click", selector=selector, timeout=300)).startswith(why)
+    assert (await run.why("click", selector=selector, timeout=800)).startswith(why)
 
 
 async def test_what_covers_an_element_is_told_and_force_clicks_all_the_same(run: Run) -> None:

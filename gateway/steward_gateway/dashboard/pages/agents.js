@@ -3,7 +3,7 @@ import { html } from "../vendor/preact.js";
 import { get, post } from "../api.js";
 import { useLoad } from "../load.js";
 import { DialogButton } from "../parts/dialogs.js";
-import { Ago, BudgetBar, State, money } from "../parts/figures.js";
+import { Ago, BudgetBar, State, money, used } from "../parts/figures.js";
 import { Field, Form } from "../parts/forms.js";
 import { Card, Head } from "../parts/layout.js";
 import { Empty, Shown, say } from "../parts/notes.js";
@@ -23,8 +23,8 @@ const STATES = ["running", "idle", "stopping", "stopped", "failed"];
 const COLUMNS = [
   { title: "Agent", cell: ({ id, name }) => html`<a href=${`/agents/${id}`}>${name}</a>`, value: ({ name }) => name },
   { title: "State", cell: ({ status }) => html`<${State} state=${status} />`, value: ({ status }) => status },
-  { title: "Budget", cell: ({ name, budget }) => html`<${BudgetBar} label=${`Budget of ${name}`} spent=${budget?.spent_usd ?? 0} lent=${budget?.reserved_usd ?? 0} limit=${budget?.limit_usd ?? 0} />` },
-  { title: "Spent", number: true, cell: ({ budget }) => money(budget?.spent_usd), value: ({ budget }) => budget?.spent_usd },
+  { title: "Budget", cell: ({ name, budget }) => html`<${BudgetBar} label=${`Budget of ${name}`} spent=${used(budget)} lent=${budget?.reserved_usd ?? 0} limit=${budget?.limit_usd ?? null} />` },
+  { title: "Spent", number: true, cell: ({ budget }) => money(used(budget)), value: ({ budget }) => used(budget) },
   { title: "Limit", number: true, cell: ({ budget }) => money(budget?.limit_usd), value: ({ budget }) => budget?.limit_usd },
   { title: "Provider", cell: ({ provider }) => provider || "any", value: ({ provider }) => provider },
   { title: "Last seen", cell: ({ last_seen_at }) => html`<${Ago} time=${last_seen_at} />`, value: ({ last_seen_at }) => last_seen_at },

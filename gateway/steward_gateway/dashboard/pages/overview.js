@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { useEvents } from "../live.js";
 import { useLoad } from "../load.js";
 import { Chart } from "../parts/chart.js";
-import { Ago, BudgetBar, Figure, State, count, duration, money } from "../parts/figures.js";
+import { Ago, BudgetBar, Figure, State, count, duration, money, used } from "../parts/figures.js";
 import { Card, Head } from "../parts/layout.js";
 import { Empty, Shown } from "../parts/notes.js";
 import { Table } from "../parts/tables.js";
@@ -55,6 +55,8 @@ function useLastHour() {
       const at = Date.parse(timestamp);
       if (type === "CostUpdate") heard.current.set(at, (heard.current.get(at) ?? 0) + Number(data["cost_usd"] ?? 0));
     }
+    const hourAgoMs = Date.now() - 3_600_000;
+    for (const at of heard.current.keys()) if (at < hourAgoMs) heard.current.delete(at);
     redraw((n) => n + 1);
   });
   if (!loaded.data) return null;
@@ -97,7 +99,7 @@ function Money({ totals }) {
 
 /** @param {{usage: Usage | undefined}} given */
 function Agents({ usage }) {
-  const agents = useLoad((signal) => get("/api/v1/agents", { query: { page_size: 100 }, signal }), [], {
+  const agents = useLoad((signal) => get("/api/v1/agents", { query: { page_size: 1000 }, signal }), [], {
     on: ["AgentStarted", "AgentStopped"],
     everyS: 60,
   });
@@ -109,8 +111,8 @@ function Agents({ usage }) {
     {
       title: "Budget",
       cell: ({ id, name, budget }) => {
-        const { spent, reserved } = lent.get(id) ?? { spent: budget?.spent_usd, reserved: budget?.reserved_usd };
-        return html`<${BudgetBar} label=${`Budget of ${name}`} spent=${spent ?? 0} lent=${reserved ?? 0} limit=${budget?.limit_usd ?? 0} />`;
+        const { spent, reserved } = lent.get(id) ?? { spent: used(budget), reserved: budget?.reserved_usd };
+        return html`<${BudgetBar} label=${`Budget of ${name}`} spent=${spent ?? 0} lent=${reserved ?? 0} limit=${budget?.limit_usd ?? null} />`;
       },
     },
   ];
@@ -199,15 +201,18 @@ function Policies() {
     <//>`;
 }
 
+/** An agent's events name the agent themselves. @param {string} [scope]  "agent:…", "project:…", "organisation" */
+const budgetOf = (scope = "") => (!scope || scope.startsWith("agent:") ? "its budget" : `the budget of ${scope}`);
+
 /** @type {Record<string, (data: Record<string, any>) => string>} */
 const WORDS = {
   AgentStarted: ({ script }) => `began to run${script ? ` ${script}` : ""}`,
   AgentStopped: ({ reason }) => `ended: ${reason}`,
   PiiAlert: ({ direction, findings = [] }) => `personal data in an ${direction}: ${findings.map((/** @type {any} */ each) => `${each.count} ${each.kind}`).join(", ")}`,
-  BudgetWarning: ({ threshold_percent }) => `${threshold_percent} % of the budget is spent`,
+  BudgetWarning: ({ threshold_percent, scope }) => `${threshold_percent} % of ${budgetOf(scope)} is spent`,
   BudgetRequested: ({ requested_budget_usd }) => `asks for a budget of ${money(requested_budget_usd)}`,
   BudgetReviewed: ({ status }) => `its request was ${status}`,
-  BudgetChanged: ({ new_budget_usd }) => `its budget is ${money(new_budget_usd)} now`,
+  BudgetChanged: ({ new_budget_usd, scope }) => (new_budget_usd == null ? `${budgetOf(scope)} has no limit now` : `${budgetOf(scope)} is ${money(new_budget_usd)} now`),
   CircuitOpened: ({ provider }) => `provider ${provider} keeps failing`,
   EnvironmentStarted: ({ name }) => `environment ${name} runs`,
   EnvironmentStopped: ({ name, reason }) => `environment ${name} is over: ${reason}`,

@@ -100,7 +100,7 @@ function Course({ of: { data, groups, total_spend, total_requests, total_tokens 
     <div class="figures">
       <${Figure} label="Spent" value=${money(total_spend)} more=${text} />
       <${Figure} label="Calls" value=${count(total_requests)} />
-      <${Figure} label="A call" value=${calls > 0 ? money(total_spend / calls) : "–"} more="on average" />
+      <${Figure} label="A call" value=${calls > 0 ? money(total_spend / calls) : "–"} more="on average, those that cost nothing too" />
       <${Figure} label="Tokens" value=${count(total_tokens)} />
     </div>
     <${Card} title="Over time" tools=${html`<${CsvButton} name=${`spending-${period}.csv`} columns=${courseColumns(series)} rows=${series.length > 0 ? data.map(({ begins_at }, at) => ({ begins_at, at })) : []} />`}>

@@ -86,20 +86,27 @@ export function Figure({ label, value, more, tone, href }) {
 }
 
 /**
+ * All that was used of a budget: within what was lent, and beyond.
+ * @param {{spent_usd?: number, overrun_usd?: number} | null | undefined} budget
+ */
+export const used = (budget) => (budget?.spent_usd ?? 0) + (budget?.overrun_usd ?? 0);
+
+/**
  * How much of a budget is spent and lent, with marks where warnings are given.
- * @param {{spent: number, lent?: number, limit: number | null, label?: string}} given
+ * @param {{spent: number, lent?: number, limit: number | null, label?: string}} given  `limit`: null if there is none; of 0 nothing is left.
  */
 export function BudgetBar({ spent, lent = 0, limit, label = "Budget" }) {
-  if (limit === null || limit <= 0) return html`<span class="quiet">no limit</span>`;
-  const percent = (100 * spent) / limit;
+  if (limit === null) return html`<span class="quiet">no limit</span>`;
+  const percent = limit > 0 ? (100 * spent) / limit : 100;
+  const percentLent = limit > 0 ? (100 * lent) / limit : 0;
   const tone = percent >= 95 ? "bad" : percent >= 80 ? "warn" : "good";
   // Rounded down: what has not reached a mark does not read as if it had.
-  const said = `${percent < 10 ? percent.toFixed(1) : Math.floor(percent)} % of ${money(limit)} spent${lent > 0 ? `, ${money(lent)} lent` : ""}`;
+  const said = limit <= 0 ? `the budget is ${money(0)}` : `${percent < 10 ? percent.toFixed(1) : Math.floor(percent)} % of ${money(limit)} spent${lent > 0 ? `, ${money(lent)} lent` : ""}`;
   return html`
     <span class="budget" role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.min(100, Math.round(percent))} aria-valuetext=${said} title=${said}>
       <svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
         <rect class="track" width="100" height="8" />
-        <rect class="lent" x=${Math.min(100, percent)} width=${Math.max(0, Math.min(100 - percent, (100 * lent) / limit))} height="8" />
+        <rect class="lent" x=${Math.min(100, percent)} width=${Math.max(0, Math.min(100 - percent, percentLent))} height="8" />
         <rect class=${`spent ${tone}`} width=${Math.min(100, percent)} height="8" />
         ${[50, 80, 95].map((mark) => html`<rect class="mark" x=${mark - 0.25} width="0.5" height="8" />`)}
       </svg>

@@ -3,7 +3,7 @@ import { html, useState } from "../../vendor/preact.js";
 import { get, patch, post, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
-import { Ago, BudgetBar, Figure, State, count, money } from "../../parts/figures.js";
+import { Ago, BudgetBar, Figure, State, count, money, used } from "../../parts/figures.js";
 import { ActionButton, Form } from "../../parts/forms.js";
 import { Card, Facts, Head } from "../../parts/layout.js";
 import { Empty, ErrorNote, Loading, Shown, say } from "../../parts/notes.js";
@@ -42,7 +42,7 @@ export function Agent({ id }) {
     <//>
     <div class="figures">
       <${Figure} label="Budget" value=${money(budget?.limit_usd)} more=${budget?.period === "none" ? "for good" : `each ${budget?.period}`} />
-      <${Figure} label="Spent" value=${money(budget?.spent_usd)} more=${html`${count(budget?.percent_used)} % · <a href=${`/spending?agent_id=${id}`}>on what</a>`} />
+      <${Figure} label="Spent" value=${money(used(budget))} more=${html`${count(budget?.percent_used)} %${budget?.overrun_usd ? `, ${money(budget.overrun_usd)} of it above what was lent` : ""} · <a href=${`/spending?agent_id=${id}`}>on what</a>`} />
       <${Figure} label="Lent just now" value=${money(budget?.reserved_usd)} more="held by its runtime" />
       <${Figure} label="Left" value=${money(budget?.available_usd)} tone=${budget?.state === "exhausted" ? "bad" : "plain"} more=${budget?.state === "exhausted" ? "nothing can be lent" : "could be lent"} />
     </div>
@@ -75,11 +75,12 @@ function ChangeForm({ agent, close, done }) {
   const choices = useChoices();
   /** @param {Record<string, string>} values */
   const change = (values) => {
+    const isOther = Number(values["budget_usd"]) !== budget?.limit_usd;
     const body = {
       name: values["name"],
-      budget_usd: Number(values["budget_usd"]),
-      budget_period: /** @type {any} */ (values["budget_period"]),
-      budget_reason: values["budget_reason"] ?? "",
+      // A budget that is set is for good, and ends a raise for a while: only what was changed is set.
+      ...(isOther ? { budget_usd: Number(values["budget_usd"]), budget_reason: values["budget_reason"] ?? "" } : {}),
+      ...(values["budget_period"] === budget?.period ? {} : { budget_period: /** @type {any} */ (values["budget_period"]) }),
       provider: values["provider"] ?? "",
       project_id: values["project_id"] ?? "",
       expected_version: version,
@@ -140,7 +141,7 @@ function Requests({ id, decided }) {
 /** @type {import("../../parts/tables.js").Column<BudgetPath["path"][number]>[]} */
 const BUDGETS = [
   { title: "Of", cell: ({ scope, name }) => html`${scope.split(":")[0]} <span class="quiet">${name}</span>` },
-  { title: "Used", cell: ({ name, spent_usd, reserved_usd, limit_usd }) => html`<${BudgetBar} label=${`Budget of ${name}`} spent=${spent_usd} lent=${reserved_usd} limit=${limit_usd} />` },
+  { title: "Used", cell: ({ name, spent_usd, overrun_usd, reserved_usd, limit_usd }) => html`<${BudgetBar} label=${`Budget of ${name}`} spent=${used({ spent_usd, overrun_usd })} lent=${reserved_usd} limit=${limit_usd} />` },
   { title: "Left", number: true, cell: ({ available_usd }) => (available_usd === null ? "no limit" : money(available_usd)) },
 ];
 
