@@ -1,10 +1,13 @@
 //! A stream in both directions: messages under way, and the answers that belong to them.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tonic::{Code, Streaming};
+use tokio::time::timeout;
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::{Error, Kind, Result};
 
@@ -26,6 +29,10 @@ pub(crate) struct Exchange<Q, A> {
     waiting: Arc<Mutex<Waiting<A>>>,
 }
 
+/// What a stream ended by, and whether anything was answered before, makes what those who still wait
+/// are told.
+type Cut = fn(Error, bool) -> Error;
+
 struct Waiting<A> {
     /// The number of the last message.
     last: u64,
@@ -39,14 +46,34 @@ struct Place<A> {
     answer: oneshot::Sender<Result<A>>,
 }
 
+/// Gives a place up when whoever asked waits no longer.
+struct Asker<'a, A> {
+    waiting: &'a Mutex<Waiting<A>>,
+    number: u64,
+}
+
+impl<A> Drop for Asker<'_, A> {
+    fn drop(&mut self) {
+        lock(self.waiting).places.remove(&self.number);
+    }
+}
+
+/// Waits until a stream is open.
+pub(crate) async fn opened<R>(
+    most: Duration,
+    opening: impl Future<Output = std::result::Result<Response<Streaming<R>>, Status>>,
+) -> Result<Streaming<R>> {
+    let response = timeout(most, opening).await.map_err(|_| late())??;
+    Ok(response.into_inner())
+}
+
 impl<Q, A: Clone + Send + 'static> Exchange<Q, A> {
-    /// Reads answers until there are no more. `sort` says whose each of them is, or keeps it; `cut`
-    /// makes of the end, or of what it ended by, what those who still wait are told.
+    /// Reads answers until there are no more. `sort` says whose each of them is, or keeps it.
     pub fn new<R: Send + 'static>(
         outbox: mpsc::Sender<Q>,
         answers: Streaming<R>,
         sort: impl FnMut(R) -> Option<Incoming<A>> + Send + 'static,
-        cut: fn(Error) -> Error,
+        cut: Cut,
     ) -> Self {
         let waiting = Waiting { last: 0, places: BTreeMap::new(), cut: None };
         let waiting = Arc::new(Mutex::new(waiting));
@@ -54,21 +81,32 @@ impl<Q, A: Clone + Send + 'static> Exchange<Q, A> {
         Self { outbox, waiting }
     }
 
-    /// Sends a message, made with its number, and waits for its answer.
-    pub async fn ask(&self, group: Option<String>, message: impl FnOnce(u64) -> Q) -> Result<A> {
+    /// Sends a message, made with its number, and waits for its answer for so long at most.
+    pub async fn ask(
+        &self,
+        group: Option<String>,
+        most: Duration,
+        message: impl FnOnce(u64) -> Q,
+    ) -> Result<A> {
+        timeout(most, self.answer(group, message)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn answer(&self, group: Option<String>, message: impl FnOnce(u64) -> Q) -> Result<A> {
         let room = self.outbox.reserve().await;
-        let coming = {
+        let (_asker, coming) = {
             let mut waiting = lock(&self.waiting);
-            let room = match (room, &waiting.cut) {
-                (Ok(room), None) => room,
-                (_, cut) => return Err(cut.clone().unwrap_or_else(ended)),
-            };
+            if let Some(cut) = &waiting.cut {
+                return Err(cut.clone());
+            }
             let (answer, coming) = oneshot::channel();
             waiting.last += 1;
             let number = waiting.last;
             waiting.places.insert(number, Place { group, answer });
-            room.send(message(number)); // under the lock: numbers go out in their order
-            coming
+            // Without room the stream is over, and whoever reads is about to learn why.
+            if let Ok(room) = room {
+                room.send(message(number)); // under the lock: numbers go out in their order
+            }
+            (Asker { waiting: &self.waiting, number }, coming)
         };
         coming.await.unwrap_or_else(|_| Err(ended()))
     }
@@ -77,13 +115,15 @@ impl<Q, A: Clone + Send + 'static> Exchange<Q, A> {
 async fn read<R, A: Clone>(
     mut answers: Streaming<R>,
     mut sort: impl FnMut(R) -> Option<Incoming<A>>,
-    cut: fn(Error) -> Error,
+    cut: Cut,
     waiting: Arc<Mutex<Waiting<A>>>,
 ) {
+    let mut has_answered = false;
     let end = loop {
         match answers.message().await {
             Ok(Some(message)) => {
                 if let Some(incoming) = sort(message) {
+                    has_answered = true;
                     lock(&waiting).tell(&incoming);
                 }
             }
@@ -91,7 +131,7 @@ async fn read<R, A: Clone>(
             Err(status) => break status.into(),
         }
     };
-    lock(&waiting).end(&cut(end));
+    lock(&waiting).end(&cut(end, has_answered));
 }
 
 impl<A: Clone> Waiting<A> {
@@ -119,6 +159,17 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn ended() -> Error {
     Error::local(Kind::Unavailable, Code::Unavailable, "the stream has ended")
+}
+
+fn late() -> Error {
+    let message = "there was no answer in time; what was asked may have been done";
+    Error::local(Kind::DeadlineExceeded, Code::DeadlineExceeded, message)
+}
+
+/// What is told to whoever asked for something that only later versions know.
+pub(crate) fn unknown() -> Error {
+    let message = "the server answered something that this version of the client does not know";
+    Error::local(Kind::ServerFault, Code::Internal, message)
 }
 
 #[cfg(test)]
@@ -152,6 +203,28 @@ mod tests {
         waiting.tell(&Incoming { number: 4, group, answer: Ok(7) });
         let told: Vec<_> = coming.iter_mut().map(|each| each.try_recv().is_ok()).collect();
         assert_eq!(told, [true, false, false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_too_long_gives_the_place_up() {
+        let (outbox, _questions) = mpsc::channel(OUTBOX);
+        let (waiting, _) = waiting(&[]);
+        let exchange = Exchange { outbox, waiting: Arc::new(Mutex::new(waiting)) };
+        let error = exchange.ask(None, Duration::from_millis(1), |number| number).await;
+        assert_eq!(error.unwrap_err().kind(), Kind::DeadlineExceeded);
+        assert!(lock(&exchange.waiting).places.is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_while_a_stream_ends_is_told_why() {
+        let (outbox, questions) = mpsc::channel(OUTBOX);
+        drop(questions); // the transport has let go of it, and whoever reads does not know yet
+        let (waiting, _) = waiting(&[]);
+        let waiting = Arc::new(Mutex::new(waiting));
+        let exchange = Exchange { outbox, waiting: waiting.clone() };
+        tokio::spawn(async move { lock(&waiting).end(&Error::invalid("no such agent")) });
+        let error = exchange.ask(None, Duration::from_secs(5), |number| number).await;
+        assert_eq!(error.unwrap_err().message(), "no such agent");
     }
 
     #[test]
