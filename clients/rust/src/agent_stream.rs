@@ -98,6 +98,11 @@ impl AgentStream {
         }
     }
 
+    /// Closes the stream, for all who share it, and returns when the server has let go of it.
+    pub async fn close(&self) {
+        self.exchange.close().await;
+    }
+
     /// Sends any message, and waits for its answer.
     pub async fn ask(&self, message: Question) -> Result<Answer> {
         let millis = self.timeout.map_or(0, |timeout| timeout.as_millis().max(1));

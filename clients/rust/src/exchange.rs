@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tonic::{Code, Response, Status, Streaming};
 
@@ -13,6 +14,9 @@ use crate::{Error, Kind, Result};
 
 /// Messages that may wait to be sent; then whoever says more waits.
 pub(crate) const OUTBOX: usize = 8;
+
+/// How long the server may take to end a stream that is closed; it takes milliseconds.
+const HANG_UP: Duration = Duration::from_secs(1);
 
 /// What came from the server, for those who wait.
 pub(crate) struct Incoming<A> {
@@ -25,8 +29,12 @@ pub(crate) struct Incoming<A> {
 
 /// One stream. It is closed when the last of those who speak over it is dropped.
 pub(crate) struct Exchange<Q, A> {
-    outbox: mpsc::Sender<Q>,
+    /// None once it is closed.
+    outbox: Mutex<Option<mpsc::Sender<Q>>>,
     waiting: Arc<Mutex<Waiting<A>>>,
+    reader: AbortHandle,
+    /// Closed when nobody reads any more.
+    over: watch::Receiver<()>,
 }
 
 /// What a stream ended by, and whether anything was answered before, makes what those who still wait
@@ -77,8 +85,13 @@ impl<Q, A: Clone + Send + 'static> Exchange<Q, A> {
     ) -> Self {
         let waiting = Waiting { last: 0, places: BTreeMap::new(), cut: None };
         let waiting = Arc::new(Mutex::new(waiting));
-        tokio::spawn(read(answers, sort, cut, waiting.clone()));
-        Self { outbox, waiting }
+        let (reading, over) = watch::channel(());
+        let shared = waiting.clone();
+        let reader = tokio::spawn(async move {
+            let _reading = reading;
+            read(answers, sort, cut, shared).await;
+        });
+        Self { outbox: Mutex::new(Some(outbox)), waiting, reader: reader.abort_handle(), over }
     }
 
     /// Sends a message, made with its number, and waits for its answer for so long at most.
@@ -91,8 +104,17 @@ impl<Q, A: Clone + Send + 'static> Exchange<Q, A> {
         timeout(most, self.answer(group, message)).await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// Ends the stream, and returns when the server has let go of it. Whoever still waits is told.
+    pub async fn close(&self) {
+        lock(&self.outbox).take();
+        lock(&self.waiting).end(&closed());
+        let _ = timeout(HANG_UP, self.over.clone().changed()).await;
+        self.reader.abort(); // where the server did not
+    }
+
     async fn answer(&self, group: Option<String>, message: impl FnOnce(u64) -> Q) -> Result<A> {
-        let room = self.outbox.reserve().await;
+        let outbox = lock(&self.outbox).clone().ok_or_else(closed)?;
+        let room = outbox.reserve().await;
         let (_asker, coming) = {
             let mut waiting = lock(&self.waiting);
             if let Some(cut) = &waiting.cut {
@@ -146,7 +168,7 @@ impl<A: Clone> Waiting<A> {
     }
 
     fn end(&mut self, cut: &Error) {
-        self.cut = Some(cut.clone());
+        self.cut.get_or_insert_with(|| cut.clone()); // the first reason stands
         for place in std::mem::take(&mut self.places).into_values() {
             let _ = place.answer.send(Err(cut.clone()));
         }
@@ -159,6 +181,10 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn ended() -> Error {
     Error::local(Kind::Unavailable, Code::Unavailable, "the stream has ended")
+}
+
+fn closed() -> Error {
+    Error::local(Kind::Unavailable, Code::Unavailable, "the stream is closed; open another")
 }
 
 fn late() -> Error {
@@ -205,11 +231,30 @@ mod tests {
         assert_eq!(told, [true, false, false, true, false]);
     }
 
+    /// One that somebody else reads.
+    fn exchange(outbox: mpsc::Sender<u64>, waiting: Arc<Mutex<Waiting<u8>>>) -> Exchange<u64, u8> {
+        let (_, over) = watch::channel(());
+        let reader = tokio::spawn(async {}).abort_handle();
+        Exchange { outbox: Mutex::new(Some(outbox)), waiting, reader, over }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_closed_says_so_to_whoever_asks() {
+        let (outbox, mut questions) = mpsc::channel(OUTBOX);
+        let (waiting, mut coming) = waiting(&[None]);
+        let exchange = exchange(outbox, Arc::new(Mutex::new(waiting)));
+        exchange.close().await;
+        assert!(questions.recv().await.is_none());
+        assert!(coming[0].try_recv().unwrap().unwrap_err().message().contains("is closed"));
+        let error = exchange.ask(None, Duration::from_secs(5), |number| number).await;
+        assert!(error.unwrap_err().message().contains("is closed"));
+    }
+
     #[tokio::test]
     async fn whoever_waits_too_long_gives_the_place_up() {
         let (outbox, _questions) = mpsc::channel(OUTBOX);
         let (waiting, _) = waiting(&[]);
-        let exchange = Exchange { outbox, waiting: Arc::new(Mutex::new(waiting)) };
+        let exchange = exchange(outbox, Arc::new(Mutex::new(waiting)));
         let error = exchange.ask(None, Duration::from_millis(1), |number| number).await;
         assert_eq!(error.unwrap_err().kind(), Kind::DeadlineExceeded);
         assert!(lock(&exchange.waiting).places.is_empty());
@@ -221,7 +266,7 @@ mod tests {
         drop(questions); // the transport has let go of it, and whoever reads does not know yet
         let (waiting, _) = waiting(&[]);
         let waiting = Arc::new(Mutex::new(waiting));
-        let exchange = Exchange { outbox, waiting: waiting.clone() };
+        let exchange = exchange(outbox, waiting.clone());
         tokio::spawn(async move { lock(&waiting).end(&Error::invalid("no such agent")) });
         let error = exchange.ask(None, Duration::from_secs(5), |number| number).await;
         assert_eq!(error.unwrap_err().message(), "no such agent");

@@ -112,6 +112,11 @@ impl Session {
         }
     }
 
+    /// Ends the session, for all who share it, and returns when the server has let go of it.
+    pub async fn close(&self) {
+        self.exchange.close().await;
+    }
+
     /// Sends any message, such as an event, and waits for its answer as long as a call may take.
     pub async fn ask(&self, message: Question) -> Result<Answer> {
         let lease = match &message {
