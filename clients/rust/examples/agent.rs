@@ -50,6 +50,7 @@ async fn spend(client: &Client, token: &str) -> Result<()> {
     let request = ReturnRequest { lease_id: lease.lease_id, ..Default::default() };
     let rest = session.return_lease(request).await?;
     println!("{} returned", dollars(rest.returned_nanousd));
+    session.close().await;
     Ok(())
 }
 
@@ -97,6 +98,7 @@ async fn balance(client: &Client) -> Result<()> {
         state = moved(state, if is_right { 10.0 } else { -10.0 });
         println!("{}, step {step}: the pole leans {:.4}", opened.policies[0], state[2]);
     }
+    stream.close().await;
     Ok(())
 }
 

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::channel::Channel;
-use crate::exchange::{Exchange, Incoming, OUTBOX};
+use crate::exchange::{Exchange, Incoming, OUTBOX, opened, unknown};
 use crate::proto::steward::inference::v1::inference_service_client::InferenceServiceClient;
 use crate::proto::steward::inference::v1::stream_request::Message as Question;
 use crate::proto::steward::inference::v1::stream_response::Message as Answer;
@@ -26,19 +25,22 @@ use crate::{Error, Kind, Result};
 #[derive(Clone)]
 pub struct AgentStream {
     exchange: Arc<Exchange<StreamRequest, Answer>>,
+    /// Of the client, for whatever has none of its own.
+    most: Duration,
     timeout: Option<Duration>,
 }
 
 impl AgentStream {
     pub(crate) async fn begin(channel: Channel) -> Result<Self> {
         let (outbox, questions) = mpsc::channel(OUTBOX);
-        let answers =
-            InferenceServiceClient::new(channel).stream(ReceiverStream::new(questions)).await?;
-        let exchange = Exchange::new(outbox, answers.into_inner(), sorted, broken);
-        Ok(Self { exchange: Arc::new(exchange), timeout: None })
+        let most = channel.timeout;
+        let mut inference = InferenceServiceClient::new(channel);
+        let answers = opened(most, inference.stream(ReceiverStream::new(questions))).await?;
+        let exchange = Arc::new(Exchange::new(outbox, answers, sorted, cut));
+        Ok(Self { exchange, most, timeout: None })
     }
 
-    /// The same stream, on which nothing may take longer.
+    /// The same stream, on which nothing may take longer, instead of what the client gives a call.
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self.clone() }
     }
@@ -96,6 +98,11 @@ impl AgentStream {
         }
     }
 
+    /// Closes the stream, for all who share it, and returns when the server has let go of it.
+    pub async fn close(&self) {
+        self.exchange.close().await;
+    }
+
     /// Sends any message, and waits for its answer.
     pub async fn ask(&self, message: Question) -> Result<Answer> {
         let millis = self.timeout.map_or(0, |timeout| timeout.as_millis().max(1));
@@ -104,14 +111,7 @@ impl AgentStream {
             message: Some(message),
             timeout_ms: u32::try_from(millis).unwrap_or(u32::MAX),
         };
-        let asking = self.exchange.ask(None, numbered);
-        match self.timeout {
-            None => asking.await,
-            Some(most) => timeout(most, asking).await.unwrap_or_else(|_| {
-                let message = "there was no answer in time; the step may have been made";
-                Err(Error::local(Kind::DeadlineExceeded, Code::DeadlineExceeded, message))
-            }),
-        }
+        self.exchange.ask(None, self.timeout.unwrap_or(self.most), numbered).await
     }
 }
 
@@ -159,20 +159,17 @@ fn floats(packed: &[u8]) -> Vec<f32> {
 }
 
 fn sorted(response: StreamResponse) -> Option<Incoming<Answer>> {
-    let answer = match response.message? {
-        Answer::Refusal(status) => Err(status.into()),
-        message => Ok(message),
+    let answer = match response.message {
+        Some(Answer::Refusal(status)) => Err(status.into()),
+        Some(message) => Ok(message),
+        None => Err(unknown()),
     };
     Some(Incoming { number: response.sequence, group: None, answer })
 }
 
-fn broken(end: Error) -> Error {
-    let message = format!(
-        "the stream is cut ({}): steps under way may have been made, and what the policy kept of \
-         the agents may be lost",
-        end.message()
-    );
-    Error::local(Kind::StreamBroken, Code::Unavailable, message)
+/// A stream that ends before anything was answered was refused as a whole.
+fn cut(end: Error, has_answered: bool) -> Error {
+    if has_answered { Error::stream_broken(end) } else { end }
 }
 
 fn unfitting(answer: &Answer) -> Error {
@@ -194,5 +191,18 @@ mod tests {
         assert_eq!(steps.choices(), [1, 0]);
         assert_eq!(steps.values(), [1.5, -2.0]);
         assert!(steps.pressures().is_empty() && steps.failed().is_empty());
+    }
+
+    #[test]
+    fn an_answer_that_is_unknown_is_a_fault_for_whoever_asked() {
+        let incoming = sorted(StreamResponse { sequence: 7, ..Default::default() }).unwrap();
+        assert_eq!(incoming.number, 7);
+        assert_eq!(incoming.answer.unwrap_err().kind(), Kind::ServerFault);
+    }
+
+    #[test]
+    fn a_stream_is_refused_before_its_first_answer_and_breaks_after_it() {
+        assert_eq!(cut(unknown(), false).kind(), Kind::ServerFault);
+        assert_eq!(cut(unknown(), true).kind(), Kind::StreamBroken);
     }
 }

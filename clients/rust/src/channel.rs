@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderValue, Request, Response, header, request};
@@ -23,6 +24,11 @@ use crate::proto::steward::auth::v1::RefreshRequest;
 use crate::proto::steward::auth::v1::auth_service_client::AuthServiceClient;
 
 const TIMEOUT: &str = "grpc-timeout";
+
+/// May be made again: for ten seconds a token that is spent gives its successor once more.
+const REFRESH: &str = "/steward.auth.v1.AuthService/Refresh";
+/// How long a renewal may take, with all its attempts; calls wait for it.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection for generated clients, such as `BudgetServiceClient::new(client.channel())`.
 #[derive(Clone, Debug)]
@@ -75,8 +81,7 @@ impl Channel {
             method => {
                 let (mut head, body) = request.into_parts();
                 if !method.is_some_and(|method| method.public) {
-                    let shown = self.shown().await?;
-                    show(&mut head, &shown)?;
+                    show(&mut head, &self.shown(true).await)?;
                 }
                 self.send(Request::from_parts(head, body)).await
             }
@@ -91,10 +96,10 @@ impl Channel {
         let (head, body) = request.into_parts();
         let asked = head.headers.get(TIMEOUT).and_then(|value| read_timeout(value.to_str().ok()?));
         let timeout = asked.or((!method.streams_answers).then_some(self.timeout));
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let body = body.collect().await?.to_bytes();
         let whole = method.request_id.and_then(|field| identified(&body, field));
-        let safe = method.reads || whole.is_some();
+        let safe = method.reads || whole.is_some() || head.uri.path() == REFRESH;
         Ok(Call { method, head, body: whole.unwrap_or(body), deadline, safe })
     }
 
@@ -104,7 +109,8 @@ impl Channel {
         let shows = !call.method.public && !call.head.headers.contains_key(header::AUTHORIZATION);
         let (mut attempt, mut renewed) = (1, false);
         loop {
-            let shown = if shows { self.shown().await? } else { String::new() };
+            let shown =
+                if shows { self.shown(call.method.streams_answers).await } else { String::new() };
             let status = match self.attempt(&call, &shown).await {
                 Ok(response) => return Ok(response),
                 Err(status) => status,
@@ -114,7 +120,8 @@ impl Channel {
                 continue;
             }
             let in_time = |wait: &Duration| {
-                call.deadline.is_none_or(|deadline| Instant::now() + *wait < deadline)
+                let then = Instant::now().checked_add(*wait);
+                call.deadline.is_none_or(|deadline| then.is_some_and(|then| then < deadline))
             };
             let wait = delay(&Error::from(status.clone()), attempt, call.safe).filter(in_time);
             match wait {
@@ -162,18 +169,20 @@ impl Channel {
     }
 
     /// The token to show now; empty for none. A sign-in that is ending is renewed first.
-    async fn shown(&self) -> std::result::Result<String, Status> {
-        match &*self.credential {
-            Credential::Nobody => Ok(String::new()),
-            Credential::Token(token) => Ok(token.clone()),
-            Credential::SignIn(pair) => {
-                let mut pair = pair.lock().await;
-                if pair.is_ending(std::time::Instant::now()) {
-                    self.renew(&mut pair).await?;
-                }
-                Ok(pair.access_token.clone())
-            }
+    async fn shown(&self, for_stream: bool) -> String {
+        let pair = match &*self.credential {
+            Credential::Nobody => return String::new(),
+            Credential::Token(token) => return token.clone(),
+            Credential::SignIn(pair) => pair,
+        };
+        let came = std::time::Instant::now();
+        let held = pair.clone().lock_owned().await;
+        if !held.is_ending(came, for_stream) || held.failed_since(came) {
+            return held.access_token.clone();
         }
+        // Where that fails, the token there is may still be good; else the call will tell.
+        let _ = self.renew(held).await;
+        pair.lock().await.access_token.clone()
     }
 
     /// Gets another token than the one that was shown; false if there is no way to.
@@ -181,28 +190,45 @@ impl Channel {
         let Credential::SignIn(pair) = &*self.credential else {
             return Ok(false);
         };
-        let mut pair = pair.lock().await;
-        if shown.is_empty() || pair.access_token != shown {
-            return Ok(!shown.is_empty()); // another call has renewed it meanwhile
+        let pair = pair.clone().lock_owned().await;
+        if shown.is_empty() {
+            return Ok(false);
         }
-        self.renew(&mut pair).await
+        if pair.access_token != shown {
+            return Ok(!pair.access_token.is_empty()); // another call has renewed it meanwhile
+        }
+        self.renew(pair).await
     }
 
-    /// Exchanges the refresh token, one call at a time: it is good for one.
-    async fn renew(&self, pair: &mut Pair) -> std::result::Result<bool, Status> {
+    /// Renews a sign-in, one call at a time. Goes on when whoever needed it waits no longer: the
+    /// server may have spent the refresh token.
+    async fn renew(&self, pair: OwnedMutexGuard<Pair>) -> std::result::Result<bool, Status> {
         if pair.refresh_token.is_empty() {
             return Ok(false);
         }
+        let nobody = Self {
+            credential: Arc::new(Credential::Nobody),
+            timeout: self.timeout.min(REFRESH_TIMEOUT),
+            ..self.clone()
+        };
+        let broken_off = |error| Status::internal(format!("a renewal broke off: {error}"));
+        tokio::spawn(nobody.exchange(pair)).await.map_err(broken_off)?
+    }
+
+    /// Exchanges the refresh token for the next pair; false if it is not taken.
+    async fn exchange(self, mut pair: OwnedMutexGuard<Pair>) -> std::result::Result<bool, Status> {
         let asked = std::time::Instant::now();
-        let nobody = Self { credential: Arc::new(Credential::Nobody), ..self.clone() };
         let request = RefreshRequest { refresh_token: pair.refresh_token.clone() };
-        match AuthServiceClient::new(nobody).refresh(request).await {
+        match AuthServiceClient::new(self).refresh(request).await {
             Ok(answer) => *pair = Pair::of_refresh(answer.into_inner(), asked),
             Err(status) if status.code() == Code::Unauthenticated => {
                 pair.refresh_token.clear();
                 return Ok(false);
             }
-            Err(status) => return Err(status),
+            Err(status) => {
+                pair.note_failure();
+                return Err(status);
+            }
         }
         Ok(true)
     }
@@ -232,7 +258,7 @@ pub(crate) fn unreached(error: tonic::transport::Error) -> Status {
         return Status::deadline_exceeded("there was no answer in time");
     }
     match Status::from_error(error.into()) {
-        status if matches!(status.code(), Code::Unknown | Code::Unavailable) => {
+        status if is_cut(status.code()) => {
             Status::unavailable(format!("the server cannot be reached: {causes}"))
         }
         status => status,
@@ -242,10 +268,15 @@ pub(crate) fn unreached(error: tonic::transport::Error) -> Status {
 /// What it means that the rest of a response cannot be read. A server's own word on how a call went
 /// is no such error: that is part of the response.
 fn cut(error: Status) -> Status {
-    match error.code() {
-        Code::Unknown => Status::unavailable(format!("the connection is cut: {}", error.message())),
-        _ => error,
+    if is_cut(error.code()) {
+        return Status::unavailable(format!("the connection is cut: {}", error.message()));
     }
+    error
+}
+
+/// Codes that the transport gives, by itself, to a connection that ends amid a call.
+fn is_cut(code: Code) -> bool {
+    matches!(code, Code::Unknown | Code::Unavailable | Code::Cancelled)
 }
 
 /// Reads a timeout as gRPC writes it: up to eight digits and a unit.
@@ -275,14 +306,74 @@ fn written_timeout(timeout: Duration) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+    use tokio::sync::Mutex;
+    use tokio::time::timeout;
+    use tonic::transport::Endpoint;
+
     use super::*;
     use crate::Kind;
+    use crate::proto::steward::auth::v1::LoginResponse;
+
+    /// Of somebody whose sign-in is ending, at a server that accepts and says nothing.
+    async fn ending() -> (Channel, Arc<Mutex<Pair>>, TcpListener) {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", server.local_addr().unwrap());
+        let answer = LoginResponse {
+            access_token: "access".into(),
+            refresh_token: "refresh".into(),
+            expires_in: 0,
+            ..Default::default()
+        };
+        let pair = Arc::new(Mutex::new(Pair::of_login(&answer, std::time::Instant::now())));
+        let channel = Channel {
+            transport: Endpoint::from_shared(address).unwrap().connect_lazy(),
+            credential: Arc::new(Credential::SignIn(pair.clone())),
+            timeout: Duration::from_secs(30),
+            attempts: 1,
+        };
+        (channel, pair, server)
+    }
+
+    #[tokio::test]
+    async fn a_refresh_may_be_made_again_and_a_login_may_not() {
+        let (channel, ..) = ending().await;
+        for (path, safe) in [(REFRESH, true), ("/steward.auth.v1.AuthService/Login", false)] {
+            let request = Request::post(path).body(Body::empty()).unwrap();
+            let call = channel.call_of(Method::at(path).unwrap(), request).await.unwrap();
+            assert_eq!(call.safe, safe, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_fails_leaves_the_token_there_is() {
+        let (channel, pair, server) = ending().await;
+        drop(server);
+        let came = std::time::Instant::now();
+        assert_eq!(channel.shown(false).await, "access");
+        let pair = pair.lock().await;
+        assert!(pair.failed_since(came));
+        assert_eq!(pair.refresh_token, "refresh");
+    }
+
+    #[tokio::test]
+    async fn a_renewal_goes_on_when_whoever_needed_it_waits_no_longer() {
+        let (channel, pair, server) = ending().await;
+        let came = std::time::Instant::now();
+        timeout(Duration::from_millis(100), channel.shown(false)).await.unwrap_err();
+        assert!(pair.try_lock().is_err());
+        drop(server); // now it fails
+        assert!(pair.lock().await.failed_since(came));
+    }
 
     #[test]
     fn a_connection_that_is_cut_is_unavailability() {
-        let error = Error::from(cut(Status::unknown("error reading a body from connection")));
-        assert_eq!(error.kind(), Kind::Unavailable);
-        assert!(error.message().contains("reading a body"));
+        for status in [Status::unknown("connection closed"), Status::cancelled("connection closed")]
+        {
+            let error = Error::from(cut(status));
+            assert_eq!((error.kind(), error.code()), (Kind::Unavailable, Code::Unavailable));
+            assert!(error.message().contains("connection closed"));
+        }
         assert_eq!(cut(Status::resource_exhausted("calm down")).code(), Code::ResourceExhausted);
     }
 

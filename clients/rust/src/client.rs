@@ -12,7 +12,7 @@ use crate::agent_stream::AgentStream;
 use crate::channel::Channel;
 use crate::credential::{Credential, Pair};
 use crate::proto::steward;
-use crate::proto::steward::auth::v1::LoginRequest;
+use crate::proto::steward::auth::v1::{LoginRequest, LoginResponse, LogoutRequest};
 use crate::session::{Pushes, Session};
 use crate::{Error, Result};
 
@@ -43,7 +43,8 @@ pub struct Builder {
 }
 
 impl Client {
-    /// Begins with an address: `host:port` in plaintext, or `https://host:port`.
+    /// Begins with an address: `host:port` in plaintext (in TLS with [`Builder::tls`]), or
+    /// `https://host:port`.
     pub fn builder(address: impl Into<String>) -> Builder {
         Builder {
             address: address.into(),
@@ -60,16 +61,22 @@ impl Client {
         self.with(Credential::Token(token.into()))
     }
 
-    /// The same connection for somebody who signs in. The sign-in renews itself.
-    pub async fn sign_in(&self, username: &str, password: &str) -> Result<Self> {
-        let request = LoginRequest {
-            username: username.into(),
-            password: password.into(),
-            ..Default::default()
-        };
+    /// The same connection for somebody who signs in, by user name or e-mail address, and what the
+    /// server answered, such as that the password must be changed. The sign-in renews itself.
+    pub async fn sign_in(&self, user: &str, password: &str) -> Result<(Self, LoginResponse)> {
         let asked = Instant::now();
-        let answer = self.auth().login(request).await?.into_inner();
-        Ok(self.with(Credential::SignIn(Mutex::new(Pair::of_login(answer, asked)))))
+        let answer = self.auth().login(login(user, password)).await?.into_inner();
+        let pair = Mutex::new(Pair::of_login(&answer, asked));
+        Ok((self.with(Credential::SignIn(Arc::new(pair))), answer))
+    }
+
+    /// Ends the sign-in, here and at the server, on open streams too.
+    pub async fn sign_out(&self) -> Result<()> {
+        self.auth().logout(LogoutRequest {}).await?;
+        if let Credential::SignIn(pair) = &*self.channel.credential {
+            pair.lock().await.forget();
+        }
+        Ok(())
     }
 
     /// The connection for generated clients that no method of this one makes.
@@ -89,6 +96,15 @@ impl Client {
 
     fn with(&self, credential: Credential) -> Self {
         Self { channel: Channel { credential: Arc::new(credential), ..self.channel() } }
+    }
+}
+
+fn login(user: &str, password: &str) -> LoginRequest {
+    let (user, password) = (user.to_string(), password.to_string());
+    if user.contains('@') {
+        LoginRequest { email: user, password, ..Default::default() }
+    } else {
+        LoginRequest { username: user, password, ..Default::default() }
     }
 }
 
@@ -157,7 +173,7 @@ impl Builder {
         self
     }
 
-    /// How the server proves itself at an `https://` address, such as by a root of one's own.
+    /// Connects in TLS, and says how the server proves itself, such as by a root of one's own.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: ClientTlsConfig) -> Self {
         self.tls = Some(tls);
@@ -190,15 +206,24 @@ impl Builder {
     }
 
     fn endpoint(&self) -> Result<Endpoint> {
-        let (scheme, authority) = self.address.split_once("://").unwrap_or(("http", &self.address));
-        let secure = scheme == "https";
-        if !secure && scheme != "http" {
-            let message = format!(
-                "{:?} is no address; write host:port (plaintext) or https://host:port",
-                self.address
-            );
-            return Err(Error::invalid(message));
-        }
+        let presumed = if self.wants_tls() { "https" } else { "http" };
+        let (scheme, authority) =
+            self.address.split_once("://").unwrap_or((presumed, &self.address));
+        let secure = match scheme {
+            "https" => true,
+            "http" if self.wants_tls() => {
+                let message = format!("{:?} is in plaintext, and TLS is set", self.address);
+                return Err(Error::invalid(message));
+            }
+            "http" => false,
+            _ => {
+                let message = format!(
+                    "{:?} is no address; write host:port (plaintext) or https://host:port",
+                    self.address
+                );
+                return Err(Error::invalid(message));
+            }
+        };
         let wrong = |error| Error::invalid(format!("{:?} is no address: {error}", self.address));
         let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}"))
             .and_then(|endpoint| {
@@ -209,6 +234,16 @@ impl Builder {
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(PING_TIMEOUT);
         if secure { self.secured(endpoint) } else { Ok(endpoint) }
+    }
+
+    #[cfg(feature = "tls")]
+    fn wants_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn wants_tls(&self) -> bool {
+        false
     }
 
     #[cfg(feature = "tls")]
@@ -229,6 +264,7 @@ impl Builder {
 mod tests {
     use super::*;
     use crate::Kind;
+    use crate::proto::steward::auth::v1::GetMeRequest;
 
     #[tokio::test]
     async fn an_address_is_a_host_and_a_port_or_begins_with_http() {
@@ -241,15 +277,44 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "tls")]
+    #[test]
+    fn with_tls_set_nothing_is_sent_in_plaintext() {
+        let builder = |address| Client::builder(address).tls(ClientTlsConfig::new());
+        for address in ["127.0.0.1:50051", "https://127.0.0.1:50051"] {
+            let endpoint = builder(address).endpoint().unwrap();
+            assert_eq!(endpoint.uri().scheme_str(), Some("https"), "{address}");
+        }
+        let error = builder("http://127.0.0.1:50051").endpoint().unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidRequest);
+    }
+
+    #[test]
+    fn an_address_of_mail_signs_in_as_one() {
+        let by_mail = login("ada@example.org", "secret");
+        assert_eq!((&*by_mail.email, &*by_mail.username), ("ada@example.org", ""));
+        let by_name = login("ada", "secret");
+        assert_eq!((&*by_name.email, &*by_name.username), ("", "ada"));
+    }
+
+    /// Nothing listens at the port of another that was closed.
+    async fn nowhere() -> Builder {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Client::builder(listener.local_addr().unwrap().to_string())
+    }
+
     #[tokio::test]
     async fn a_server_that_is_not_there_is_unavailable() {
-        // Nothing listens at the port of another that was closed.
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        drop(listener);
-        let error = Client::builder(address).connect().await.unwrap_err();
+        let error = nowhere().await.connect().await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
         assert!(error.message().contains("refused"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_call_may_take_for_ever() {
+        let client = nowhere().await.timeout(Duration::MAX).attempts(1).connect_lazy().unwrap();
+        let error = Error::from(client.auth().get_me(GetMeRequest {}).await.unwrap_err());
+        assert_eq!(error.kind(), Kind::Unavailable);
     }
 
     #[tokio::test]

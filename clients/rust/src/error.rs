@@ -106,6 +106,7 @@ struct Refusal {
     fields: BTreeMap<String, String>,
     retry_after: Option<Duration>,
     errors: Vec<TextError>,
+    cause: Option<Error>,
 }
 
 /// What clients answer with.
@@ -122,11 +123,24 @@ impl Error {
             fields: BTreeMap::new(),
             retry_after: None,
             errors: Vec::new(),
+            cause: None,
         }))
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::local(Kind::InvalidRequest, Code::InvalidArgument, message)
+    }
+
+    /// Of whoever waits on a stream of agents that is cut; what cut it is the source.
+    pub(crate) fn stream_broken(cut: Self) -> Self {
+        let message = format!(
+            "the stream is cut ({cut}): steps under way may have been made, and what the policy \
+             kept of the agents may be lost"
+        );
+        let mut error = Self::local(Kind::StreamBroken, Code::Unavailable, message);
+        error.0.facts = cut.0.facts.clone();
+        error.0.cause = Some(cut);
+        error
     }
 
     pub fn kind(&self) -> Kind {
@@ -182,7 +196,11 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.cause.as_ref().map(|cause| cause as _)
+    }
+}
 
 impl From<Status> for Error {
     /// The error of a failed call.
@@ -299,5 +317,17 @@ mod tests {
         let error = Error::from(status(Code::FailedPrecondition, vec![info("AGENT_STOPPED")]));
         assert_eq!(error.kind(), Kind::AgentStopped);
         assert!(error.is(Kind::Conflict) && !error.is(Kind::Unavailable));
+    }
+
+    #[test]
+    fn a_stream_that_breaks_says_what_broke_it() {
+        use std::error::Error as _;
+        let cut = Error::from(status(Code::Unauthenticated, vec![info("TOKEN_REVOKED")]));
+        let error = Error::stream_broken(cut);
+        assert!(error.is(Kind::StreamBroken) && error.is(Kind::Unavailable));
+        assert!(error.message().contains("no (TOKEN_REVOKED)"), "{error}");
+        assert_eq!(error.facts()["agent"], "agent_7");
+        let cut: &Error = error.source().unwrap().downcast_ref().unwrap();
+        assert_eq!((cut.kind(), cut.reason()), (Kind::Unauthorized, "TOKEN_REVOKED"));
     }
 }

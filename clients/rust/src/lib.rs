@@ -19,6 +19,7 @@ pub use agent_stream::{AgentStream, Steps};
 pub use channel::Channel;
 pub use client::{Builder, Client};
 pub use error::{Error, Kind, Result, TextError};
+pub use prost_types;
 pub use provider_key::open_provider_key;
 pub use session::{Pushes, Session};
 pub use tonic;

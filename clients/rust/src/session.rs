@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -10,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::channel::Channel;
-use crate::exchange::{Exchange, Incoming, OUTBOX};
+use crate::exchange::{Exchange, Incoming, OUTBOX, opened, unknown};
 use crate::proto::steward::budget::v1::budget_service_client::BudgetServiceClient;
 use crate::proto::steward::budget::v1::session_request::Message as Question;
 use crate::proto::steward::budget::v1::session_response::Message as Answer;
@@ -26,7 +27,10 @@ use crate::{Error, Kind, Result};
 ///
 /// What is refused is an error of the call that asked, and the session goes on.
 #[derive(Clone)]
-pub struct Session(Arc<Exchange<SessionRequest, Answer>>);
+pub struct Session {
+    exchange: Arc<Exchange<SessionRequest, Answer>>,
+    timeout: Duration,
+}
 
 /// What the server says by itself, in its order: stop, revocation, a changed budget. A stream, which
 /// ends with the session.
@@ -36,8 +40,9 @@ impl Session {
     pub(crate) async fn open(channel: Channel) -> Result<(Self, Pushes)> {
         let (outbox, questions) = mpsc::channel(OUTBOX);
         let (pushed, pushes) = mpsc::unbounded_channel();
-        let answers =
-            BudgetServiceClient::new(channel).session(ReceiverStream::new(questions)).await?;
+        let timeout = channel.timeout;
+        let mut ledger = BudgetServiceClient::new(channel);
+        let answers = opened(timeout, ledger.session(ReceiverStream::new(questions))).await?;
         let sort = move |response: SessionResponse| {
             let incoming = sorted(response);
             if let Some(Incoming { number: 0, answer: Ok(message), .. }) = incoming {
@@ -46,8 +51,8 @@ impl Session {
             }
             incoming
         };
-        let exchange = Exchange::new(outbox, answers.into_inner(), sort, |end| end);
-        Ok((Self(Arc::new(exchange)), Pushes(pushes)))
+        let exchange = Arc::new(Exchange::new(outbox, answers, sort, |end, _| end));
+        Ok((Self { exchange, timeout }, Pushes(pushes)))
     }
 
     /// Opens a lease.
@@ -107,7 +112,12 @@ impl Session {
         }
     }
 
-    /// Sends any message, such as an event, and waits for its answer.
+    /// Ends the session, for all who share it, and returns when the server has let go of it.
+    pub async fn close(&self) {
+        self.exchange.close().await;
+    }
+
+    /// Sends any message, such as an event, and waits for its answer as long as a call may take.
     pub async fn ask(&self, message: Question) -> Result<Answer> {
         let lease = match &message {
             Question::ReportBatch(batch) => Some(batch.lease_id.clone()),
@@ -117,7 +127,7 @@ impl Session {
             message_id: i64::try_from(number).expect("nobody sends so many"),
             message: Some(message),
         };
-        self.0.ask(lease, numbered).await
+        self.exchange.ask(lease, self.timeout, numbered).await
     }
 }
 
@@ -138,7 +148,10 @@ impl Stream for Pushes {
 
 fn sorted(response: SessionResponse) -> Option<Incoming<Answer>> {
     let number = u64::try_from(response.in_reply_to).ok()?;
-    let message = response.message?; // absent: something that only later versions know
+    let Some(message) = response.message else {
+        // Said by itself it concerns later versions only, but whoever asked must not wait on.
+        return (number > 0).then(|| Incoming { number, group: None, answer: Err(unknown()) });
+    };
     // Batches that were booked together are answered once, with the number of the last.
     let group = match &message {
         Answer::ReportAck(ack) => Some(ack.lease_id.clone()),
@@ -154,4 +167,18 @@ fn sorted(response: SessionResponse) -> Option<Incoming<Answer>> {
 fn unfitting(answer: &Answer) -> Error {
     let message = format!("the server answered something else than it was asked: {answer:.80?}");
     Error::local(Kind::ServerFault, Code::Internal, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_unknown_is_a_fault_for_whoever_asked() {
+        let answer = |in_reply_to| SessionResponse { in_reply_to, ..Default::default() };
+        let incoming = sorted(answer(7)).unwrap();
+        assert_eq!(incoming.number, 7);
+        assert_eq!(incoming.answer.unwrap_err().kind(), Kind::ServerFault);
+        assert!(sorted(answer(0)).is_none());
+    }
 }
