@@ -3,6 +3,7 @@ package steward
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"time"
 
@@ -10,6 +11,8 @@ import (
 
 	inferencev1 "steward/clients/go/gen/steward/inference/v1"
 )
+
+const numberBytes = 4 // of a packed int32 or float32
 
 // Choice is how an action is chosen.
 type Choice bool
@@ -48,9 +51,10 @@ type Agent struct {
 	// Begun says whether its sequence began when the stream brought it; else it went on.
 	Begun bool
 
-	stream *AgentStream
-	asked  *inferencev1.StreamAgent
-	number uint32
+	stream   *AgentStream
+	asked    *inferencev1.StreamAgent
+	number   uint32
+	hasEnded bool
 }
 
 // Bring brings agents into the stream, in their order. One without an id ends with the stream; one
@@ -70,45 +74,86 @@ func (s *AgentStream) Bring(ctx context.Context, asked ...*inferencev1.StreamAge
 
 // Step lets agents of one policy, each named once, make a step: a row of numbers for each.
 func (s *AgentStream) Step(ctx context.Context, agents []*Agent, observations [][]float32, choice Choice) (*Steps, error) {
-	packed := &inferencev1.PackedSteps{Deterministic: bool(choice)}
-	for _, agent := range agents {
-		packed.Agents = append(packed.Agents, agent.number)
+	if err := checkRows(agents, observations); err != nil {
+		return nil, err
 	}
-	for _, row := range observations {
-		packed.Observations, _ = binary.Append(packed.Observations, binary.LittleEndian, row)
+	packed := &inferencev1.PackedSteps{Deterministic: bool(choice)}
+	for at, agent := range agents {
+		packed.Agents = append(packed.Agents, agent.number)
+		packed.Observations, _ = binary.Append(packed.Observations, binary.LittleEndian, observations[at])
 	}
 	message := &inferencev1.StreamRequest_Packed{Packed: packed}
-	answer, err := s.Ask(ctx, &inferencev1.StreamRequest{Message: message})
+	results, err := answered(ctx, s.Ask, &inferencev1.StreamRequest{Message: message}, (*inferencev1.StreamResponse).GetPacked)
 	if err != nil {
 		return nil, err
 	}
-	return &Steps{answer.GetPacked()}, nil
+	if !hasRows(results, len(agents)) {
+		return nil, serverFault(fmt.Sprintf("the answer has not a row for each of %d agents", len(agents)))
+	}
+	return &Steps{results}, nil
+}
+
+// checkRows refuses what the server would take for something else: no agents are all of the stream to
+// it, and it tells rows apart by their number.
+func checkRows(agents []*Agent, observations [][]float32) error {
+	if len(agents) == 0 || len(observations) != len(agents) {
+		return invalid(fmt.Sprintf("%d rows are given for %d agents; give a row for each, and an agent at least", len(observations), len(agents)))
+	}
+	for at, row := range observations {
+		if len(row) != len(observations[0]) {
+			return invalid(fmt.Sprintf("row %d has %d numbers, row 0 has %d; give all of them as many", at, len(row), len(observations[0])))
+		}
+	}
+	return nil
+}
+
+func hasRows(results *inferencev1.PackedResults, count int) bool {
+	for _, each := range [][]byte{results.GetValues(), results.GetLogProbs(), results.GetPressures()} {
+		if len(each) != count*numberBytes {
+			return false
+		}
+	}
+	actions := len(results.GetActions())
+	return actions > 0 && actions%(count*numberBytes) == 0
 }
 
 // Ask sends a message and waits for its answer; the server, too, lets go of it at the deadline.
 func (s *AgentStream) Ask(ctx context.Context, message *inferencev1.StreamRequest) (*inferencev1.StreamResponse, error) {
 	ctx, cancel := withTimeout(ctx, s.timeout)
 	defer cancel()
-	until, _ := ctx.Deadline()
-	left := min(max(1, time.Until(until).Milliseconds()), math.MaxUint32)
-	return s.exchange.Ask(ctx, &inferencev1.StreamRequest{Message: message.GetMessage(), TimeoutMs: uint32(left)})
+	return s.exchange.Ask(ctx, &inferencev1.StreamRequest{Message: message.GetMessage(), TimeoutMs: leftMs(ctx)})
+}
+
+// leftMs until the deadline; 0, which the server takes for as long as it takes, without one.
+func leftMs(ctx context.Context) uint32 {
+	until, has := ctx.Deadline()
+	if !has {
+		return 0
+	}
+	return uint32(min(max(1, time.Until(until).Milliseconds()), math.MaxUint32))
 }
 
 func (s *AgentStream) open(ctx context.Context, agents ...*inferencev1.StreamAgent) (*inferencev1.StreamOpened, error) {
 	message := &inferencev1.StreamRequest_Open{Open: &inferencev1.StreamOpen{Agents: agents}}
-	answer, err := s.Ask(ctx, &inferencev1.StreamRequest{Message: message})
-	return answer.GetOpened(), err
+	opened, err := answered(ctx, s.Ask, &inferencev1.StreamRequest{Message: message}, (*inferencev1.StreamResponse).GetOpened)
+	if err != nil {
+		return nil, err
+	}
+	if len(opened.GetPolicies()) != len(agents) || len(opened.GetBegun()) != len(agents) {
+		return nil, serverFault(fmt.Sprintf("the answer has not a row for each of %d agents", len(agents)))
+	}
+	return opened, nil
 }
 
 // Step lets the agent make a step.
 func (a *Agent) Step(ctx context.Context, observation []float32, choice Choice) (*inferencev1.StepResponse, error) {
 	step := &inferencev1.StreamStep{Agent: a.number, Observation: observation, Deterministic: bool(choice)}
 	message := &inferencev1.StreamRequest_Step{Step: step}
-	answer, err := a.stream.Ask(ctx, &inferencev1.StreamRequest{Message: message})
-	return answer.GetStep(), err
+	return answered(ctx, a.stream.Ask, &inferencev1.StreamRequest{Message: message}, (*inferencev1.StreamResponse).GetStep)
 }
 
-// Reset begins its sequence anew. With a seed its draws can be repeated; nil: by nobody.
+// Reset begins its sequence anew. With a seed its draws can be repeated; nil: by nobody. One that was
+// refused can be asked for again.
 func (a *Agent) Reset(ctx context.Context, seed *int64) error {
 	if err := a.End(ctx); err != nil {
 		return err
@@ -125,12 +170,17 @@ func (a *Agent) Reset(ctx context.Context, seed *int64) error {
 
 // End takes it out of the stream; one without an id ends. It is not to be used again.
 func (a *Agent) End(ctx context.Context) error {
+	if a.hasEnded { // and a reset that was to begin it anew was refused
+		return nil
+	}
 	message := &inferencev1.StreamRequest_Close{Close: &inferencev1.StreamClose{Agents: []uint32{a.number}}}
-	_, err := a.stream.Ask(ctx, &inferencev1.StreamRequest{Message: message})
+	_, err := answered(ctx, a.stream.Ask, &inferencev1.StreamRequest{Message: message}, (*inferencev1.StreamResponse).GetClosed)
+	a.hasEnded = err == nil
 	return err
 }
 
 func (a *Agent) take(opened *inferencev1.StreamOpened, at int) {
+	a.hasEnded = false
 	a.number = opened.GetFirst() + uint32(at)
 	a.Policy = opened.GetPolicies()[at]
 	a.Begun = opened.GetBegun()[at]
@@ -159,7 +209,7 @@ func (s *Steps) Pressures() []float32 { return unpacked[float32](s.results.GetPr
 func (s *Steps) Failed() []uint32 { return s.results.GetFailed() }
 
 func unpacked[T int32 | float32](packed []byte) []T {
-	numbers := make([]T, len(packed)/4)
+	numbers := make([]T, len(packed)/numberBytes)
 	binary.Decode(packed, binary.LittleEndian, numbers)
 	return numbers
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	rpcpb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -20,6 +21,8 @@ type policies struct {
 	inferencev1.UnimplementedInferenceServiceServer
 
 	heard []*inferencev1.StreamRequest
+	// instead of the answer to the first message, the second and so on.
+	instead map[int]*inferencev1.StreamResponse
 	// cutAfter so many messages, with this error.
 	cutAfter int
 	why      error
@@ -49,11 +52,15 @@ func (p *policies) Stream(stream grpc.BidiStreamingServer[inferencev1.StreamRequ
 			answer.Message = &inferencev1.StreamResponse_Step{Step: &inferencev1.StepResponse{Value: float32(message.Step.GetAgent())}}
 		case *inferencev1.StreamRequest_Packed:
 			actions, _ := binary.Append(nil, binary.LittleEndian, message.Packed.GetAgents())
+			rows := message.Packed.GetObservations()
 			answer.Message = &inferencev1.StreamResponse_Packed{
-				Packed: &inferencev1.PackedResults{Actions: actions, Values: message.Packed.GetObservations()},
+				Packed: &inferencev1.PackedResults{Actions: actions, Values: rows, LogProbs: rows, Pressures: rows},
 			}
 		case *inferencev1.StreamRequest_Close:
 			answer.Message = &inferencev1.StreamResponse_Closed{Closed: &inferencev1.StreamClosed{}}
+		}
+		if other, found := p.instead[len(p.heard)]; found {
+			answer.Message = other.GetMessage()
 		}
 		if err := stream.Send(answer); err != nil {
 			return err
@@ -105,6 +112,107 @@ func TestAnAgentThatBeginsAnewHasAnotherNumber(t *testing.T) {
 	}
 }
 
+func TestAResetWhoseSecondHalfIsRefusedCanBeAskedForAgain(t *testing.T) {
+	refusal := &rpcpb.Status{Code: int32(codes.ResourceExhausted), Message: "too many agents"}
+	service := &policies{instead: map[int]*inferencev1.StreamResponse{
+		3: {Message: &inferencev1.StreamResponse_Refusal{Refusal: refusal}},
+	}}
+	_, agents, err := bring(t, service, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agents[0].Reset(t.Context(), nil); !errors.Is(err, ErrRateLimited) {
+		t.Fatalf("it is %v", err)
+	}
+	for range 2 {
+		if err := agents[0].Reset(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var closed []uint32
+	for _, request := range service.heard {
+		closed = append(closed, request.GetClose().GetAgents()...)
+	}
+	if !slices.Equal(closed, []uint32{0, 2}) {
+		t.Errorf("it was taken out as %v", closed)
+	}
+}
+
+func TestStepsThatDoNotFitTheirAgentsAreRefusedByTheClient(t *testing.T) {
+	service := &policies{}
+	stream, agents, err := bring(t, service, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, each := range []struct {
+		agents []*Agent
+		rows   [][]float32
+	}{
+		{agents: nil, rows: nil},
+		{agents: nil, rows: [][]float32{{1}, {2}}},
+		{agents: agents, rows: [][]float32{{1, 2}}},
+		{agents: agents, rows: [][]float32{{1}, {2}, {3}}},
+		{agents: agents, rows: [][]float32{{1}, {2, 3, 4}}},
+	} {
+		if _, err := stream.Step(t.Context(), each.agents, each.rows, Drawn); !errors.Is(err, ErrInvalidRequest) {
+			t.Errorf("of %v for %d agents it is %v", each.rows, len(each.agents), err)
+		}
+	}
+	if _, err := stream.Step(t.Context(), agents, [][]float32{{1}, {2}}, Drawn); err != nil {
+		t.Error(err)
+	}
+	if len(service.heard) != 2 {
+		t.Errorf("the server heard %v", service.heard)
+	}
+}
+
+func TestAnAnswerWithTooFewRowsIsAFaultOfTheServers(t *testing.T) {
+	one := make([]byte, 4)
+	two := make([]byte, 8)
+	for _, each := range []*inferencev1.PackedResults{
+		{},
+		{Actions: one, Values: two, LogProbs: two, Pressures: two},
+		{Actions: two, Values: one, LogProbs: two, Pressures: two},
+		{Actions: two, Values: two, LogProbs: one, Pressures: two},
+		{Actions: two, Values: two, LogProbs: two, Pressures: one},
+	} {
+		service := &policies{instead: map[int]*inferencev1.StreamResponse{
+			2: {Message: &inferencev1.StreamResponse_Packed{Packed: each}},
+		}}
+		stream, agents, err := bring(t, service, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Step(t.Context(), agents, [][]float32{{1}, {2}}, Drawn); !errors.Is(err, ErrServerFault) {
+			t.Errorf("of %v it is %v", each, err)
+		}
+	}
+	service := &policies{instead: map[int]*inferencev1.StreamResponse{
+		1: {Message: &inferencev1.StreamResponse_Opened{Opened: &inferencev1.StreamOpened{Policies: []string{"cartpole@1"}}}},
+	}}
+	if _, agents, err := bring(t, service, 2); !errors.Is(err, ErrServerFault) {
+		t.Errorf("it brings %v: %v", agents, err)
+	}
+}
+
+func TestAnAnswerOfAnotherKindIsAFaultOfTheServers(t *testing.T) {
+	nothing := &inferencev1.StreamResponse{}
+	service := &policies{instead: map[int]*inferencev1.StreamResponse{2: nothing, 3: nothing, 4: nothing}}
+	stream, agents, err := bring(t, service, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, ask := range map[string]func() error{
+		"step":  func() error { _, err := agents[0].Step(t.Context(), []float32{1}, Drawn); return err },
+		"steps": func() error { _, err := stream.Step(t.Context(), agents, [][]float32{{1}}, Drawn); return err },
+		"end":   func() error { return agents[0].End(t.Context()) },
+	} {
+		if err := ask(); !errors.Is(err, ErrServerFault) {
+			t.Errorf("the %s: it is %v", name, err)
+		}
+	}
+}
+
 func TestStepsOfManyArePackedAndUnpacked(t *testing.T) {
 	service := &policies{}
 	stream, agents, err := bring(t, service, 3)
@@ -130,6 +238,22 @@ func TestTheServerIsToldHowLongAStepMayTake(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := service.heard[0].GetTimeoutMs(); got < 5_000 || got > 10_000 {
+		t.Errorf("it is %d ms", got)
+	}
+}
+
+func TestWithoutATimeoutAStepMayTakeAsLongAsItTakes(t *testing.T) {
+	service := &policies{}
+	client := serve(t, func(s grpc.ServiceRegistrar) { inferencev1.RegisterInferenceServiceServer(s, service) }, WithTimeout(0))
+	stream, err := client.Agents(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stream.Close)
+	if _, err := stream.Bring(t.Context(), &inferencev1.StreamAgent{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := service.heard[0].GetTimeoutMs(); got != 0 {
 		t.Errorf("it is %d ms", got)
 	}
 }

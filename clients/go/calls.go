@@ -13,11 +13,12 @@ import (
 // call is one call, however often it is made: with one request id, and one deadline over all attempts.
 type call struct {
 	credentials *credentials
-	rules       rules
 	request     any
 	repeatable  bool
 	patience    patience
 	isStream    bool
+	// isShowing the client's credential.
+	isShowing bool
 	// made attempts, without the one whose token had ended.
 	made       int
 	token      string
@@ -30,7 +31,7 @@ func (c *Client) call(ctx context.Context, method string, request any) *call {
 	patience := patience{attempts: c.attempts}
 	patience.until, _ = ctx.Deadline()
 	return &call{
-		credentials: c.credentials, rules: rules,
+		credentials: c.credentials, isShowing: rules.isShowing(ctx),
 		request: request, repeatable: repeatable, patience: patience,
 	}
 }
@@ -38,7 +39,7 @@ func (c *Client) call(ctx context.Context, method string, request any) *call {
 // attempt gives what the next attempt is made with.
 func (c *call) attempt(ctx context.Context) context.Context {
 	c.made++
-	if c.rules.public {
+	if !c.isShowing {
 		return ctx
 	}
 	c.token = c.credentials.token(ctx, c.isStream)
@@ -48,7 +49,7 @@ func (c *call) attempt(ctx context.Context) context.Context {
 // again returns when another attempt is to be made; else it gives what the call ends with.
 func (c *call) again(ctx context.Context, err error) error {
 	refusal := errorOf(err)
-	if refusal.Kind == ErrUnauthorized && !c.rules.public && !c.hasRenewed {
+	if refusal.Kind == ErrUnauthorized && c.isShowing && !c.hasRenewed {
 		if c.hasRenewed = c.credentials.renew(ctx, c.token); c.hasRenewed {
 			c.made--
 			return nil
@@ -59,6 +60,12 @@ func (c *call) again(ctx context.Context, err error) error {
 		return refusal
 	}
 	return pause(ctx, delay)
+}
+
+// isShowing says whether calls show the client's credential: not where the caller shows another.
+func (r rules) isShowing(ctx context.Context) bool {
+	shown, _ := metadata.FromOutgoingContext(ctx)
+	return !r.public && len(shown.Get("authorization")) == 0
 }
 
 // showing puts a token into the metadata, where there is one.
@@ -78,7 +85,7 @@ func (c *Client) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	if !desc.ClientStreams {
 		return &answers{client: c, context: ctx, method: method, begin: begin}, nil
 	}
-	if !rulesOf(method).public {
+	if rulesOf(method).isShowing(ctx) {
 		ctx = showing(ctx, c.credentials.token(ctx, true))
 	}
 	stream, err := begin(ctx)

@@ -17,13 +17,15 @@ import (
 	transport "google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 
 	authv1 "steward/clients/go/gen/steward/auth/v1"
 )
 
 const (
-	maxMessageBytes = 16 << 20 // the server's own bound
+	maxMessageBytes = 16 << 20 // more than the 4 MiB that servers send, so that they may come to send more
 	defaultTimeout  = 60 * time.Second
+	refreshTimeout  = 5 * time.Second  // leaves time to ask again while the spent token still gives its successor
 	pingEvery       = 30 * time.Second // a line that hangs says nothing
 	pingTimeout     = 20 * time.Second
 )
@@ -54,7 +56,8 @@ func WithToken(token string) Option { return func(s *settings) { s.token = token
 // WithTLS speaks TLS, by roots or a certificate of one's own.
 func WithTLS(config *tls.Config) Option { return func(s *settings) { s.tls = config } }
 
-// WithTimeout is how long a call without a deadline may take, and an answer over a stream; 60 s.
+// WithTimeout is how long a call without a deadline may take, and an answer over a stream; 60 s. With
+// 0 or less it is as long as it takes.
 func WithTimeout(timeout time.Duration) Option { return func(s *settings) { s.timeout = timeout } }
 
 // WithAttempts is how often a call is made at most where it may be tried again; 4.
@@ -126,6 +129,9 @@ func (c *Client) SignOut(ctx context.Context) error {
 }
 
 func (c *Client) refresh(ctx context.Context, refreshToken string) (tokenPair, error) {
+	// The metadata is that of the call that happened to need the token.
+	ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(ctx, nil), refreshTimeout)
+	defer cancel()
 	request := &authv1.RefreshRequest{RefreshToken: refreshToken}
 	return authv1.NewAuthServiceClient(c).Refresh(ctx, request)
 }
@@ -147,7 +153,7 @@ func (c *Client) Invoke(ctx context.Context, method string, request, answer any,
 }
 
 func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	if _, has := ctx.Deadline(); has {
+	if _, has := ctx.Deadline(); has || timeout <= 0 {
 		return ctx, func() {}
 	}
 	return context.WithTimeout(ctx, timeout)

@@ -48,10 +48,17 @@ type authorities struct {
 	takes  string
 	shown  []string
 	issued int
+	// lost answers of renewals are those of the first so many.
+	lost int
+	// patience of the last renewal.
+	patience time.Duration
+	// noted is what calls bring in the header x-note.
+	noted []string
 }
 
 func (a *authorities) show(ctx context.Context) {
 	headers, _ := metadata.FromIncomingContext(ctx)
+	a.noted = append(a.noted, strings.Join(headers.Get("x-note"), "+"))
 	a.shown = append(a.shown, strings.Join(headers.Get("authorization"), "+"))
 }
 
@@ -71,6 +78,12 @@ func (a *authorities) Refresh(ctx context.Context, _ *authv1.RefreshRequest) (*a
 	defer a.mutex.Unlock()
 	a.show(ctx)
 	a.issued++
+	until, _ := ctx.Deadline()
+	a.patience = time.Until(until)
+	if a.lost > 0 {
+		a.lost--
+		return nil, status.Error(codes.Unavailable, "the line broke")
+	}
 	return &authv1.RefreshResponse{AccessToken: fmt.Sprint("access-", a.issued), RefreshToken: "refresh", ExpiresIn: 3600}, nil
 }
 
@@ -103,6 +116,62 @@ func TestASignInThatTheServerNoLongerTakesIsRenewedAndTheCallMadeAgain(t *testin
 	}
 	if want := []string{"", "Bearer access-1", "", "Bearer access-2"}; !slices.Equal(service.shown, want) {
 		t.Errorf("it showed %q", service.shown)
+	}
+}
+
+func TestARenewalWhoseAnswerIsLostIsAskedForAgain(t *testing.T) {
+	service := &authorities{takes: "access-3", lost: 1}
+	client := serve(t, func(s grpc.ServiceRegistrar) { authv1.RegisterAuthServiceServer(s, service) })
+	if _, err := client.SignIn(t.Context(), "ada", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authv1.NewAuthServiceClient(client).GetMe(t.Context(), &authv1.GetMeRequest{}); err != nil {
+		t.Error(err)
+	}
+	if service.patience > 10*time.Second {
+		t.Errorf("it waits for %s, when the spent token is long worth nothing", service.patience)
+	}
+}
+
+func TestARenewalDoesNotCarryWhatTheCallThatNeedsItDoes(t *testing.T) {
+	service := &authorities{takes: "access-2"}
+	client := serve(t, func(s grpc.ServiceRegistrar) { authv1.RegisterAuthServiceServer(s, service) })
+	if _, err := client.SignIn(t.Context(), "ada", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "x-note", "mine")
+	if _, err := authv1.NewAuthServiceClient(client).GetMe(ctx, &authv1.GetMeRequest{}); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"", "mine", "", "mine"}; !slices.Equal(service.noted, want) {
+		t.Errorf("they carried %q", service.noted)
+	}
+}
+
+func TestACredentialOfTheCallersOwnIsShownAloneAndNeverRenewed(t *testing.T) {
+	service := &authorities{takes: "mine"}
+	client := serve(t, func(s grpc.ServiceRegistrar) { authv1.RegisterAuthServiceServer(s, service) })
+	if _, err := client.SignIn(t.Context(), "ada", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	me := authv1.NewAuthServiceClient(client)
+	mine := metadata.AppendToOutgoingContext(t.Context(), "Authorization", "Bearer mine")
+	if _, err := me.GetMe(mine, &authv1.GetMeRequest{}); err != nil {
+		t.Error(err)
+	}
+	another := metadata.AppendToOutgoingContext(t.Context(), "Authorization", "Bearer another")
+	if _, err := me.GetMe(another, &authv1.GetMeRequest{}); !errors.Is(err, ErrUnauthorized) {
+		t.Errorf("another is %v", err)
+	}
+	if want := []string{"", "Bearer mine", "Bearer another"}; !slices.Equal(service.shown, want) {
+		t.Errorf("it showed %q", service.shown)
+	}
+}
+
+func TestACallMayTakeAsLongAsItTakes(t *testing.T) {
+	service := &ledger{refusals: []error{refused(t, codes.ResourceExhausted, retryIn(time.Millisecond))}}
+	if err := handshake(t, service, WithTimeout(0)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -198,9 +198,18 @@ func kindOf(code codes.Code, reason string) *Kind {
 	return ErrServerFault
 }
 
-// unavailable is a refusal by the client itself.
+// Refusals by the client itself.
+
 func unavailable(message string) *Error {
 	return errorOfStatus(status.New(codes.Unavailable, message))
+}
+
+func invalid(message string) *Error {
+	return errorOfStatus(status.New(codes.InvalidArgument, message))
+}
+
+func serverFault(message string) *Error {
+	return errorOfStatus(status.New(codes.Internal, message))
 }
 
 // streamBroken is what whoever waits on a stream of agents is told when it is cut.

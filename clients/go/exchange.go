@@ -134,6 +134,22 @@ func (x *exchange[Request, Response]) Ask(ctx context.Context, message *Request)
 	return pending.Wait(ctx)
 }
 
+// answered asks, and gives the part of the answer that belongs to what was asked.
+func answered[Request, Response, Part any](
+	ctx context.Context, ask func(context.Context, *Request) (*Response, error), message *Request,
+	part func(*Response) *Part,
+) (*Part, error) {
+	answer, err := ask(ctx, message)
+	if err != nil {
+		return nil, err
+	}
+	given := part(answer)
+	if given == nil {
+		return nil, serverFault("the answer belongs to something else than was asked")
+	}
+	return given, nil
+}
+
 // Err is why the stream is over; nil while it lasts.
 func (x *exchange[Request, Response]) Err() error {
 	x.mutex.Lock()
@@ -164,7 +180,7 @@ func (x *exchange[Request, Response]) write() {
 				question.coming <- outcome[Response]{err: err}
 				continue
 			}
-			err = x.stream.Send(message)
+			err = x.say(message)
 			if err != nil && err != io.EOF && x.forget(question) { // at the end whoever reads is told why
 				question.coming <- outcome[Response]{err: err}
 			}
@@ -175,6 +191,15 @@ func (x *exchange[Request, Response]) write() {
 			return
 		}
 	}
+}
+
+// say encodes the message by itself: grpc ends a stream over which it is to send what it cannot encode.
+func (x *exchange[Request, Response]) say(message *Request) error {
+	var encoded grpc.PreparedMsg
+	if err := encoded.Encode(x.stream, message); err != nil {
+		return invalid(status.Convert(err).Message())
+	}
+	return x.stream.SendMsg(&encoded)
 }
 
 func (x *exchange[Request, Response]) number(question *question[Request, Response]) (*Request, error) {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	authv1 "steward/clients/go/gen/steward/auth/v1"
 	gatewayv1 "steward/clients/go/gen/steward/gateway/v1"
 )
 
@@ -17,8 +18,8 @@ import (
 type rules struct {
 	// public methods are called without a credential.
 	public bool
-	// reads: a call changes nothing.
-	reads bool
+	// idempotent: doing it twice has the effect of doing it once, whatever the request.
+	idempotent bool
 	// requestID names the field of the request that repeats are known by; empty: there is none.
 	requestID protoreflect.Name
 }
@@ -44,10 +45,12 @@ func readRules(method string) rules {
 	options := found.Options()
 	http, _ := proto.GetExtension(options, annotations.E_Http).(*annotations.HttpRule)
 	rule, _ := proto.GetExtension(options, gatewayv1.E_Method).(*gatewayv1.MethodRule)
+	// For ten seconds a spent token gives the same successor again, as an answer may be lost.
+	isRefresh := method == authv1.AuthService_Refresh_FullMethodName
 	return rules{
-		public:    rule.GetAccess() == gatewayv1.Access_ACCESS_PUBLIC,
-		reads:     http.GetGet() != "",
-		requestID: protoreflect.Name(rule.GetRequestIdField()),
+		public:     rule.GetAccess() == gatewayv1.Access_ACCESS_PUBLIC,
+		idempotent: http.GetGet() != "" || isRefresh,
+		requestID:  protoreflect.Name(rule.GetRequestIdField()),
 	}
 }
 
@@ -56,11 +59,11 @@ func readRules(method string) rules {
 func (r rules) identified(request any) (any, bool) {
 	message, ok := request.(proto.Message)
 	if !ok || r.requestID == "" {
-		return request, r.reads
+		return request, r.idempotent
 	}
 	field := message.ProtoReflect().Descriptor().Fields().ByName(r.requestID)
 	if field == nil || field.Kind() != protoreflect.StringKind {
-		return request, r.reads
+		return request, r.idempotent
 	}
 	if message.ProtoReflect().Get(field).String() != "" {
 		return request, true

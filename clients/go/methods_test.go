@@ -17,6 +17,12 @@ func TestWhatOnlyReadsMayBeRepeated(t *testing.T) {
 	}
 }
 
+func TestARenewalMayBeRepeated(t *testing.T) {
+	if _, repeatable := rulesOf(authv1.AuthService_Refresh_FullMethodName).identified(&authv1.RefreshRequest{}); !repeatable {
+		t.Error("a lost answer is not asked for again")
+	}
+}
+
 func TestWhatHasNoIdentityIsNotRepeated(t *testing.T) {
 	if _, repeatable := rulesOf(budgetv1.BudgetService_Return_FullMethodName).identified(&budgetv1.ReturnRequest{}); repeatable {
 		t.Error("a lease is returned twice")

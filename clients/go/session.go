@@ -45,43 +45,38 @@ func (s *Session) Controls() <-chan *budgetv1.Control { return s.controls }
 // Handshake takes a lease.
 func (s *Session) Handshake(ctx context.Context, request *budgetv1.HandshakeRequest) (*budgetv1.HandshakeResponse, error) {
 	message := &budgetv1.SessionRequest_Handshake{Handshake: request}
-	answer, err := s.Ask(ctx, &budgetv1.SessionRequest{Message: message})
-	return answer.GetHandshake(), err
+	return answered(ctx, s.Ask, &budgetv1.SessionRequest{Message: message}, (*budgetv1.SessionResponse).GetHandshake)
 }
 
 // Report books what calls used. Usages that were refused are in the answer.
 func (s *Session) Report(ctx context.Context, leaseID string, usages ...*budgetv1.Usage) (*budgetv1.ReportAck, error) {
 	batch := &budgetv1.ReportBatch{LeaseId: leaseID, Usages: usages}
 	message := &budgetv1.SessionRequest_ReportBatch{ReportBatch: batch}
-	answer, err := s.Ask(ctx, &budgetv1.SessionRequest{Message: message})
-	return answer.GetReportAck(), err
+	return answered(ctx, s.Ask, &budgetv1.SessionRequest{Message: message}, (*budgetv1.SessionResponse).GetReportAck)
 }
 
 // Refresh grows a lease, and moves its expiry. A denial is an answer, not an error.
 func (s *Session) Refresh(ctx context.Context, request *budgetv1.RefreshRequest) (*budgetv1.RefreshResponse, error) {
 	message := &budgetv1.SessionRequest_Refresh{Refresh: request}
-	answer, err := s.Ask(ctx, &budgetv1.SessionRequest{Message: message})
-	return answer.GetRefresh(), err
+	return answered(ctx, s.Ask, &budgetv1.SessionRequest{Message: message}, (*budgetv1.SessionResponse).GetRefresh)
 }
 
 // Return gives back what is left of a lease.
 func (s *Session) Return(ctx context.Context, request *budgetv1.ReturnRequest) (*budgetv1.ReturnResponse, error) {
 	message := &budgetv1.SessionRequest_ReturnLease{ReturnLease: request}
-	answer, err := s.Ask(ctx, &budgetv1.SessionRequest{Message: message})
-	return answer.GetReturnLease(), err
+	return answered(ctx, s.Ask, &budgetv1.SessionRequest{Message: message}, (*budgetv1.SessionResponse).GetReturnLease)
 }
 
 // Resume goes on with a lease that was taken over a session that is cut.
 func (s *Session) Resume(ctx context.Context, leaseID string) (*budgetv1.LeaseResumed, error) {
 	message := &budgetv1.SessionRequest_ResumeLease{ResumeLease: &budgetv1.ResumeLease{LeaseId: leaseID}}
-	answer, err := s.Ask(ctx, &budgetv1.SessionRequest{Message: message})
-	return answer.GetLeaseResumed(), err
+	return answered(ctx, s.Ask, &budgetv1.SessionRequest{Message: message}, (*budgetv1.SessionResponse).GetLeaseResumed)
 }
 
 // Beat proves that the runtime is alive; a lease of which nobody has a sign of life runs out.
 func (s *Session) Beat(ctx context.Context) error {
 	message := &budgetv1.SessionRequest_Heartbeat{Heartbeat: &budgetv1.SessionHeartbeat{}}
-	_, err := s.Ask(ctx, &budgetv1.SessionRequest{Message: message})
+	_, err := answered(ctx, s.Ask, &budgetv1.SessionRequest{Message: message}, (*budgetv1.SessionResponse).GetHeartbeat)
 	return err
 }
 

@@ -163,10 +163,34 @@ func TestWhoeverWaitsWhenASessionIsCutIsToldWhy(t *testing.T) {
 }
 
 func TestWhatCannotBeSentIsRefusedByTheClient(t *testing.T) {
-	session, _ := openSession(t)
+	session, server := openSession(t)
 	_, err := session.Resume(t.Context(), "lease_\xff")
-	if err == nil || !strings.Contains(err.Error(), "UTF-8") {
+	if !errors.Is(err, ErrInvalidRequest) || !strings.Contains(err.Error(), "UTF-8") {
 		t.Errorf("it is %v", err)
+	}
+	go func() { server.say <- heartbeat((<-server.heard).GetMessageId()) }()
+	if err := session.Beat(t.Context()); err != nil {
+		t.Errorf("afterwards it is %v", err)
+	}
+}
+
+func TestAnAnswerToSomethingElseIsAFaultOfTheServers(t *testing.T) {
+	session, server := openSession(t)
+	for name, ask := range map[string]func() (any, error){
+		"handshake": func() (any, error) { return session.Handshake(t.Context(), &budgetv1.HandshakeRequest{}) },
+		"report":    func() (any, error) { return session.Report(t.Context(), "lease_1") },
+		"refresh":   func() (any, error) { return session.Refresh(t.Context(), &budgetv1.RefreshRequest{}) },
+		"return":    func() (any, error) { return session.Return(t.Context(), &budgetv1.ReturnRequest{}) },
+		"resume":    func() (any, error) { return session.Resume(t.Context(), "lease_1") },
+	} {
+		go func() { server.say <- heartbeat((<-server.heard).GetMessageId()) }()
+		if answer, err := ask(); !errors.Is(err, ErrServerFault) {
+			t.Errorf("the %s is answered %v: %v", name, answer, err)
+		}
+	}
+	go func() { server.say <- &budgetv1.SessionResponse{InReplyTo: (<-server.heard).GetMessageId()} }()
+	if err := session.Beat(t.Context()); !errors.Is(err, ErrServerFault) {
+		t.Errorf("the beat ends with %v", err)
 	}
 }
 

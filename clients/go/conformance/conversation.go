@@ -43,26 +43,42 @@ func (r *runner) converse(step *step) error {
 		return err
 	}
 	defer conversation.close()
-	var sent []func() error
-	for _, raw := range append(step.Session, step.Stream...) {
-		var unfilled, exchange exchange
-		decode(raw, &unfilled)
-		if !unfilled.Together {
-			if err := inOrder(sent); err != nil {
-				return err
+	for _, round := range roundsOf(append(step.Session, step.Stream...)) {
+		var sent []func() error
+		for _, raw := range round {
+			var exchange exchange
+			decode(r.variables.fill(raw), &exchange)
+			if exchange.Meanwhile != nil {
+				if err := r.make(exchange.Meanwhile); err != nil {
+					return err
+				}
 			}
-			sent = nil
+			wait := conversation.begin(&exchange)
+			sent = append(sent, func() error { return r.await(&exchange, wait) })
 		}
-		decode(r.variables.fill(raw), &exchange)
-		if exchange.Meanwhile != nil {
-			if err := r.make(exchange.Meanwhile); err != nil {
-				return err
-			}
+		if err := inOrder(sent); err != nil {
+			return err
 		}
-		wait := conversation.begin(&exchange)
-		sent = append(sent, func() error { return r.await(&exchange, wait) })
 	}
-	return inOrder(sent)
+	return nil
+}
+
+// roundsOf gives what is said before any of its answers is waited for: exchanges that are together, or one.
+func roundsOf(exchanges []json.RawMessage) [][]json.RawMessage {
+	var rounds [][]json.RawMessage
+	wasTogether := false
+	for _, raw := range exchanges {
+		var exchange exchange
+		decode(raw, &exchange)
+		if exchange.Together && wasTogether {
+			last := len(rounds) - 1
+			rounds[last] = append(rounds[last], raw)
+		} else {
+			rounds = append(rounds, []json.RawMessage{raw})
+		}
+		wasTogether = exchange.Together
+	}
+	return rounds
 }
 
 // begin says what is to be said, if anything; it gives what waits for what comes.

@@ -37,7 +37,10 @@ import java.util.function.Consumer;
  * again where that is safe; what is refused is a {@link StewardException}.
  */
 public final class Steward implements AutoCloseable {
-  private static final int MAX_MESSAGE_BYTES = 16 * 1024 * 1024; // the server's own bound
+  // More than the 4 MiB that servers send, so that they may come to send more.
+  private static final int MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+  // Leaves time to ask again while the spent token still gives its successor.
+  private static final Duration REFRESH_TIMEOUT = Duration.ofSeconds(5);
   private static final long PING_S = 30;
   private static final long PING_TIMEOUT_S = 20; // a line that hangs says nothing
   private static final long HANG_UP_S = 1;
@@ -167,7 +170,8 @@ public final class Steward implements AutoCloseable {
   private CompletableFuture<dev.steward.auth.v1.RefreshResponse> refresh(String refreshToken) {
     return callAsync(
         AuthServiceGrpc.getRefreshMethod(),
-        RefreshRequest.newBuilder().setRefreshToken(refreshToken).build());
+        RefreshRequest.newBuilder().setRefreshToken(refreshToken).build(),
+        REFRESH_TIMEOUT);
   }
 
   /** How a server is called. */

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.steward.agents.v1.AgentServiceGrpc;
 import dev.steward.auth.v1.AuthServiceGrpc;
 import dev.steward.auth.v1.GetMeRequest;
+import dev.steward.auth.v1.RefreshRequest;
 import dev.steward.budget.v1.BudgetServiceGrpc;
 import dev.steward.budget.v1.HandshakeRequest;
 import dev.steward.budget.v1.ReturnRequest;
@@ -28,6 +29,12 @@ class MethodRulesTest {
   void whatCanHaveAnIdentityMayBeRepeatedUnderIt() {
     assertFalse(HANDSHAKE.isRepeatable(HandshakeRequest.getDefaultInstance()));
     assertTrue(HANDSHAKE.isRepeatable(HandshakeRequest.newBuilder().setRequestId("a").build()));
+  }
+
+  @Test
+  void aRenewalMayBeRepeated() {
+    MethodRules rules = MethodRules.of(AuthServiceGrpc.getRefreshMethod());
+    assertTrue(rules.isRepeatable(RefreshRequest.getDefaultInstance()));
   }
 
   @Test

@@ -89,6 +89,15 @@ class StewardTest {
   }
 
   @Test
+  void aRenewalWhoseAnswerIsLostIsAskedForAgain() {
+    steward.signIn("vera", "a quiet evening");
+    door.goodTokens.clear();
+    door.lostAnswers.set(1);
+    assertEquals("vera", me(steward));
+    assertEquals(2, door.refreshes.get());
+  }
+
+  @Test
   void aSignInThatCannotBeRenewedIsRefused() {
     steward.signIn("vera", "a quiet evening");
     door.goodTokens.clear();
@@ -166,6 +175,7 @@ class StewardTest {
     final List<String> goodTokens = new java.util.concurrent.CopyOnWriteArrayList<>();
     final List<StatusRuntimeException> refusals = new java.util.concurrent.CopyOnWriteArrayList<>();
     final AtomicInteger refreshes = new AtomicInteger();
+    final AtomicInteger lostAnswers = new AtomicInteger();
     volatile int lastsS = 3600;
     volatile boolean isRefreshing = true;
 
@@ -189,6 +199,10 @@ class StewardTest {
         return;
       }
       goodTokens.add("access-" + number);
+      if (lostAnswers.getAndUpdate(left -> Math.max(0, left - 1)) > 0) {
+        answers.onError(Status.UNAVAILABLE.asRuntimeException());
+        return;
+      }
       answers.onNext(
           RefreshResponse.newBuilder()
               .setAccessToken("access-" + number)
