@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Route, expect
@@ -174,7 +175,7 @@ def test_a_log_goes_on_where_it_was_after_the_server_broke_off_and_had_no_time(
 ) -> None:
     environment_id = made(site, "broken-off")
     streamed = {"content_type": "text/event-stream"}
-    answers = [
+    answers: list[dict[str, Any]] = [
         {**streamed, "body": f'{written(1, 2)}event: error\ndata: {{"message": "it stops"}}\n\n'},
         {"status": 429, "headers": {"Retry-After": "1"}, "json": {"message": "too many"}},
         {"status": 503, "json": {"message": "not now"}},
@@ -184,7 +185,7 @@ def test_a_log_goes_on_where_it_was_after_the_server_broke_off_and_had_no_time(
 
     def answer(route: Route) -> None:
         asked.append(route.request.url.rsplit("?", 1)[1])
-        route.fulfill(**answers[len(asked) - 1])  # type: ignore[arg-type]
+        route.fulfill(**answers[len(asked) - 1])
 
     window.page.route("**/api/v1/environments/*/logs?*", answer)
     page = window.open(f"/environments/{environment_id}/logs")
