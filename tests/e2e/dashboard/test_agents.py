@@ -429,6 +429,23 @@ def test_a_decision_that_came_too_late_is_refused_in_the_servers_words(
     window.faults.clear()  # the browser's own lines about the 409, and of what it was kept from
 
 
+def test_who_asked_is_refused_the_decision_and_takes_it_back(window: Window, site: Site) -> None:
+    agent_id = site.agent("asked for by the administrator")
+    request_id = ask(site, agent_id)
+    other = site.person("another administrator", "admin")
+    page = window.open(f"/agents/{agent_id}")
+    asked = row(page, "Requests", WHY)
+    asked.get_by_role("button", name="Approve").click()
+    dialog(page).get_by_role("button", name="Raise it").click()
+    expect(dialog(page).get_by_role("alert")).to_contain_text("another administrator decides")
+    page.keyboard.press("Escape")
+    asked.get_by_role("button", name="Take it back").click()
+    expect(asked).to_contain_text("cancelled")
+    assert request_state(site, request_id) == "cancelled"
+    site.end(f"/api/v1/users/{other['user']['id']}")  # the others decide alone
+    window.faults.clear()  # the browser's own line about the 403
+
+
 # Tokens
 
 
@@ -530,6 +547,20 @@ def test_a_user_asks_for_their_own_agents_and_takes_it_back_but_decides_nothing(
         dialog(page).get_by_role("button", name="Stop").click()
         expect(page.get_by_role("button", name="Let it run again")).to_be_visible()
     assert site.call("GET", f"/api/v1/agents/{hers}")["desired_state"] == "stopped"
+
+
+def test_a_user_takes_back_what_an_agent_of_theirs_asked_for(browser: Browser, site: Site) -> None:
+    person = site.person("uma", "user")
+    hers = owned_by(site, person, "uma's own")
+    token = site.call("POST", "/api/tokens", {"agent_id": hers})["token"]
+    request_id = ask(site, hers, token=token)
+    with window_of(browser, site, person) as window:
+        page = window.open(f"/agents/{hers}")
+        asked = row(page, "Requests", WHY)
+        expect(asked.get_by_role("button")).to_have_text(["Take it back"])
+        asked.get_by_role("button").click()
+        expect(asked).to_contain_text("cancelled")
+    assert request_state(site, request_id) == "cancelled"
 
 
 def test_a_viewer_looks_and_changes_nothing(browser: Browser, site: Site) -> None:

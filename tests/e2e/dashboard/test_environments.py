@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.e2e.dashboard.machines import SETTINGS, emptied_after, made
 from tests.e2e.dashboard.site import Site, Window, window_of
@@ -160,6 +162,38 @@ def test_the_log_follows_tells_streams_apart_and_goes_on_after_a_break(
     expect(page.get_by_text("No line has this.")).to_be_visible()
     window.assert_accessible()
     window.assert_fits(380)
+
+
+def written(*numbers: int) -> str:
+    """Lines of a log, as they are streamed."""
+    lines = ((n, json.dumps({"stream": "stdout", "message": f"line-{n}"})) for n in numbers)
+    return "".join(f"id: {number}\ndata: {line}\n\n" for number, line in lines)
+
+
+def test_a_log_goes_on_where_it_was_after_the_server_broke_off_and_had_no_time(
+    window: Window, site: Site
+) -> None:
+    environment_id = made(site, "broken-off")
+    streamed = {"content_type": "text/event-stream"}
+    answers: list[dict[str, Any]] = [
+        {**streamed, "body": f'{written(1, 2)}event: error\ndata: {{"message": "it stops"}}\n\n'},
+        {"status": 429, "headers": {"Retry-After": "1"}, "json": {"message": "too many"}},
+        {"status": 503, "json": {"message": "not now"}},
+        {**streamed, "body": f"{written(3)}event: end\ndata: {{}}\n\n"},
+    ]
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url.rsplit("?", 1)[1])
+        route.fulfill(**answers[len(asked) - 1])
+
+    window.page.route("**/api/v1/environments/*/logs?*", answer)
+    page = window.open(f"/environments/{environment_id}/logs")
+    expect(page.get_by_text("The log has ended.")).to_be_visible()
+    lines = page.get_by_role("region", name="Lines of the log").locator(".stdout")
+    expect(lines).to_have_text(["line-1", "line-2", "line-3"])
+    assert asked == ["follow=true&tail=500", *["follow=true&after=2"] * 3]
+    window.faults.clear()  # the browser's own lines about the 429 and the 503
 
 
 def test_a_log_that_grows_long_scrolls_within_its_own_box(window: Window, site: Site) -> None:

@@ -143,6 +143,20 @@ def test_a_session_is_ended_by_whose_it_is_alone(
         expect(button(page, "Let it run")).to_be_visible()
 
 
+def test_whether_to_end_a_session_is_asked_for_as_long_as_it_takes_though_its_row_has_gone(
+    window: Window, site: Site
+) -> None:
+    begun(site, "gone-before", "cartpole", steps=1)
+    page = window.open("/inference")
+    button(row(page, "Sessions", "gone-before"), "End").click()
+    question = page.get_by_role("dialog")
+    site.end("/api/v1/inference/agents/gone-before")
+    expect(page.locator("tr").filter(has_text="gone-before")).to_have_count(0)
+    button(question, "End").click()
+    expect(question.get_by_role("alert")).to_be_visible()
+    window.faults.clear()  # the browser's own line about the 404
+
+
 def test_the_cartpole_is_started_and_stopped_by_keys_and_the_figures_move(
     window: Window, site: Site
 ) -> None:

@@ -120,6 +120,26 @@ def test_a_raise_is_approved_and_another_rejected_where_they_are_shown(
     window.faults.clear()  # the browser's own line about the 400
 
 
+def test_a_request_that_newer_ones_push_out_is_decided_over_all_the_same(
+    window: Window, site: Site
+) -> None:
+    reason = "The crawl of last week was a mistake."
+    oldest = ask_for_a_raise(site, "pushed out")
+    page = window.open("/")
+    waiting(page, "pushed out").get_by_role("button", name="Reject").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Why?").fill(reason)
+    for number in range(6):
+        ask_for_a_raise(site, f"newer {number}")
+    shown = page.locator("table[aria-label='Budget requests'] tbody tr")
+    expect(shown).to_contain_text([f"newer {number}" for number in reversed(range(6))])
+    expect(dialog.get_by_label("Why?")).to_have_value(reason)
+    dialog.get_by_role("button", name="Reject it").click()
+    expect(dialog).to_have_count(0)
+    [request] = site.call("GET", f"/api/v1/budget/requests?agent_id={oldest}")["budget_requests"]
+    assert (request["status"], request["rejection_reason"]) == ("rejected", reason)
+
+
 def test_who_may_not_decide_is_not_offered_to(browser: Browser, site: Site) -> None:
     person = site.person("ann", "user")
     wish = {"name": "hers", "budget_usd": 3, "owner_id": person["user"]["id"]}

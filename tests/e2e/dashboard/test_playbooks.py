@@ -37,6 +37,15 @@ version: "1"
 steps:
   - {{id: tell, name: Tell, type: utility.log, parameters: {{message: hello}}}}
 """
+EMPTIED = """\
+name: Emptied
+version: "1"
+parameters:
+  - {name: prefix, type: string, required: false, default: usual}
+  - {name: password, type: string, required: false}
+steps:
+  - {id: tell, name: Tell, type: utility.log, parameters: {message: "{{ parameter.prefix }}"}}
+"""
 FAULTY = """\
 name: Broken
 version: "1"
@@ -200,6 +209,25 @@ def test_what_is_not_saved_yet_is_there_again_after_a_look_elsewhere(
     expect(editor(page)).to_have_value(SMALL.format(name="Draft"))
 
 
+def test_what_is_not_saved_yet_overwrites_nothing_that_was_saved_during_a_look_elsewhere(
+    window: Window, site: Site
+) -> None:
+    path = "checks/left_alone.yaml"
+    saved(site, path, SMALL.format(name="Begun"))
+    page = window.open(f"/playbooks/{path}")
+    editor(page).fill(SMALL.format(name="Mine"))
+    page.get_by_role("link", name="Runs", exact=True).click()
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+    saved(site, path, SMALL.format(name="Theirs"))
+    page.go_back()
+    expect(page.get_by_text("Somebody else has saved it meanwhile.")).to_be_visible()
+    expect(editor(page)).to_have_value(SMALL.format(name="Mine"))
+    button(page, "Save").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert source(site, path)["text"] == SMALL.format(name="Theirs")
+    window.faults.clear()  # the browser's own line about the 409
+
+
 def test_one_that_comes_with_steward_is_changed_into_ones_own_and_back(
     window: Window, site: Site
 ) -> None:
@@ -294,6 +322,21 @@ def test_a_run_is_started_from_the_form_that_its_parameters_make(
     assert run["parameters"]["tags"] == ["x", 1]
     site.call("POST", f"/api/executions/{run['execution_id']}/cancel", {})
     window.faults.clear()  # the browser's own line about the 400
+
+
+def test_a_text_that_is_emptied_is_no_default_and_a_password_is_not_shown(
+    window: Window, site: Site
+) -> None:
+    saved(site, "checks/emptied.yaml", EMPTIED)
+    page = window.open("/playbooks/checks/emptied.yaml")
+    button(page, "Run").click()
+    expect(dialog(page).get_by_label("password")).to_have_attribute("type", "password")
+    dialog(page).get_by_label("prefix").fill("")
+    dialog(page).get_by_label("password").fill("not-for-all-to-see")
+    button(dialog(page), "Start it").click()
+    page.wait_for_url(re.compile("/executions/"))
+    run = site.call("GET", f"/api/executions/{page.url.rsplit('/', 1)[1]}")
+    assert run["parameters"]["prefix"] == ""
 
 
 def test_its_runs_are_one_link_away(window: Window, site: Site) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.e2e.dashboard.site import Site, Window, window_of
+from tests.e2e.dashboard.site import TWO_FRAMES, Site, Window, window_of
 
 
 def row(page: Page, text: str) -> Locator:
@@ -15,6 +15,13 @@ def row(page: Page, text: str) -> Locator:
 
 def dialog(page: Page) -> Locator:
     return page.get_by_role("dialog")
+
+
+def loaded_again(page: Page) -> None:
+    """A page loads again what it shows when the server was away and is back."""
+    page.context.set_offline(True)
+    expect(page.get_by_text("The server cannot be reached.")).to_be_visible()
+    page.context.set_offline(False)
 
 
 def test_a_person_is_let_in_given_a_role_kept_out_and_deleted(window: Window, site: Site) -> None:
@@ -143,6 +150,38 @@ def test_a_limit_is_set_changed_and_lifted(window: Window, site: Site) -> None:
     window.faults.clear()  # the browser's own line about the 400
 
 
+def test_what_somebody_else_changes_while_it_is_being_changed_is_not_overwritten(
+    window: Window, site: Site
+) -> None:
+    site.call("PUT", "/api/v1/limits/everyone", {"max_tokens_per_day": 1000})
+    page = window.open("/settings/limits")
+    row(page, "everyone").get_by_role("button", name="Change").click()
+    site.call("PUT", "/api/v1/limits/everyone", {"max_tokens_per_day": 2000})
+    loaded_again(page)
+    expect(page.locator("tr").filter(has_text="everyone")).to_contain_text("0 of 2,000")
+    dialog(page).get_by_label("Dollars a month").fill("7")
+    dialog(page).get_by_role("button", name="Change it").click()
+    expect(dialog(page).get_by_role("alert")).to_be_visible()
+    [limit] = site.call("GET", "/api/limits")["limits"]
+    assert (limit["max_tokens_per_day"], limit["max_cost_per_month_usd"]) == (2000, None)
+    site.end("/api/v1/limits/everyone")
+
+    made = site.call("POST", "/api/v1/projects", {"name": "Gemini", "budget_usd": 3})
+    page = window.open("/settings/projects")
+    row(page, "Gemini").get_by_role("button", name="Change").click()
+    site.call("PATCH", f"/api/v1/projects/{made['id']}", {"budget_usd": 44})
+    loaded_again(page)
+    bar = page.locator("[role=meter][aria-label='Budget of Gemini']")
+    expect(bar).to_have_attribute("title", re.compile(re.escape("$44.00")))
+    dialog(page).get_by_label("Name").fill("Apollo")
+    dialog(page).get_by_role("button", name="Change it").click()
+    expect(dialog(page).get_by_role("alert")).to_be_visible()
+    [known] = site.call("GET", "/api/v1/projects")["projects"]
+    assert (known["name"], known["budget"]["limit_usd"]) == ("Gemini", 44)
+    site.end(f"/api/v1/projects/{made['id']}")
+    window.faults.clear()  # the browser's own lines about the 412
+
+
 def test_a_credential_is_saved_and_its_password_never_shown(window: Window, site: Site) -> None:
     page = window.open("/settings/credentials")
     page.get_by_role("button", name="Save a credential").click()
@@ -180,6 +219,28 @@ def test_the_audit_log_is_filtered_by_its_address_verified_and_saved(window: Win
     saved = download.value.path().read_text(encoding="utf-8")
     assert saved.startswith("Number,When,What,Of,By,From\n")
     assert "user.created" in saved
+
+
+def test_what_an_older_filter_asked_for_is_not_shown_under_a_newer_one(window: Window) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if "resource_type=session" in route.request.url:
+            held.append(route)
+        else:
+            route.continue_()
+
+    window.page.route("**/api/v1/audit?*", hold)
+    page = window.open("/settings/audit?resource_type=session")
+    page.get_by_label("Kind of thing").fill("user")
+    page.keyboard.press("Enter")
+    expect(row(page, "user.created").first).to_be_visible()
+    with page.expect_response(lambda answer: "resource_type=session" in answer.url) as late:
+        held[0].continue_()
+    late.value.finished()
+    page.evaluate(TWO_FRAMES)
+    expect(row(page, "user.created").first).to_be_visible()
+    expect(row(page, "session.opened")).to_have_count(0)
 
 
 def test_the_health_of_the_server_and_of_its_books_is_told(window: Window) -> None:

@@ -9,7 +9,10 @@ import { ErrorNote } from "../../parts/notes.js";
 /** Older lines are let go of: a page with all of a long log stands still. */
 const KEPT = 2000;
 const FIRST = 500;
+const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
+/** Of refusals, those that pass: no answer, too many calls, a server or a proxy before it that is not ready. */
+const PASSING = [0, 429, 502, 503, 504];
 
 /** @param {{id: string}} given */
 export function Logs({ id }) {
@@ -66,6 +69,7 @@ export function Logs({ id }) {
 async function follow(id, signal, heard, say) {
   let last = 0;
   for (let attempts = 0; !signal.aborted; attempts++) {
+    let waitMs = Math.min(FIRST_WAIT_MS * 2 ** attempts, LONGEST_WAIT_MS);
     const broken = new AbortController(); // a stream may take minutes to notice that the network went away
     const unfollow = connection.follow((now) => now === "unreachable" && broken.abort());
     try {
@@ -73,19 +77,24 @@ async function follow(id, signal, heard, say) {
       const response = await request("GET", "/api/v1/environments/{environment_id}/logs", { path: { environment_id: id }, query, signal: AbortSignal.any([signal, broken.signal]) });
       say("Following.");
       for await (const events of eventsOf(response)) {
-        attempts = 0;
-        const lines = events.filter(({ type }) => type !== "end").map(({ id: sequence, data }) => ({ sequence, ...JSON.parse(data) }));
-        last = lines.at(-1)?.sequence ?? last;
-        if (lines.length > 0) heard(lines);
+        const lines = events.filter(({ type }) => type === "message").map(({ id: sequence, data }) => ({ sequence, ...JSON.parse(data) }));
+        if (lines.length > 0) {
+          attempts = 0;
+          waitMs = FIRST_WAIT_MS;
+          last = Math.max(last, lines.at(-1)?.sequence ?? 0);
+          heard(lines);
+        }
         if (events.some(({ type }) => type === "end")) return say("The log has ended.");
+        if (events.some(({ type }) => type === "error")) break; // if it is for good, who asks again is refused
       }
     } catch (failed) {
-      if (signal.aborted || (failed instanceof ApiError && failed.status !== 0)) throw failed;
+      if (signal.aborted || (failed instanceof ApiError && !PASSING.includes(failed.status))) throw failed;
+      if (failed instanceof ApiError) waitMs = Math.max(waitMs, failed.retryAfterS * 1000 || 0); // a proxy may name a date
     } finally {
       unfollow();
     }
     say("Cut off; connecting again…");
-    await new Promise((done) => setTimeout(done, Math.min(500 * 2 ** attempts, LONGEST_WAIT_MS)));
+    await new Promise((done) => setTimeout(done, waitMs));
   }
 }
 

@@ -10,7 +10,7 @@ import { Empty, Shown } from "../../parts/notes.js";
 import { Table } from "../../parts/tables.js";
 import { go } from "../../router.js";
 import { useCalmly, useRuns } from "../../runs_live.js";
-import { mayAs } from "../../session.js";
+import { mayAs, person } from "../../session.js";
 import { hrefOf } from "../playbooks/copies.js";
 import { Files } from "./files.js";
 
@@ -168,6 +168,7 @@ function Situation({ run, reload }) {
 function Answer({ run, question, reload }) {
   const path = { execution_id: run.execution_id };
   const fields = [{ name: "comment", label: "Comment", type: "textarea", rows: 2 }];
+  const isStarter = !run.agent_id && run.owner_id === person.get()?.id;
   /** @param {"approve" | "reject"} verb */
   const answered = (verb) => async (/** @type {Record<string, string>} */ values) => {
     await post(`/api/executions/{execution_id}/${verb}`, { path, body: { ...values, step_id: question.step_id } });
@@ -176,10 +177,10 @@ function Answer({ run, question, reload }) {
   return html`
     <${Card} title="It asks">
       <p>${question.message}</p>
-      ${question.not_by_starter ? html`<p class="quiet">Whoever started the run may not answer.</p>` : null}
+      ${question.not_by_starter ? html`<p class="quiet">Whoever started the run may not approve it.</p>` : null}
       ${question.expires_at ? html`<p class="quiet">The time to answer ends <${Ago} time=${question.expires_at} />.</p>` : null}
       ${mayAs("admin", "user") ? html`<div class="actions">
-        <${DialogButton} label="Approve" title="Approve this step">${(/** @type {() => void} */ close) => html`<${Form} fields=${fields} submit="Approve" send=${answered("approve")} done=${close} cancel=${close} />`}<//>
+        ${question.not_by_starter && isStarter ? null : html`<${DialogButton} label="Approve" title="Approve this step">${(/** @type {() => void} */ close) => html`<${Form} fields=${fields} submit="Approve" send=${answered("approve")} done=${close} cancel=${close} />`}<//>`}
         <${ConfirmButton} label="Reject" title="Reject this step" question="The run fails if it is rejected." fields=${fields} act=${answered("reject")} />
       </div>` : null}
     <//>`;

@@ -17,15 +17,20 @@ const CHECK_MS = 600;
 const FEWEST_ROWS = 8;
 const MOST_ROWS = 32;
 
-/** Texts that were not saved yet, of each person and path: who looks at another page finds them again. @type {Map<string, string>} */
+/**
+ * Texts that were not saved yet and what they were made of, of each person and path: who looks at another page finds
+ * them again, and overwrites nothing that somebody else saved meanwhile.
+ * @type {Map<string, {text: string, base: Source}>}
+ */
 const drafts = new Map();
 
 /** @param {{path: string, source: Source, saved: () => void, line: {line: number} | null}} given  `line`: one to be shown. */
 export function Editor({ path, source, saved, line }) {
-  const draft = `${person.get()?.id} ${path}`;
-  const [text, setText] = useState(drafts.get(draft) ?? source.text);
+  const key = `${person.get()?.id} ${path}`;
+  const draft = drafts.get(key);
+  const [text, setText] = useState(draft?.text ?? source.text);
   const [wrong, setWrong] = useState(/** @type {Wrong[] | null} */ (null));
-  const [base, setBase] = useState(source);
+  const [base, setBase] = useState(draft?.base ?? source);
   const area = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const gutter = useRef(/** @type {HTMLElement | null} */ (null));
   const newest = useRef(0);
@@ -52,9 +57,9 @@ export function Editor({ path, source, saved, line }) {
   });
 
   useEffect(() => {
-    if (isChanged) drafts.set(draft, text);
-    else drafts.delete(draft);
-  }, [text, isChanged]);
+    if (isChanged) drafts.set(key, { text, base });
+    else drafts.delete(key);
+  }, [text, base, isChanged]);
   useEffect(() => {
     const timer = setTimeout(() => check.run(text), wrong === null ? 0 : CHECK_MS);
     return () => clearTimeout(timer);

@@ -13,6 +13,9 @@ import { go } from "../../router.js";
 /** Parameters of these names are filled in from the credential, where they are left empty. */
 const FILLED = ["gateway_url", "url", "username", "user", "gateway_username", "password", "pass", "gateway_password"];
 
+/** Of those, the ones that nobody may read over a shoulder. */
+const SECRET = ["password", "pass", "gateway_password"];
+
 /** @param {{path: string, of: Details}} given */
 export function Start({ path, of }) {
   return html`<${DialogButton} label="Run" title=${`Run ${of.name}`}>${(/** @type {() => void} */ close) => html`<${StartForm} path=${path} of=${of} close=${close} />`}<//>`;
@@ -30,6 +33,8 @@ function StartForm({ path, of: { parameters, needs }, close }) {
     for (const each of parameters) {
       const text = values[nameOf(each)];
       if (text !== undefined) given[each.name] = valueOf(each, text);
+      // Left out it would be the default, which was emptied; what the gateway or the credential fills in is left to them.
+      else if (each.type === "string" && hasDefault(each) && !(isFilled(each) && (gateway_url || credential_name))) given[each.name] = "";
     }
     const { execution_id } = await post("/api/executions", {
       body: { playbook_path: path, parameters: /** @type {any} */ (given), gateway_url, credential_name, debug_mode: debug_mode === "true" },
@@ -57,6 +62,9 @@ const nameOf = ({ name }) => `parameters.${name}`;
 /** @param {Parameter} parameter */
 const isFilled = ({ name, type }) => type === "credential" || (type === "string" && FILLED.includes(name));
 
+/** @param {Parameter} parameter */
+const hasDefault = ({ default: usual }) => usual !== null && usual !== undefined;
+
 /** @param {string[]} names @param {string} none @returns {[string, string][]} */
 const optionsOf = (names, none) => [["", none], ...names.map((each) => /** @type {[string, string]} */ ([each, each]))];
 
@@ -69,14 +77,15 @@ function fieldOf(parameter, credentials) {
   const hint = [description, WORDS[type]].filter(Boolean).join(" · ");
   // A credential may fill it in: only the server knows whether something is missing.
   const field = { name: nameOf(parameter), label: name, hint, required: required && !(credentials.length > 0 && isFilled(parameter)) };
-  const hasDefault = usual !== null && usual !== undefined;
+  const text = hasDefault(parameter) ? String(usual) : "";
   if (type === "boolean") {
-    if (hasDefault) return { ...field, type: "checkbox", required: false, value: usual === true };
+    if (hasDefault(parameter)) return { ...field, type: "checkbox", required: false, value: usual === true };
     return { ...field, type: "select", options: [["", required ? "choose" : "leave it out"], ["true", "yes"], ["false", "no"]] };
   }
-  if (type === "credential") return { ...field, type: "select", options: optionsOf(credentials, "none"), value: hasDefault ? String(usual) : "" };
-  if (type === "list" || type === "dict") return { ...field, type: "textarea", rows: 3, value: hasDefault ? JSON.stringify(usual) : "", placeholder: type === "list" ? '["one", "two"]' : '{"name": "value"}' };
-  return { ...field, type: type === "integer" || type === "float" ? "number" : "text", value: hasDefault ? String(usual) : "" };
+  if (type === "credential") return { ...field, type: "select", options: optionsOf(credentials, "none"), value: text };
+  if (type === "list" || type === "dict") return { ...field, type: "textarea", rows: 3, value: hasDefault(parameter) ? JSON.stringify(usual) : "", placeholder: type === "list" ? '["one", "two"]' : '{"name": "value"}' };
+  if (type === "string" && SECRET.includes(name)) return { ...field, type: "password", autocomplete: "new-password", value: text };
+  return { ...field, type: type === "integer" || type === "float" ? "number" : "text", value: text };
 }
 
 /** @param {Parameter} parameter @param {string} text @returns {unknown} */

@@ -1,4 +1,4 @@
-import { html, useEffect, useState } from "../../vendor/preact.js";
+import { html, useEffect, useRef, useState } from "../../vendor/preact.js";
 import { ApiError, get } from "../../api.js";
 import { useAction } from "../../load.js";
 import { Ago, State } from "../../parts/figures.js";
@@ -37,8 +37,17 @@ export function Audit({ query }) {
   const [entries, setEntries] = useState(/** @type {Entry[] | null} */ (null));
   const [next, setNext] = useState("");
   const [verified, setVerified] = useState(/** @type {string | null} */ (null));
+  const newest = useRef(0);
   const more = useAction(async (/** @type {string} */ page_token) => {
-    const answer = await get("/api/v1/audit", { query: { ...filters, page_size: PAGE, page_token } });
+    const own = ++newest.current;
+    if (!page_token) setNext(""); // what is older by another filter is none of this
+    let answer;
+    try {
+      answer = await get("/api/v1/audit", { query: { ...filters, page_size: PAGE, page_token } });
+    } catch (error) {
+      if (own === newest.current) throw error;
+    }
+    if (!answer || own !== newest.current) return; // asked for by an older filter
     setEntries((before) => (page_token ? [...(before ?? []), ...answer.entries] : answer.entries));
     setNext(answer.next_page_token);
   });

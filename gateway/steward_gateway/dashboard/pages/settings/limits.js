@@ -1,4 +1,4 @@
-import { html } from "../../vendor/preact.js";
+import { html, useState } from "../../vendor/preact.js";
 import { get, put, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
@@ -64,9 +64,20 @@ function Actions({ limit, reload }) {
   return html`
     <div class="actions">
       <${DialogButton} label="Change" title=${`Limits of ${scope}`} class="plain">${(/** @type {() => void} */ close) => html`
-        <${Form} submit="Change it" cancel=${close} done=${() => (close(), reload())} fields=${fieldsOf(limit)}
-          send=${(/** @type {Record<string, string>} */ values) => put("/api/v1/limits/{scope}", { path: { scope }, body: { ...bodyOf(values), expected_version: version } })} />`}<//>
+        <${ChangeForm} limit=${limit} close=${close} reload=${reload} />`}<//>
       <${ConfirmButton} label="Lift" title=${`Lift the limits of ${scope}`} question=${html`<p>From now on only budgets bound it.</p>`}
         act=${() => remove("/api/v1/limits/{scope}", { path: { scope }, query: { expected_version: version } })} done=${reload} />
     </div>`;
+}
+
+/** @param {{limit: Limit, close: () => void, reload: () => void}} given */
+function ChangeForm({ limit, close, reload }) {
+  // As it was when this was opened: who was faster is not overwritten.
+  const [opened] = useState(limit);
+  const { scope, version } = opened;
+  /** @param {Record<string, string>} values */
+  const change = (values) =>
+    // Loaded again if it is refused too: who opens this anew is to see what was changed meanwhile.
+    put("/api/v1/limits/{scope}", { path: { scope }, body: { ...bodyOf(values), expected_version: version } }).finally(() => void reload());
+  return html`<${Form} submit="Change it" send=${change} cancel=${close} done=${close} fields=${fieldsOf(opened)} />`;
 }

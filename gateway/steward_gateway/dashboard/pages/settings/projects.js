@@ -1,4 +1,4 @@
-import { html } from "../../vendor/preact.js";
+import { html, useState } from "../../vendor/preact.js";
 import { get, patch, post, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
@@ -31,8 +31,16 @@ const fieldsOf = ({ name = "", budget } = {}) => [
   { name: "period", label: "It is given", type: "select", options: PERIODS, value: budget?.period ?? "none" },
 ];
 
-/** @param {Record<string, string>} values */
-const bodyOf = ({ name = "", budget_usd, mode, period }) => ({ name, budget_usd: budget_usd ? Number(budget_usd) : undefined, mode: /** @type {any} */ (mode), period: /** @type {any} */ (period) });
+/**
+ * Money goes as the text that was typed, which is exact where a number of JavaScript is not; a browser takes ".5" too.
+ * @param {Record<string, string>} values
+ */
+const bodyOf = ({ name = "", budget_usd, mode, period }) => ({
+  name,
+  budget_usd: /** @type {any} */ (budget_usd?.replace(/^\./, "0.")),
+  mode: /** @type {any} */ (mode),
+  period: /** @type {any} */ (period),
+});
 
 export function Projects() {
   const projects = useLoad((signal) => get("/api/v1/projects", { query: { page_size: 1000 }, signal }), [], { everyS: 60 });
@@ -47,9 +55,9 @@ export function Projects() {
       title: "",
       cell: ({ id, name, budget, version }) => html`
         <div class="actions">
-          <${Change} title=${`Change ${name}`} of=${{ name, budget }} reload=${projects.reload}
-            send=${(/** @type {any} */ body) => patch("/api/v1/projects/{project_id}", { path: { project_id: id }, body: { ...body, expected_version: version } })} />
-          <${ConfirmButton} label="Delete" title=${`Delete ${name}`} question=${html`<p>Its agents stay, in no project. What was spent stays in the books.</p>`}
+          <${Change} title=${`Change ${name}`} of=${{ name, budget, version }} reload=${projects.reload}
+            send=${(/** @type {any} */ body) => patch("/api/v1/projects/{project_id}", { path: { project_id: id }, body })} />
+          <${ConfirmButton} label="Delete" title=${`Delete ${name}`} question=${html`<p>It can be deleted once no agent belongs to it: move its agents elsewhere, or delete them, before. What was spent stays in the books.</p>`}
             act=${() => remove("/api/v1/projects/{project_id}", { path: { project_id: id }, query: { expected_version: version } })} done=${projects.reload} />
         </div>`,
     },
@@ -63,8 +71,8 @@ export function Projects() {
     <${Card} title="Organisation">
       <${Shown} of=${organisation}>${(/** @type {Schemas["projects.v1.Organisation"]} */ { name, budget, version }) => html`
         <${Facts} of=${[["Name", name], ["Budget", html`<${Bar} name=${name} budget=${budget} />`], ["Spent", money(budget?.spent_usd)]]} />
-        <div class="actions"><${Change} title=${`Change ${name}`} of=${{ name, budget }} reload=${organisation.reload}
-          send=${(/** @type {any} */ body) => patch("/api/v1/organisation", { body: { ...body, expected_version: version } })} /></div>`}<//>
+        <div class="actions"><${Change} title=${`Change ${name}`} of=${{ name, budget, version }} reload=${organisation.reload}
+          send=${(/** @type {any} */ body) => patch("/api/v1/organisation", { body })} /></div>`}<//>
     <//>
     <${Card} title="Projects" tools=${tools}>
       <${Shown} of=${projects}>${(/** @type {{projects: Project[]}} */ { projects: all }) => html`
@@ -72,10 +80,22 @@ export function Projects() {
     <//>`;
 }
 
-/** @param {{title: string, of: {name: string, budget: ScopeBudget | null}, send: (body: object) => Promise<unknown>, reload: () => void}} given */
+/** @typedef {{name: string, budget: ScopeBudget | null, version: number}} Changed */
+
+/** @param {{title: string, of: Changed, send: (body: object) => Promise<unknown>, reload: () => void}} given */
 function Change({ title, of, send, reload }) {
   return html`
     <${DialogButton} label="Change" title=${title} class="plain">${(/** @type {() => void} */ close) => html`
-      <${Form} submit="Change it" cancel=${close} done=${() => (close(), reload())} fields=${fieldsOf(of)}
-        send=${(/** @type {Record<string, string>} */ values) => send({ ...bodyOf(values), unlimited: !values["budget_usd"] })} />`}<//>`;
+      <${ChangeForm} of=${of} send=${send} close=${close} reload=${reload} />`}<//>`;
+}
+
+/** @param {{of: Changed, send: (body: object) => Promise<unknown>, close: () => void, reload: () => void}} given */
+function ChangeForm({ of, send, close, reload }) {
+  // As it was when this was opened: who was faster is not overwritten.
+  const [opened] = useState(of);
+  /** @param {Record<string, string>} values */
+  const change = (values) =>
+    // Loaded again if it is refused too: who opens this anew is to see what was changed meanwhile.
+    send({ ...bodyOf(values), unlimited: !values["budget_usd"], expected_version: opened.version }).finally(() => void reload());
+  return html`<${Form} submit="Change it" send=${change} cancel=${close} done=${close} fields=${fieldsOf(opened)} />`;
 }

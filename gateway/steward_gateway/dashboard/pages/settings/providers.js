@@ -28,7 +28,7 @@ export function Providers() {
     {
       title: "",
       cell: ({ id, name }) => html`<div class="actions"><${ConfirmButton} label="Delete" title=${`Delete ${name}`}
-        question=${html`<p>The key is deleted with it. Agents that name it can borrow no more.</p>`}
+        question=${html`<p>It can be deleted once no agent is assigned to it: assign them to another before. The key is deleted with it.</p>`}
         act=${() => remove("/api/v1/providers/{provider_id}", { path: { provider_id: id } })} done=${providers.reload} /></div>`,
     },
   ];
