@@ -1,6 +1,6 @@
 // Calls of REST with the credential of whoever is signed in.
-import { accessToken, endSession } from "./session.js";
-import { reached, unreachable } from "./connection.js";
+import { credential, endSession } from "./session.js";
+import { connection, doubt, isOfServer, reached, unreachable } from "./connection.js";
 
 /** @typedef {import("./types.js").Schemas} Schemas */
 
@@ -20,6 +20,10 @@ export class ApiError extends Error {
     this.retryAfterS = retryAfterS;
   }
 }
+
+const AWAY = "The server cannot be reached just now.";
+/** What broke off on its way can be asked for again so soon. */
+const AGAIN_S = 5;
 
 /** @typedef {{line: number, column: number, path: string, message: string}} TextError */
 
@@ -88,7 +92,7 @@ async function json(method, path, options) {
 export async function request(method, path, { path: names = {}, query = {}, body, signal } = {}) {
   const url = urlOf(path, names, query);
   const isRaw = typeof body === "string" || body instanceof Blob;
-  let token = await accessToken();
+  let token = await renewed();
   const send = async () => {
     /** @type {Record<string, string>} */
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -96,22 +100,59 @@ export async function request(method, path, { path: names = {}, query = {}, body
     const sent = body === undefined || isRaw ? /** @type {BodyInit | undefined} */ (body) : JSON.stringify(body);
     try {
       const response = await fetch(url, { method, headers, body: sent, signal, credentials: "omit", cache: "no-store" });
-      reached();
-      return response;
+      if (isOfServer(response)) reached();
+      else await doubt();
+      return whole(response, method, signal);
     } catch (error) {
       if (signal?.aborted) throw error;
       unreachable();
-      throw new ApiError(0, "The server cannot be reached just now.");
+      throw new ApiError(0, AWAY);
     }
   };
   let response = await send();
   if (response.status === 401 && token) {
-    token = await accessToken({ instead: token });
+    token = await renewed({ instead: token });
     if (token) response = await send();
+    if (response.status === 401) endSession(token);
   }
   if (response.ok) return response;
-  if (response.status === 401) endSession();
+  if (!isOfServer(response) && connection.get() === "unreachable") throw new ApiError(0, AWAY);
   throw await refusalOf(response);
+}
+
+/**
+ * "" if nobody is signed in.
+ * @param {{instead?: string}} [options]
+ * @throws {ApiError} somebody is, but that could not be renewed just now.
+ */
+async function renewed(options) {
+  const { token, failed } = await credential(options);
+  if (!failed) return token;
+  if (connection.get() === "unreachable") throw new ApiError(0, AWAY);
+  throw new ApiError(failed.status, "Your sign-in could not be renewed just now.", { retryAfterS: failed.retryAfterS });
+}
+
+/**
+ * A body that breaks off on its way is told as any other refusal, however it is read as a whole.
+ * @param {Response} response
+ * @param {string} method
+ * @param {AbortSignal} [signal]
+ */
+function whole(response, method, signal) {
+  for (const way of /** @type {const} */ (["json", "text", "blob", "arrayBuffer"])) {
+    const read = response[way].bind(response);
+    /** @type {any} */ (response)[way] = async () => {
+      try {
+        return await read();
+      } catch (error) {
+        if (signal?.aborted) throw error;
+        doubt();
+        const next = method === "GET" ? "Try again." : "It may have been done: look, before you try again.";
+        throw new ApiError(0, `The answer broke off on its way. ${next}`, { retryAfterS: AGAIN_S });
+      }
+    };
+  }
+  return response;
 }
 
 /**

@@ -7,6 +7,12 @@ export const connection = storeOf(/** @type {"reached" | "unreachable"} */ ("rea
 /** Grows each time the server is reached again: what was loaded before may be old. */
 export const revived = storeOf(0);
 
+/** What a proxy answers for a server that is away. */
+const OF_PROXIES = [502, 503, 504];
+
+/** Whether the server itself answers: it tells its refusals in JSON, also those that a proxy might answer. @param {Response} response */
+export const isOfServer = ({ status, headers }) => !OF_PROXIES.includes(status) || (headers.get("Content-Type") ?? "").includes("json");
+
 const FIRST_S = 0.5;
 const LONGEST_S = 10;
 
@@ -45,8 +51,7 @@ async function ask() {
 
 async function answers() {
   try {
-    const { status } = await fetch("/health", { credentials: "omit", cache: "no-store" });
-    return status !== 502 && status !== 504; // where only a proxy answers
+    return isOfServer(await fetch("/health", { credentials: "omit", cache: "no-store" }));
   } catch {
     return false;
   }

@@ -25,11 +25,13 @@ let batch = [];
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let telling;
 let newest = -1;
+let wasOpen = false;
 
 /** @param {LiveEvent} event */
 function hear(event) {
+  const isHeard = event.sequence <= newest && event.type !== "Gap";
   if (typeof event.sequence === "number") newest = Math.max(newest, event.sequence);
-  if (event.type === "Heartbeat" || event.type === "Error") return;
+  if (isHeard || event.type === "Heartbeat" || event.type === "Error") return;
   batch.push(event);
   telling ??= setTimeout(tell, BATCH_MS);
 }
@@ -41,15 +43,26 @@ function tell() {
   for (const heard of [...listeners]) heard(events);
 }
 
+/** @param {"off" | "opening" | "open"} state */
+function follow(state) {
+  liveState.set(state);
+  if (state !== "open") return;
+  // Without a sequence to go on from, nobody can say what was missed.
+  if (wasOpen && newest < 0) hear({ type: "Gap", sequence: newest, timestamp: "", agent_id: "", data: {} });
+  wasOpen = true;
+}
+
 socketOf({
   path: "/ws",
   query: () => /** @type {Record<string, number>} */ (newest >= 0 ? { since: newest } : {}),
   hear,
-  state: liveState.set,
+  state: follow,
   forget: () => {
     newest = -1;
+    wasOpen = false;
   },
 });
+
 /**
  * Hear of events of these types, in batches; a "Gap" says that some were lost.
  * @param {string[]} types

@@ -29,19 +29,30 @@ export function useLoad(load, deps = [], { on = [], of = "", everyS = 0 } = {}) 
   const [state, setState] = useState(/** @type {{data?: T, error: ApiError | null, loading: boolean}} */ ({ error: null, loading: true }));
   const latest = useRef(load);
   latest.current = load;
-  const aborting = useRef(/** @type {AbortController | null} */ (null));
+  const aborting = useRef(/** @type {AbortController | null} */ (null)); // of the one under way
+  const running = useRef(Promise.resolve());
+  const isWantedAgain = useRef(false);
+  const isToWait = useRef(false); // the server said when to ask again
   const planned = useRef(/** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined));
   const loadedAtMs = useRef(0);
   const isStale = useRef(false);
   const back = useStore(revived);
+  const backBefore = useRef(back);
 
-  const reload = useCallback(async () => {
+  const unplan = () => {
     clearTimeout(planned.current);
     planned.current = undefined;
+    isToWait.current = false;
+  };
+
+  /** @returns {Promise<void>} */
+  const begin = async () => {
+    unplan();
     aborting.current?.abort();
     const own = (aborting.current = new AbortController());
     loadedAtMs.current = Date.now();
     isStale.current = false;
+    isWantedAgain.current = false;
     setState((before) => ({ ...before, loading: true }));
     try {
       const data = await latest.current(own.signal);
@@ -50,12 +61,29 @@ export function useLoad(load, deps = [], { on = [], of = "", everyS = 0 } = {}) 
       if (own.signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;
       setState((before) => ({ ...before, error, loading: false }));
-      if (error.status === 429) plan(Math.max(error.retryAfterS * 1000, CALM_MS));
+      if (error.status === 429 || error.retryAfterS > 0) {
+        unplan();
+        plan(Math.max(error.retryAfterS * 1000, CALM_MS));
+        isToWait.current = true;
+      }
+    } finally {
+      if (!own.signal.aborted) aborting.current = null;
     }
+    if (isWantedAgain.current && !own.signal.aborted && !isToWait.current) await begin();
+  };
+
+  /** Whatever is under way is of no use any more. */
+  const loadAnew = () => (running.current = begin());
+
+  /** What is under way may be older than what is asked for now, but it is let end: else a slow one never would. */
+  const reload = useCallback(() => {
+    if (!aborting.current) return loadAnew();
+    isWantedAgain.current = true;
+    return running.current;
   }, []);
 
   const reloadWhenSeen = () => {
-    planned.current = undefined;
+    unplan();
     if (document.hidden) isStale.current = true;
     else reload();
   };
@@ -67,26 +95,27 @@ export function useLoad(load, deps = [], { on = [], of = "", everyS = 0 } = {}) 
 
   useEffect(() => {
     setState({ error: null, loading: true });
-    reload();
+    loadAnew();
     return () => {
-      clearTimeout(planned.current);
-      planned.current = undefined;
+      unplan();
       aborting.current?.abort();
     };
   }, deps);
 
   useEffect(() => {
-    if (back > 0) reload();
+    if (back === backBefore.current) return;
+    backBefore.current = back;
+    loadAnew();
   }, [back]);
 
   useEffect(() => {
     if (!everyS) return undefined;
-    const timer = setInterval(reloadWhenSeen, everyS * 1000);
+    const timer = setInterval(() => isToWait.current || reloadWhenSeen(), everyS * 1000);
     return () => clearInterval(timer);
   }, [everyS, ...deps]);
 
   useEffect(() => {
-    const look = () => document.hidden || !isStale.current || reload();
+    const look = () => document.hidden || !isStale.current || isToWait.current || reload();
     document.addEventListener("visibilitychange", look);
     return () => document.removeEventListener("visibilitychange", look);
   }, []);

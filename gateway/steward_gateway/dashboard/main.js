@@ -1,12 +1,12 @@
 // Where the page begins: which URL shows what. A page's module is loaded when it is first shown.
 import { Component, html, render, useEffect, useState } from "./vendor/preact.js";
-import { revived } from "./connection.js";
+import { connection, revived } from "./connection.js";
 import { MustChangePassword } from "./pages/change_password.js";
 import { SignIn } from "./pages/sign_in.js";
 import { Frame, Head } from "./parts/layout.js";
 import { Empty, Loading } from "./parts/notes.js";
 import { followLinks, usePlace } from "./router.js";
-import { person, recognise } from "./session.js";
+import { isAwaited, person, recognise, signOut } from "./session.js";
 import { useStore } from "./store.js";
 
 /** @typedef {{segments: string[], query: URLSearchParams}} PageGiven  `segments`: what follows the section's name. */
@@ -68,16 +68,29 @@ class Guarded extends Component {
   }
 }
 
+/** Somebody is signed in; who, is asked until the server says it. */
+function Starting() {
+  const state = useStore(connection);
+  return html`
+    ${state === "unreachable" ? html`<p class="banner" role="alert">The server cannot be reached; trying again…</p>` : null}
+    <main class="starting" id="main">
+      <h1>Steward</h1>
+      <p role="status">Starting…</p>
+      <button class="plain" type="button" onClick=${signOut}>Sign out</button>
+    </main>`;
+}
+
 function App() {
   const { path } = usePlace();
   const who = useStore(person);
+  const isStarting = useStore(isAwaited);
   const back = useStore(revived);
   useEffect(() => {
     if (back > 0 && !person.get()) recognise();
   }, [back]);
-  if (!who) return html`<${SignIn} />`;
+  if (!who) return isStarting ? html`<${Starting} />` : html`<${SignIn} />`;
   if (who.mustChangePassword) return html`<${MustChangePassword} />`;
-  return html`<${Frame}><${Guarded} place=${path}><${Section} /><//><//>`;
+  return html`<${Frame} key=${who.id}><${Guarded} place=${path}><${Section} /><//><//>`;
 }
 
 followLinks();

@@ -10,11 +10,20 @@ export function go(url, { replace = false } = {}) {
   place.set(location.pathname + location.search);
 }
 
+/** What is no UTF-8 stays as it is. @param {string} segment */
+function decoded(segment) {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
+}
+
 /** @returns {{path: string, segments: string[], query: URLSearchParams}} */
 export function usePlace() {
   useStore(place);
   const path = location.pathname.replace(/\/+$/, "") || "/";
-  const segments = path.split("/").slice(1).map(decodeURIComponent);
+  const segments = path.split("/").slice(1).map(decoded);
   return { path, segments, query: new URLSearchParams(location.search) };
 }
 

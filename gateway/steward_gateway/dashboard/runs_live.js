@@ -20,7 +20,7 @@ import { socketOf } from "./socket.js";
 /** Listeners hear of updates in batches. */
 const BATCH_MS = 100;
 
-/** @type {{interest: Interest, heard: Heard, newest: number | undefined} | null} */
+/** @type {{interest: Interest, heard: Heard, newest: number | undefined, wasOpen: boolean} | null} */
 let follower = null;
 /** @type {RunUpdate[]} */
 let batch = [];
@@ -30,9 +30,17 @@ let telling;
 const socket = socketOf({
   path: "/ws/executions",
   hear,
-  state: (state) => state === "open" && subscribe(),
+  state: (state) => state === "open" && opened(),
   wanted: () => follower !== null,
 });
+
+function opened() {
+  if (!follower) return;
+  // Without a sequence to go on from, nobody can say what was missed.
+  if (follower.wasOpen && follower.newest === undefined) follower.heard.lost();
+  follower.wasOpen = true;
+  subscribe();
+}
 
 function subscribe() {
   if (!follower) return;
@@ -47,7 +55,8 @@ function hear({ type, data }) {
     // One that was under way when the subscription changed is of another run.
     if (follower.interest.execution_id?.includes(data.execution_id)) follower.heard.frame(data.frame);
   } else if (type === "execution_update") {
-    follower.newest = Math.max(follower.newest ?? 0, data.sequence);
+    if (data.sequence <= (follower.newest ?? 0)) return; // subscribed anew, it may be sent twice
+    follower.newest = data.sequence;
     batch.push(data);
     telling ??= setTimeout(tell, BATCH_MS);
   } else if (type === "Error" && follower.newest !== undefined) {
@@ -83,6 +92,7 @@ export function useRuns({ executionId, frames = false }, heard) {
         lost: () => latest.current.lost(),
       },
       newest: executionId ? 0 : undefined,
+      wasOpen: false,
     };
     follower = own;
     batch = [];
@@ -103,7 +113,7 @@ export function useRuns({ executionId, frames = false }, heard) {
 }
 
 /**
- * Do it once things have calmed down: at once the first time, then no more often than this.
+ * Do it once things have calmed down: at once the first time, then no more often than this, and only while somebody looks.
  * @param {() => unknown} act
  * @param {number} calmMs
  */
@@ -112,12 +122,23 @@ export function useCalmly(act, calmMs) {
   const doneAtMs = useRef(0);
   const latest = useRef(act);
   latest.current = act;
-  useEffect(() => () => clearTimeout(planned.current), []);
+  const isHeldBack = useRef(false);
+  const run = () => {
+    planned.current = undefined;
+    isHeldBack.current = document.hidden;
+    if (document.hidden) return;
+    doneAtMs.current = Date.now();
+    latest.current();
+  };
+  useEffect(() => {
+    const look = () => document.hidden || !isHeldBack.current || run();
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      document.removeEventListener("visibilitychange", look);
+      clearTimeout(planned.current);
+    };
+  }, []);
   return () => {
-    planned.current ??= setTimeout(() => {
-      planned.current = undefined;
-      doneAtMs.current = Date.now();
-      latest.current();
-    }, Math.max(0, doneAtMs.current + calmMs - Date.now()));
+    if (!isHeldBack.current) planned.current ??= setTimeout(run, Math.max(0, doneAtMs.current + calmMs - Date.now()));
   };
 }

@@ -35,7 +35,8 @@ export function socketOf({ path, query = () => ({}), hear, state = () => {}, wan
     if (!mayOpen()) return;
     state("opening");
     const token = await accessToken();
-    if (!token || !mayOpen()) return;
+    if (!mayOpen()) return;
+    if (!token) return openLater();
     const opened = new WebSocket(socketUrl(path, query()), ["Authorization", token]);
     socket = opened;
     opened.onopen = () => {
@@ -49,12 +50,17 @@ export function socketOf({ path, query = () => ({}), hear, state = () => {}, wan
       state(person.get() ? "opening" : "off");
       if (code === CREDENTIAL_ENDED) await accessToken({ instead: token });
       else doubt();
-      const waitMs = Math.min(250 * 2 ** attempts++, LONGEST_WAIT_MS) * (0.5 + Math.random() / 2);
-      waiting = setTimeout(() => {
-        waiting = undefined;
-        open();
-      }, waitMs);
+      openLater();
     };
+  }
+
+  function openLater() {
+    const waitMs = Math.min(250 * 2 ** attempts++, LONGEST_WAIT_MS) * (0.5 + Math.random() / 2);
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      waiting = undefined;
+      open();
+    }, waitMs);
   }
 
   function close() {

@@ -11,7 +11,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from steward_server.executions.steps.pages.chromium import USUAL_NAMES
 from tests.e2e.process import Steward
@@ -147,6 +147,17 @@ def window_of(
         window = Window(context.new_page(), site)
         yield window
         assert window.faults == []
+
+
+def held_at(page: Page, path: str) -> list[Route]:
+    """The calls of a path from now on; each waits until the test lets it go on."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(path, hold)
+    return held
 
 
 def _keeping(session: dict[str, Any]) -> str:

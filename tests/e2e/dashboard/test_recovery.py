@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.dashboard.site import Site, Window, window_of
+from tests.e2e.dashboard.site import Site, Window, held_at, window_of
 from tests.e2e.process import forked, steward
 from tests.live import port_to_return_to
 
 RECOVERY_MS = 20_000
+FOR_A_MOMENT = {
+    "status": 503,
+    "headers": {"Retry-After": "1", "Content-Type": "application/json"},
+    "body": '{"error": {"code": "UNAVAILABLE", "message": "try again"}}',
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +90,78 @@ def test_a_page_that_is_opened_while_the_server_is_away_comes_when_it_is_back(
     expect(page.get_by_text("This page could not be loaded.")).to_be_visible()
     page.context.set_offline(False)
     expect(page.get_by_role("heading", name="Settings")).to_be_visible(timeout=RECOVERY_MS)
+
+
+def test_once_the_server_has_been_away_a_page_still_loads_each_thing_once(cut_off: Window) -> None:
+    page = cut_off.open("/")
+    is_live(page)
+    page.context.set_offline(True)
+    expect(banner_of(page)).to_be_visible()
+    page.context.set_offline(False)
+    expect(banner_of(page)).to_be_hidden(timeout=RECOVERY_MS)
+    is_live(page)
+    asked: Counter[str] = Counter()
+    page.on("request", lambda request: asked.update([request.url]))
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Agents").click()
+    expect(page.get_by_role("heading", name="Agents")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    lists = {url: times for url, times in asked.items() if "/api/v1/agents?" in url}
+    assert list(lists.values()) == [1], asked
+
+
+def test_what_loads_slower_than_it_is_asked_for_is_let_end(cut_off: Window) -> None:
+    page = cut_off.page
+    page.clock.install()
+    held = held_at(page, "**/api/playbooks")
+    cut_off.open("/playbooks")
+    for _ in range(3):
+        page.clock.fast_forward(31_000)
+    expect(page.get_by_text("Loading…")).to_be_visible()
+    assert len(held) == 1
+    with page.expect_request("**/api/playbooks"):  # it was asked for again meanwhile
+        held[0].continue_()
+    expect(page.get_by_text("Loading…")).to_be_hidden()
+    held[1].continue_()
+
+
+def test_a_sign_in_that_cannot_be_renewed_for_a_moment_is_kept(cut_off: Window) -> None:
+    page = cut_off.open("/")
+    is_live(page)
+    kept = page.evaluate(
+        """() => {
+            const kept = { ...JSON.parse(localStorage["steward.session"]), endsAtMs: 0 };
+            return (localStorage["steward.session"] = JSON.stringify(kept));
+        }"""
+    )
+    page.route("**/api/auth/refresh", lambda route: route.fulfill(**FOR_A_MOMENT))
+    page.context.set_offline(True)  # so that the socket needs a token too
+    expect(banner_of(page)).to_be_visible()
+    page.context.set_offline(False)
+    expect(banner_of(page)).to_be_hidden(timeout=RECOVERY_MS)
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Agents").click()
+    expect(page.get_by_text("could not be renewed just now").first).to_be_visible()
+    assert page.evaluate("localStorage['steward.session']") == kept
+    page.unroute("**/api/auth/refresh")
+    expect(page.get_by_text("could not be renewed just now")).to_be_hidden(timeout=RECOVERY_MS)
+    is_live(page)
+
+
+def test_an_answer_that_breaks_off_is_told_and_asked_for_again(cut_off: Window) -> None:
+    page = cut_off.page
+    page.route(
+        "**/api/playbooks",
+        lambda route: route.fulfill(body='{"half', content_type="application/json"),
+    )
+    cut_off.open("/playbooks")
+    expect(page.get_by_text("The answer broke off on its way.")).to_be_visible()
+    page.unroute("**/api/playbooks")
+    expect(page.get_by_text("The answer broke off")).to_be_hidden(timeout=RECOVERY_MS)
+
+
+def test_an_address_that_is_no_text_is_answered_as_one_of_nothing(cut_off: Window) -> None:
+    page = cut_off.open("/")
+    page.evaluate(
+        "history.pushState(null, '', '/agents/%E0'); dispatchEvent(new Event('popstate'))"
+    )
+    expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+    expect(page.locator("main").get_by_role("alert")).to_be_visible()

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.e2e.dashboard.site import TWO_FRAMES, Site, Window, window_of
+from tests.e2e.dashboard.site import TWO_FRAMES, Site, Window, held_at, window_of
 
 
 def row(page: Page, text: str) -> Locator:
@@ -82,6 +82,47 @@ def test_a_key_is_shown_once_works_and_is_revoked(window: Window, site: Site) ->
     row(page, "CI of ours").get_by_role("button", name="Revoke").click()
     dialog(page).get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("You have no API keys.")).to_be_visible()
+
+
+def test_a_key_that_the_browser_does_not_copy_is_copied_by_hand(window: Window) -> None:
+    page = window.open("/settings/keys")
+    page.evaluate(
+        """() => {
+            navigator.clipboard.writeText = () => Promise.reject(new DOMException("not allowed"));
+            document.execCommand = () => false;
+        }"""
+    )
+    page.get_by_role("button", name="New key").click()
+    dialog(page).get_by_label("What is it for?").fill("copied by hand")
+    dialog(page).get_by_role("button", name="Make it").click()
+    dialog(page).get_by_role("button", name="Copy").click()
+    expect(dialog(page).get_by_role("alert")).to_contain_text("copy it by hand")
+    expect(dialog(page).get_by_label("The secret")).to_be_focused()
+    dialog(page).get_by_role("button", name="I have kept it").click()
+    row(page, "copied by hand").get_by_role("button", name="Revoke").click()
+    dialog(page).get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("You have no API keys.")).to_be_visible()
+
+
+def test_all_that_was_wrong_is_told_also_once_the_dialog_is_closed(window: Window) -> None:
+    page = window.open("/settings/keys")
+    wrong = {"description": "is dull", "owner": "is away"}
+    refusal = {"error": {"code": "VALIDATION_ERROR", "message": "two are wrong", "fields": wrong}}
+    held = held_at(page, "**/api/v1/api-keys")
+    page.get_by_role("button", name="New key").click()
+    dialog(page).get_by_label("What is it for?").fill("dull")
+    with page.expect_request("**/api/v1/api-keys"):
+        dialog(page).get_by_role("button", name="Make it").click()
+    held.pop().fulfill(status=400, json=refusal)
+    expect(dialog(page).get_by_text("is dull")).to_be_visible()
+    expect(dialog(page).get_by_role("alert")).to_contain_text("owner is away")
+    with page.expect_request("**/api/v1/api-keys"):
+        dialog(page).get_by_role("button", name="Make it").click()
+    page.keyboard.press("Escape")
+    expect(dialog(page)).to_be_hidden()
+    held.pop().fulfill(status=400, json=refusal)
+    expect(page.get_by_role("status").get_by_text("two are wrong")).to_be_visible()
+    window.faults.clear()  # the browser's own lines about the 400s
 
 
 def test_a_provider_is_added_and_its_key_never_shown(window: Window) -> None:

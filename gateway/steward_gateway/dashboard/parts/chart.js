@@ -1,5 +1,6 @@
 // Lines and bars over time. The library is loaded with the first chart; what is drawn stands below it as text too.
 import { html, useEffect, useRef } from "../vendor/preact.js";
+import { doubt, revived } from "../connection.js";
 import { storeOf, useStore } from "../store.js";
 
 /**
@@ -48,6 +49,11 @@ function loaded() {
     style.href = "/dashboard/vendor/uplot.css";
     document.head.append(style);
     library = import("../vendor/uplot.js");
+    library.catch(() => {
+      library = null; // the server is away; it is loaded once it is back
+      style.remove();
+      doubt();
+    });
   }
   return library;
 }
@@ -87,9 +93,10 @@ export function Chart({ label, times, series, format = String, height = 200, bar
     let sizes;
     const schemes = matchMedia("(prefers-color-scheme: dark)");
     const draw = async () => {
-      const { default: UPlot } = await loaded();
+      const found = await loaded().catch(() => null);
       const element = holder.current;
-      if (isGone || !element) return;
+      if (isGone || !found || !element) return;
+      const { default: UPlot } = found;
       chart.current?.destroy();
       const style = getComputedStyle(element);
       /** @param {string} name */
@@ -136,6 +143,7 @@ export function Chart({ label, times, series, format = String, height = 200, bar
     };
     draw();
     schemes.addEventListener("change", draw);
+    const unfollow = revived.follow(() => void (chart.current || draw()));
     if (holder.current) {
       sizes = new ResizeObserver(([entry]) => entry && chart.current?.setSize({ width: Math.floor(entry.contentRect.width), height }));
       sizes.observe(holder.current);
@@ -143,6 +151,7 @@ export function Chart({ label, times, series, format = String, height = 200, bar
     return () => {
       isGone = true;
       schemes.removeEventListener("change", draw);
+      unfollow();
       sizes?.disconnect();
       chart.current?.destroy();
       chart.current = null;

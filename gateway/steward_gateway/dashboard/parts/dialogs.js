@@ -61,22 +61,24 @@ export function ConfirmButton({ label, title, question, act, done, fields = [], 
  * @param {{title: string, secret: string, what: string, close: () => void}} given
  */
 export function CopyOnce({ title, secret, what, close }) {
-  const [isCopied, setCopied] = useState(false);
+  const [copied, setCopied] = useState(/** @type {boolean | null} */ (null));
   const field = useRef(/** @type {HTMLInputElement | null} */ (null));
   const copy = async () => {
     field.current?.select();
     // The clipboard is there on https and localhost only.
-    if (navigator.clipboard) await navigator.clipboard.writeText(secret);
-    else document.execCommand("copy");
-    setCopied(true);
+    const isTaken = await navigator.clipboard?.writeText(secret).then(() => true, () => false);
+    const isCopied = isTaken || document.execCommand("copy");
+    if (!isCopied) field.current?.focus();
+    setCopied(isCopied);
   };
   return html`
     <${Dialog} title=${title} close=${close} sticky>
       <p>${what} It is shown this once: nobody, not even the server, can show it again.</p>
       <div class="secret">
         <input ref=${field} readonly value=${secret} aria-label="The secret" onFocus=${() => field.current?.select()} />
-        <button type="button" onClick=${copy}>${isCopied ? "Copied" : "Copy"}</button>
+        <button type="button" onClick=${copy}>${copied ? "Copied" : "Copy"}</button>
       </div>
+      ${copied === false ? html`<p role="alert">The browser does not let this page copy. The secret is selected: copy it by hand.</p>` : null}
       <div class="actions"><button type="button" class="plain" onClick=${close}>I have kept it</button></div>
     <//>`;
 }

@@ -1,7 +1,8 @@
 // Forms: what was wrong with a value is said at its field, in the server's words.
 import { html, useEffect, useRef, useState } from "../vendor/preact.js";
 import { useAction } from "../load.js";
-import { ErrorNote } from "./notes.js";
+import { ApiError } from "../api.js";
+import { ErrorNote, say } from "./notes.js";
 
 /**
  * @typedef {object} FieldGiven
@@ -60,7 +61,17 @@ export function Field({ name, label, hint, type = "text", value, required = fals
  * }} given  An empty field is left out of the values; a checkbox is "true" or "false".
  */
 export function Form({ fields, submit, send, done, cancel, danger = false, children }) {
-  const { run, busy, error } = useAction(send);
+  const isGone = useRef(false);
+  useEffect(() => () => void (isGone.current = true), []);
+  const { run, busy, error } = useAction(async (/** @type {Record<string, string>} */ values) => {
+    try {
+      await send(values);
+    } catch (failed) {
+      // Its dialog was closed meanwhile: there is no other place to tell it.
+      if (isGone.current && failed instanceof ApiError) say(failed.message, "bad");
+      throw failed;
+    }
+  });
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
   useEffect(() => {
     /** @type {HTMLElement | null | undefined} */ (form.current?.querySelector("[aria-invalid]"))?.focus();
@@ -78,15 +89,17 @@ export function Form({ fields, submit, send, done, cancel, danger = false, child
         if (control.value !== "") values[name] = control.value;
       }
     }
-    if (await run(values)) done?.();
+    if ((await run(values)) && !isGone.current) done?.();
   };
   const named = new Set(fields.map(({ name }) => name));
-  const isTold = error && Object.keys(error.fields).some((name) => named.has(name));
+  const elsewhere = Object.entries(error?.fields ?? {}).filter(([name]) => !named.has(name));
+  const isTold = error && Object.keys(error.fields).length > elsewhere.length;
   return html`
     <form ref=${form} onSubmit=${onSubmit} novalidate=${false}>
       ${fields.map((field) => html`<${Field} key=${field.name} ...${field} errors=${error?.fields ?? {}} />`)}
       ${children}
       ${error && !isTold ? html`<${ErrorNote} error=${error} />` : null}
+      ${isTold && elsewhere.length > 0 ? html`<div class="note bad" role="alert"><ul>${elsewhere.map(([name, why]) => html`<li><code>${name}</code> ${why}</li>`)}</ul></div>` : null}
       <div class="actions">
         <button class=${danger ? "danger" : ""} disabled=${busy}>${busy ? "One moment…" : submit}</button>
         ${cancel ? html`<button type="button" class="plain" onClick=${cancel}>Cancel</button>` : null}

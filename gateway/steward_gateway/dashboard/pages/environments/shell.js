@@ -1,6 +1,7 @@
 // A terminal: the library is loaded with it, and the shell outlives a connection that breaks off.
 import { html, useEffect, useRef, useState } from "../../vendor/preact.js";
-import { connection, doubt } from "../../connection.js";
+import { ApiError, get } from "../../api.js";
+import { connection, doubt, revived } from "../../connection.js";
 import { socketUrl } from "../../socket.js";
 import { accessToken } from "../../session.js";
 
@@ -14,12 +15,34 @@ function loaded() {
     style.href = "/dashboard/vendor/xterm.css";
     document.head.append(style);
     library = import("../../vendor/xterm.js");
+    library.catch(() => {
+      library = null; // the server is away; it is loaded once it is back
+      style.remove();
+      doubt();
+    });
   }
   return library;
 }
 
 const LONGEST_WAIT_MS = 5000;
-const WORDS = { opening: "Opening…", open: "Connected.", cut: "Cut off; the shell waits, connecting again…", over: "The shell has ended." };
+const WORDS = { opening: "Opening…", open: "Connected.", cut: "Cut off; the shell waits, connecting again…", over: "The shell has ended.", refused: "No shell could be opened." };
+/** Refused so often in a row, it is no matter of the moment. */
+const MOST_REFUSALS = 3;
+
+/**
+ * A handshake that was refused does not say why: another call meets what may pass, such as too many calls.
+ * @param {string} id
+ * @returns {Promise<number | null>} how long to wait, in ms; null if that call is answered.
+ */
+async function passingMs(id) {
+  try {
+    await get("/api/v1/environments/{environment_id}", { path: { environment_id: id } });
+  } catch (failed) {
+    if (!(failed instanceof ApiError)) throw failed;
+    if (failed.status === 0 || failed.status === 429 || failed.status >= 500) return failed.retryAfterS * 1000;
+  }
+  return null;
+}
 
 /** @param {{id: string}} given */
 export function Shell({ id }) {
@@ -32,6 +55,8 @@ export function Shell({ id }) {
     let isLeft = false;
     let wasOpen = false;
     let attempts = 0;
+    let refusals = 0;
+    let isBegun = false;
     /** @type {WebSocket | null} */
     let socket = null;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -43,8 +68,10 @@ export function Shell({ id }) {
     setState("opening");
 
     const begin = async () => {
-      const { Terminal, FitAddon } = await loaded();
-      if (isLeft || !holder.current) return;
+      const found = await loaded().catch(() => null);
+      if (isLeft || isBegun || !found || !holder.current) return;
+      isBegun = true;
+      const { Terminal, FitAddon } = found;
       const terminal = new Terminal({ scrollback: 5000, cursorBlink: false, screenReaderMode: true });
       const fit = new FitAddon();
       terminal.loadAddon(fit);
@@ -55,6 +82,7 @@ export function Shell({ id }) {
       terminal.onData((data) => send({ type: "stdin", data }));
       terminal.onResize(({ cols, rows }) => send({ type: "resize", cols, rows }));
       terminal.attachCustomKeyEventHandler((event) => {
+        if (event.getModifierState("AltGraph")) return true; // on Windows it is Ctrl+Alt, and types a character
         if (!(event.ctrlKey && event.altKey && event.code === "KeyX")) return true;
         if (event.type === "keydown") button.current?.focus();
         return false;
@@ -65,6 +93,7 @@ export function Shell({ id }) {
       const open = async () => {
         const token = await accessToken();
         if (isLeft) return;
+        if (!token) return openLater();
         // Once there was a shell it is that one or none: never another that looks like it.
         const query = { cols: terminal.cols, rows: terminal.rows, session, ...(wasOpen ? { existing: "true" } : {}) };
         const opened = new WebSocket(socketUrl(`/api/v1/environments/${encodeURIComponent(id)}/attach`, query), ["Authorization", token]);
@@ -73,7 +102,7 @@ export function Shell({ id }) {
         let isOver = false;
         opened.onopen = () => {
           isOpen = true;
-          attempts = 0;
+          attempts = refusals = 0;
           if (wasOpen) terminal.reset(); // what was written last is shown again
           wasOpen = true;
           setState("open");
@@ -88,12 +117,21 @@ export function Shell({ id }) {
         opened.onclose = async () => {
           if (isLeft) return;
           if (isOver) return setState("over");
-          setState("cut");
+          setState(wasOpen ? "cut" : "opening");
           await doubt();
           if (isLeft) return;
-          if (!isOpen && connection.get() === "reached") return setState("over");
-          waiting = setTimeout(open, Math.min(300 * 2 ** attempts++, LONGEST_WAIT_MS));
+          let waitMs = 0;
+          if (!isOpen && connection.get() === "reached") {
+            const passing = await passingMs(id);
+            if (isLeft) return;
+            if (passing === null && ++refusals === MOST_REFUSALS) return setState(wasOpen ? "over" : "refused");
+            waitMs = passing ?? 0;
+          }
+          openLater(waitMs);
         };
+      };
+      const openLater = (leastMs = 0) => {
+        waiting = setTimeout(open, Math.max(leastMs, Math.min(300 * 2 ** attempts++, LONGEST_WAIT_MS)));
       };
       const unfollow = connection.follow((now) => now === "unreachable" && socket?.close());
       dispose = () => {
@@ -105,8 +143,10 @@ export function Shell({ id }) {
       await open();
     };
     begin();
+    const unrevive = revived.follow(() => void (isBegun || begin()));
     return () => {
       isLeft = true;
+      unrevive();
       clearTimeout(waiting);
       socket?.close();
       dispose();
