@@ -113,11 +113,13 @@ def test_all_that_was_wrong_is_told_also_once_the_dialog_is_closed(window: Windo
     dialog(page).get_by_label("What is it for?").fill("dull")
     with page.expect_request("**/api/v1/api-keys"):
         dialog(page).get_by_role("button", name="Make it").click()
+    expect(dialog(page).get_by_role("button", name="One moment…")).to_be_visible()
     held.pop().fulfill(status=400, json=refusal)
     expect(dialog(page).get_by_text("is dull")).to_be_visible()
     expect(dialog(page).get_by_role("alert")).to_contain_text("owner is away")
     with page.expect_request("**/api/v1/api-keys"):
         dialog(page).get_by_role("button", name="Make it").click()
+    expect(dialog(page).get_by_role("button", name="One moment…")).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog(page)).to_be_hidden()
     held.pop().fulfill(status=400, json=refusal)
