@@ -251,17 +251,21 @@ async def test_what_was_unloaded_is_not_loaded_again_before_somebody_asks_for_it
     async def is_loaded() -> bool:
         return bool((await policy(site, "steering"))["versions"][0].get("is_loaded"))
 
+    async def are_loaded() -> list[bool]:
+        return [each.get("is_loaded", False) for each in (await policy(site))["versions"]]
+
     async with open_site(tmp_path, reload_interval_s=0.02) as site:
         assert await is_loaded()
         await site.live.admin.call("POST", "/api/v1/policies/steering/unload")
         await asyncio.sleep(0.1)
         assert not await is_loaded()
         adding(site.folder / "adding" / "2")
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(10):
+            while await are_loaded() != [True, False]:
+                await asyncio.sleep(0.01)
         await site.live.admin.call("POST", "/api/v1/policies/adding@2/unload")
         await asyncio.sleep(0.1)
-        versions = (await policy(site))["versions"]
-        assert [each.get("is_loaded", False) for each in versions] == [False, False]
+        assert await are_loaded() == [False, False]
         await site.client.call("POST", "/reset", {"policy": "steering"})
         assert await is_loaded()
 
