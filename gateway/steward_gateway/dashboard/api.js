@@ -133,7 +133,33 @@ async function renewed(options) {
 }
 
 /**
- * A body that breaks off on its way is told as any other refusal, however it is read as a whole.
+ * The first bytes of an answer; the rest is not asked for.
+ * @param {Response} response
+ * @param {number} mostBytes
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<{bytes: Uint8Array, isWhole: boolean}>}
+ * @throws {ApiError} it broke off on its way.
+ */
+export const beginning = (response, mostBytes, signal) =>
+  unbroken(async () => {
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+    const bytes = new Uint8Array(mostBytes);
+    let length = 0;
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return { bytes: bytes.subarray(0, length), isWhole: true };
+      const piece = value.subarray(0, mostBytes - length);
+      bytes.set(piece, length);
+      length += piece.length;
+      if (piece.length < value.length) {
+        await reader.cancel();
+        return { bytes, isWhole: false };
+      }
+    }
+  }, "GET", signal);
+
+/**
+ * An answer that breaks off on its way is told as any other refusal, however it is read as a whole.
  * @param {Response} response
  * @param {string} method
  * @param {AbortSignal} [signal]
@@ -141,18 +167,26 @@ async function renewed(options) {
 function whole(response, method, signal) {
   for (const way of /** @type {const} */ (["json", "text", "blob", "arrayBuffer"])) {
     const read = response[way].bind(response);
-    /** @type {any} */ (response)[way] = async () => {
-      try {
-        return await read();
-      } catch (error) {
-        if (signal?.aborted) throw error;
-        doubt();
-        const next = method === "GET" ? "Try again." : "It may have been done: look, before you try again.";
-        throw new ApiError(0, `The answer broke off on its way. ${next}`, { retryAfterS: AGAIN_S });
-      }
-    };
+    /** @type {any} */ (response)[way] = () => unbroken(read, method, signal);
   }
   return response;
+}
+
+/**
+ * @template Body
+ * @param {() => Promise<Body>} read
+ * @param {string} method
+ * @param {AbortSignal} [signal]
+ */
+async function unbroken(read, method, signal) {
+  try {
+    return await read();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    doubt();
+    const next = method === "GET" ? "Try again." : "It may have been done: look, before you try again.";
+    throw new ApiError(0, `The answer broke off on its way. ${next}`, { retryAfterS: AGAIN_S });
+  }
 }
 
 /**

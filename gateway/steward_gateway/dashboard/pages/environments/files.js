@@ -1,6 +1,6 @@
 // The files of an environment: directories are walked through, files are looked at, brought and taken.
 import { html, useRef, useState } from "../../vendor/preact.js";
-import { ApiError, get, post, remove, request } from "../../api.js";
+import { ApiError, beginning, get, post, remove, request } from "../../api.js";
 import { useAction, useLoad } from "../../load.js";
 import { ConfirmButton, Dialog, DialogButton } from "../../parts/dialogs.js";
 import { Ago, size } from "../../parts/figures.js";
@@ -15,8 +15,8 @@ import { go } from "../../router.js";
 /** @typedef {{file: File, files?: File[], truncated?: boolean, text?: string | null, isWhole?: boolean}} Place  A directory has `files`, a file `text`: null if it is none. */
 
 /** What REST takes at once; more goes in over gRPC. */
-const MOST_UPLOADED = 4 * 1024 * 1024;
-const PREVIEWED = 64 * 1024;
+const MOST_UPLOADED_BYTES = 4 * 1024 * 1024;
+const PREVIEWED_BYTES = 64 * 1024;
 const HOME = "/workspace";
 
 /** @param {string} path */
@@ -122,7 +122,7 @@ function One({ path, place: { file, text, isWhole }, href, reload }) {
         : text === ""
           ? html`<${Empty} title="It is empty." />`
           : html`
-            ${isWhole ? null : html`<p class="quiet">The first ${size(PREVIEWED)} are shown. Download it to see all of it.</p>`}
+            ${isWhole ? null : html`<p class="quiet">The first ${size(PREVIEWED_BYTES)} are shown. Download it to see all of it.</p>`}
             <pre class="preview" tabindex="0" role="region" aria-label=${`Content of ${nameOf(file.path)}`}>${text}</pre>`}`;
 }
 
@@ -130,7 +130,7 @@ function One({ path, place: { file, text, isWhole }, href, reload }) {
 function Download({ path, file }) {
   const act = async () => {
     const response = await request("GET", "/api/v1/environments/{environment_id}/files/content", { path, query: { path: file.path } });
-    save(nameOf(file.path), await bytesOf(response));
+    save(nameOf(file.path), await response.blob());
   };
   return html`<${ActionButton} title=${`Download ${nameOf(file.path)}`} act=${act}>Download<//>`;
 }
@@ -163,8 +163,8 @@ function Upload({ path, folder, files, done }) {
   const { run, busy, error, clear } = useAction(async (/** @type {globalThis.File[]} */ chosen) => {
     try {
       for (const each of chosen) {
-        if (each.size > MOST_UPLOADED) {
-          throw new ApiError(0, `${each.name} has ${size(each.size)}; a browser can bring at most ${size(MOST_UPLOADED)}. Use: steward env cp ${each.name} ${path.environment_id}:${folder}`);
+        if (each.size > MOST_UPLOADED_BYTES) {
+          throw new ApiError(0, `${each.name} has ${size(each.size)}; a browser can bring at most ${size(MOST_UPLOADED_BYTES)}. Use: steward env cp ${each.name} ${path.environment_id}:${folder}`);
         }
         await request("PUT", "/api/v1/environments/{environment_id}/files/content", { path, query: { path: within(folder, each.name) }, body: each });
       }
@@ -213,26 +213,8 @@ async function placeOf(id, at, signal) {
   }
   if (file.kind !== "file") return { file };
   const response = await request("GET", "/api/v1/environments/{environment_id}/files/content", given);
-  const { bytes, isWhole } = await beginningOf(response);
+  const { bytes, isWhole } = await beginning(response, PREVIEWED_BYTES, signal);
   return { file, text: textOf(bytes, isWhole), isWhole };
-}
-
-/** The first bytes of an answer; the rest is not asked for. @param {Response} response */
-async function beginningOf(response) {
-  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
-  const bytes = new Uint8Array(PREVIEWED);
-  let length = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return { bytes: bytes.subarray(0, length), isWhole: true };
-    const piece = value.subarray(0, PREVIEWED - length);
-    bytes.set(piece, length);
-    length += piece.length;
-    if (piece.length < value.length) {
-      await reader.cancel();
-      return { bytes, isWhole: false };
-    }
-  }
 }
 
 /** Null if it is no text. @param {Uint8Array} bytes @param {boolean} isWhole */
@@ -242,14 +224,5 @@ function textOf(bytes, isWhole) {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: !isWhole });
   } catch {
     return null;
-  }
-}
-
-/** All of an answer; one that breaks off is told as any other refusal. @param {Response} response */
-async function bytesOf(response) {
-  try {
-    return await response.blob();
-  } catch {
-    throw new ApiError(0, "The file broke off on its way. Try again.");
   }
 }

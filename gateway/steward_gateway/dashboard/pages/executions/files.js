@@ -1,6 +1,6 @@
 // The files a run has made: saved, or looked at. None is ever a page of this site: a picture is drawn, anything else is text.
 import { html, useEffect, useState } from "../../vendor/preact.js";
-import { ApiError, request } from "../../api.js";
+import { ApiError, beginning, request } from "../../api.js";
 import { Ago, size } from "../../parts/figures.js";
 import { ActionButton } from "../../parts/forms.js";
 import { Empty, ErrorNote, Loading } from "../../parts/notes.js";
@@ -64,7 +64,10 @@ function Preview({ id, file }) {
     let url = "";
     const load = async () => {
       const answer = await read(id, file, aborting.signal);
-      if (kindOf(file) === "text") return setText(await beginning(answer));
+      if (kindOf(file) === "text") {
+        const { bytes, isWhole } = await beginning(answer, MOST_TEXT_BYTES, aborting.signal);
+        return setText(new TextDecoder().decode(bytes, { stream: !isWhole }));
+      }
       // Its type is ours: what the file says of itself is not asked.
       url = URL.createObjectURL(new Blob([await answer.arrayBuffer()], { type: PICTURES[endOf(file)] }));
       if (aborting.signal.aborted) URL.revokeObjectURL(url);
@@ -88,20 +91,4 @@ function Preview({ id, file }) {
   return html`
     ${isCut ? html`<p class="quiet">Its first ${size(MOST_TEXT_BYTES)}; download it for the rest.</p>` : null}
     <pre class="preview" tabindex="0" role="region" aria-label=${file.name}>${text}</pre>`;
-}
-
-/** The first of an answer as text; the rest is not read. @param {Response} answer */
-async function beginning(answer) {
-  const reader = answer.body?.getReader();
-  const decoder = new TextDecoder();
-  let text = "";
-  let left = MOST_TEXT_BYTES;
-  while (reader && left > 0) {
-    const { value, done } = await reader.read();
-    if (done) break;
-    text += decoder.decode(value.subarray(0, left), { stream: true });
-    left -= value.length;
-  }
-  await reader?.cancel();
-  return text;
 }
