@@ -7,6 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.e2e.dashboard.parts import dialog
 from tests.e2e.dashboard.site import Site, Window, window_of
 
 SLOW = """
@@ -123,10 +124,6 @@ def cancelled(site: Site) -> None:
 
 def head(page: Page) -> Locator:
     return page.locator("main .head").first
-
-
-def dialog(page: Page) -> Locator:
-    return page.get_by_role("dialog")
 
 
 def test_a_run_is_paused_resumed_and_cancelled_with_a_reason(window: Window, site: Site) -> None:

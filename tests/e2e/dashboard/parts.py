@@ -1,0 +1,23 @@
+"""Parts of a page, as people find them."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Locator, Page
+
+
+def row(page: Page, table: str, text: str) -> Locator:
+    """The row of a table in which a text stands."""
+    region = page.get_by_role("region", name=table, exact=True)
+    return region.get_by_role("row").filter(has_text=text)
+
+
+def dialog(page: Page) -> Locator:
+    return page.get_by_role("dialog")
+
+
+def button(page: Page | Locator, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def figure(page: Page, label: str) -> Locator:
+    return page.locator(".figure").filter(has=page.get_by_text(label, exact=True))
