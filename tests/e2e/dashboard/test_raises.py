@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Browser, expect
 
 from tests.e2e.dashboard.agents import NOT_NOW, WHY, ask, money_of, owned_by, request_state
-from tests.e2e.dashboard.parts import dialog, figure, row
+from tests.e2e.dashboard.parts import behind, dialog, figure, row
 from tests.e2e.dashboard.site import Site, Window, window_of
 
 
@@ -106,6 +106,26 @@ def test_a_decision_that_came_too_late_is_refused_in_the_servers_words(
     expect(dialog(page).get_by_role("alert")).to_contain_text("rejected")
     assert money_of(site, agent_id) == 10
     window.faults.clear()  # the browser's own lines about the 409, and of what it was kept from
+
+
+def test_a_dialog_stays_though_somebody_else_was_faster_and_says_so(
+    window: Window, site: Site
+) -> None:
+    agent_id = site.agent("decided meanwhile")
+    request_id = ask(site, agent_id)
+    page = window.open(f"/agents/{agent_id}")
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    row(page, "Requests", WHY).get_by_role("button", name="Approve").click()
+    dialog(page).get_by_label("A word about it").fill("Until the crawl is over.")
+    site.call(
+        "PATCH", f"/api/v1/budget/requests/{request_id}/reject", {"rejection_reason": NOT_NOW}
+    )
+    expect(behind(page, WHY)).to_contain_text("rejected")
+    expect(dialog(page).get_by_label("A word about it")).to_have_value("Until the crawl is over.")
+    dialog(page).get_by_role("button", name="Raise it").click()
+    expect(dialog(page).get_by_role("alert")).to_contain_text("rejected")
+    assert money_of(site, agent_id) == 10
+    window.faults.clear()  # the browser's own line about the 409
 
 
 def test_who_asked_is_refused_the_decision_and_takes_it_back(window: Window, site: Site) -> None:

@@ -172,6 +172,22 @@ def test_a_question_is_approved_with_a_comment_and_another_rejected(
         assert run_of(site, asking)["status"] == state
 
 
+def test_a_comment_is_kept_though_somebody_else_answered_meanwhile(
+    window: Window, site: Site
+) -> None:
+    asking = start(site, "asking.yaml", ASKING)
+    page = window.open(f"/executions/{asking}")
+    page.get_by_role("button", name="Approve").click()
+    dialog(page).get_by_label("Comment").fill("looked at it")
+    step = run_of(site, asking)["question"]["step_id"]
+    site.call("POST", f"/api/executions/{asking}/reject", {"step_id": step})
+    expect(page.get_by_text("Open the valve?")).to_have_count(0)
+    expect(dialog(page).get_by_label("Comment")).to_have_value("looked at it")
+    dialog(page).get_by_role("button", name="Approve").click()
+    expect(dialog(page).get_by_role("alert")).to_be_visible()
+    window.faults.clear()  # the browser's own line about the refusal
+
+
 def test_a_rejected_run_is_made_again(window: Window, site: Site) -> None:
     asking = start(site, "asking.yaml", ASKING)
     page = window.open(f"/executions/{asking}")
