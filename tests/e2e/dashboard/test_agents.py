@@ -73,6 +73,8 @@ def test_agents_are_found_by_name_and_state_and_saved_as_csv(window: Window, sit
     page.get_by_label("Name").fill("nobody")
     expect(page.get_by_text("No agent is like that.")).to_be_visible()
     page.get_by_role("link", name="Show all agents").click()
+    expect(page.get_by_label("Name")).to_have_value("")
+    expect(page.get_by_label("State")).to_have_value("")
     expect(row(page, "Agents", "somebody else")).to_be_visible()
 
 

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Route, expect
 
-from tests.e2e.dashboard.parts import dialog, row
+from tests.e2e.dashboard.parts import behind, dialog, loaded_again, row
 from tests.e2e.dashboard.site import TWO_FRAMES, Site, Window, held_at, window_of
-
-
-def loaded_again(page: Page) -> None:
-    """A page loads again what it shows when the server was away and is back."""
-    page.context.set_offline(True)
-    expect(page.get_by_text("The server cannot be reached.")).to_be_visible()
-    page.context.set_offline(False)
 
 
 def test_a_person_is_let_in_given_a_role_kept_out_and_deleted(window: Window, site: Site) -> None:
@@ -194,7 +187,7 @@ def test_what_somebody_else_changes_while_it_is_being_changed_is_not_overwritten
     row(page, "Limits", "everyone").get_by_role("button", name="Change").click()
     site.call("PUT", "/api/v1/limits/everyone", {"max_tokens_per_day": 2000})
     loaded_again(page)
-    expect(page.locator("tr").filter(has_text="everyone")).to_contain_text("0 of 2,000")
+    expect(behind(page, "everyone")).to_contain_text("0 of 2,000")
     dialog(page).get_by_label("Dollars a month").fill("7")
     dialog(page).get_by_role("button", name="Change it").click()
     expect(dialog(page).get_by_role("alert")).to_be_visible()
@@ -216,6 +209,21 @@ def test_what_somebody_else_changes_while_it_is_being_changed_is_not_overwritten
     assert (known["name"], known["budget"]["limit_usd"]) == ("Gemini", 44)
     site.end(f"/api/v1/projects/{made['id']}")
     window.faults.clear()  # the browser's own lines about the 412
+
+
+def test_a_question_stays_though_what_it_is_about_has_gone(window: Window, site: Site) -> None:
+    made = site.call("POST", "/api/v1/projects", {"name": "Mercury"})
+    page = window.open("/settings/limits")
+    page.get_by_role("link", name="Projects").click()
+    row(page, "Projects", "Mercury").get_by_role("button", name="Delete").click()
+    site.end(f"/api/v1/projects/{made['id']}")
+    loaded_again(page)
+    expect(behind(page, "Mercury")).to_have_count(0)
+    dialog(page).get_by_role("button", name="Delete").click()
+    expect(dialog(page).get_by_role("alert")).to_contain_text(made["id"])
+    page.go_back()
+    expect(dialog(page)).to_have_count(0)  # it was of the page that was left
+    window.faults.clear()  # the browser's own line about the 404
 
 
 def test_a_credential_is_saved_and_its_password_never_shown(window: Window, site: Site) -> None:
@@ -245,6 +253,8 @@ def test_the_audit_log_is_filtered_by_its_address_verified_and_saved(window: Win
     first = row(page, "Audit log", "user.created").last
     first.get_by_text("Show").click()
     expect(first.get_by_text('"hash"')).to_be_visible()
+    page.get_by_role("link", name="Audit log").click()
+    expect(page.get_by_label("Kind of thing")).to_have_value("")
     page.get_by_role("button", name="Verify").click()
     expect(
         page.get_by_text(re.compile(r"All \d+ entries are as they were written"))
