@@ -1,14 +1,20 @@
-"""One server and one browser a module, a window a test."""
+"""One server a module, a window a test, and one browser that has them all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
 from tests.e2e.dashboard.site import Site, Window, chromium, window_of
 from tests.e2e.process import forked, steward
+
+FOLDER = Path(__file__).parent
+STARTED = ExitStack()
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +29,23 @@ def site(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, str]) -> 
         yield Site(server)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
+@pytest.fixture
+def browser() -> Browser:
+    """Its windows share nothing."""
+    return started_browser()
+
+
+@cache
+def started_browser() -> Browser:
+    return STARTED.enter_context(chromium())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Close the browser before tests elsewhere: it keeps the thread's event loop to itself."""
+    if nextitem is None or FOLDER not in nextitem.path.parents:
+        STARTED.close()
+        started_browser.cache_clear()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.e2e.dashboard.machines import SETTINGS, emptied_after, made
+from tests.e2e.dashboard.parts import loaded_again
 from tests.e2e.dashboard.site import Site, Window, window_of
 
 
@@ -93,6 +94,17 @@ def test_the_list_is_narrowed_by_state_and_label_and_the_url_keeps_that(
     expect(page.get_by_text("No environment is like this.")).to_be_visible()
     assert page.url.endswith("?status=failed")
     window.assert_fits(380)
+
+
+def test_what_is_typed_into_the_filter_stays_when_the_list_is_loaded_again(
+    window: Window, site: Site
+) -> None:
+    page = window.open("/environments")
+    page.get_by_label("Label", exact=True).fill("team=")
+    made(site, "made-meanwhile")
+    loaded_again(page)
+    expect(page.get_by_role("link", name="made-meanwhile")).to_be_visible()
+    expect(page.get_by_label("Label", exact=True)).to_have_value("team=")
 
 
 def test_a_filter_that_is_none_is_told_in_the_servers_words(window: Window) -> None:

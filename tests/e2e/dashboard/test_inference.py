@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.e2e.dashboard.parts import button, row
 from tests.e2e.dashboard.site import Site, Window, window_of
 
 
@@ -41,14 +42,6 @@ def is_loaded(site: Site, policy: str) -> bool:
     found = site.call("GET", f"/api/v1/policies/{policy}")
     loaded: bool = found["versions"][0]["is_loaded"]
     return loaded
-
-
-def row(page: Page, table: str, text: str) -> Locator:
-    return page.get_by_role("region", name=table).get_by_role("row").filter(has_text=text)
-
-
-def button(page: Page | Locator, name: str) -> Locator:
-    return page.get_by_role("button", name=name, exact=True)
 
 
 def figure(page: Page, name: str) -> Locator:

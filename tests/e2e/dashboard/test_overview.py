@@ -7,13 +7,14 @@ from threading import Event, Thread
 from typing import Any
 
 import grpc
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from steward.budget.v1 import budget_pb2
 from steward.budget.v1.budget_pb2_grpc import BudgetServiceStub
+from tests.e2e.dashboard.agents import NOT_NOW, ask, owned_by, report
+from tests.e2e.dashboard.parts import row
 from tests.e2e.dashboard.site import Site, Window, window_of
 
-WHY = "The nightly crawl takes twice as many calls as it did last week."
 WATCHED_EVENTS = 6_000
 FROZEN_MS = 1_000
 """A page that draws nothing for so long is frozen, also on a machine that has much else to do."""
@@ -57,27 +58,15 @@ def lent(site: Site, name: str) -> tuple[str, str]:
     return token, site.call("POST", "/api/budget/handshake", wish, token="")["lease_id"]
 
 
-def report(site: Site, token: str, lease_id: str, request_id: str, cost_usd: float) -> None:
-    body = {
-        "lease_id": lease_id,
-        "request_id": request_id,
-        "model": "own",
-        "cost_usd": cost_usd,
-    }
-    site.call("POST", "/api/budget/report", body, token=token)
-
-
 def ask_for_a_raise(site: Site, name: str) -> str:
     """The id of the agent it is asked for."""
     agent_id = site.agent(name)
-    wish = {"agent_id": agent_id, "requested_budget_usd": 25, "justification": WHY}
-    site.call("POST", "/api/v1/budget/requests", wish)
+    ask(site, agent_id)
     return agent_id
 
 
-def waiting(page: Page, name: str) -> Any:
-    table = page.get_by_role("region", name="Budget requests")
-    return table.get_by_role("row").filter(has_text=name)
+def waiting(page: Page, name: str) -> Locator:
+    return row(page, "Budget requests", name)
 
 
 def test_spending_of_the_last_hour_is_there_at_once_and_grows_as_calls_are_booked(
@@ -110,7 +99,7 @@ def test_a_raise_is_approved_and_another_rejected_where_they_are_shown(
     dialog.get_by_label("Why?").fill("No.")
     dialog.get_by_role("button", name="Reject it").click()
     expect(dialog.get_by_text("must have at least 20 characters")).to_be_visible()
-    dialog.get_by_label("Why?").fill("The crawl of last week was a mistake.")
+    dialog.get_by_label("Why?").fill(NOT_NOW)
     dialog.get_by_role("button", name="Reject it").click()
     expect(waiting(page, "left alone")).to_be_hidden()
     budgets = [
@@ -124,29 +113,25 @@ def test_a_raise_is_approved_and_another_rejected_where_they_are_shown(
 def test_a_request_that_newer_ones_push_out_is_decided_over_all_the_same(
     window: Window, site: Site
 ) -> None:
-    reason = "The crawl of last week was a mistake."
     oldest = ask_for_a_raise(site, "pushed out")
     page = window.open("/")
     waiting(page, "pushed out").get_by_role("button", name="Reject").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Why?").fill(reason)
+    dialog.get_by_label("Why?").fill(NOT_NOW)
     for number in range(6):
         ask_for_a_raise(site, f"newer {number}")
     shown = page.locator("table[aria-label='Budget requests'] tbody tr")
     expect(shown).to_contain_text([f"newer {number}" for number in reversed(range(6))])
-    expect(dialog.get_by_label("Why?")).to_have_value(reason)
+    expect(dialog.get_by_label("Why?")).to_have_value(NOT_NOW)
     dialog.get_by_role("button", name="Reject it").click()
     expect(dialog).to_have_count(0)
     [request] = site.call("GET", f"/api/v1/budget/requests?agent_id={oldest}")["budget_requests"]
-    assert (request["status"], request["rejection_reason"]) == ("rejected", reason)
+    assert (request["status"], request["rejection_reason"]) == ("rejected", NOT_NOW)
 
 
 def test_who_may_not_decide_is_not_offered_to(browser: Browser, site: Site) -> None:
     person = site.person("ann", "user")
-    wish = {"name": "hers", "budget_usd": 3, "owner_id": person["user"]["id"]}
-    agent_id = site.call("POST", "/api/v1/agents", wish)["id"]
-    wish = {"agent_id": agent_id, "requested_budget_usd": 9, "justification": WHY}
-    site.call("POST", "/api/v1/budget/requests", wish, token=person["access_token"])
+    ask(site, owned_by(site, person, "hers"), token=person["access_token"])
     with window_of(browser, site, person) as window:
         page = window.open("/")
         expect(waiting(page, "hers")).to_be_visible()

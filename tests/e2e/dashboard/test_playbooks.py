@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.e2e.dashboard.parts import button, dialog
 from tests.e2e.dashboard.site import Site, Window, window_of
 
 WAITING = """\
@@ -75,20 +76,12 @@ def source(site: Site, path: str) -> dict[str, Any]:
     return answer
 
 
-def dialog(page: Page) -> Locator:
-    return page.get_by_role("dialog")
-
-
 def editor(page: Page) -> Locator:
     return page.get_by_label("Text of the playbook")
 
 
 def faults(page: Page) -> Locator:
     return page.get_by_role("list", name="Faults").get_by_role("listitem")
-
-
-def button(page: Page | Locator, name: str) -> Locator:
-    return page.get_by_role("button", name=name, exact=True)
 
 
 def test_the_library_is_searched_and_filtered_in_the_address(window: Window) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.e2e.dashboard.parts import dialog
 from tests.e2e.dashboard.site import Site, Window, window_of
 
 SLOW = """
@@ -125,10 +126,6 @@ def head(page: Page) -> Locator:
     return page.locator("main .head").first
 
 
-def dialog(page: Page) -> Locator:
-    return page.get_by_role("dialog")
-
-
 def test_a_run_is_paused_resumed_and_cancelled_with_a_reason(window: Window, site: Site) -> None:
     slow = start(site, "slow.yaml", SLOW)
     page = window.open(f"/executions/{slow}")
@@ -173,6 +170,22 @@ def test_a_question_is_approved_with_a_comment_and_another_rejected(
         dialog(page).get_by_role("button", name=verb).click()
         expect(head(page).get_by_text(state)).to_be_visible()
         assert run_of(site, asking)["status"] == state
+
+
+def test_a_comment_is_kept_though_somebody_else_answered_meanwhile(
+    window: Window, site: Site
+) -> None:
+    asking = start(site, "asking.yaml", ASKING)
+    page = window.open(f"/executions/{asking}")
+    page.get_by_role("button", name="Approve").click()
+    dialog(page).get_by_label("Comment").fill("looked at it")
+    step = run_of(site, asking)["question"]["step_id"]
+    site.call("POST", f"/api/executions/{asking}/reject", {"step_id": step})
+    expect(page.get_by_text("Open the valve?")).to_have_count(0)
+    expect(dialog(page).get_by_label("Comment")).to_have_value("looked at it")
+    dialog(page).get_by_role("button", name="Approve").click()
+    expect(dialog(page).get_by_role("alert")).to_be_visible()
+    window.faults.clear()  # the browser's own line about the refusal
 
 
 def test_a_rejected_run_is_made_again(window: Window, site: Site) -> None:

@@ -4,24 +4,10 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Route, expect
 
+from tests.e2e.dashboard.parts import behind, dialog, loaded_again, row
 from tests.e2e.dashboard.site import TWO_FRAMES, Site, Window, held_at, window_of
-
-
-def row(page: Page, text: str) -> Locator:
-    return page.get_by_role("row").filter(has_text=text)
-
-
-def dialog(page: Page) -> Locator:
-    return page.get_by_role("dialog")
-
-
-def loaded_again(page: Page) -> None:
-    """A page loads again what it shows when the server was away and is back."""
-    page.context.set_offline(True)
-    expect(page.get_by_text("The server cannot be reached.")).to_be_visible()
-    page.context.set_offline(False)
 
 
 def test_a_person_is_let_in_given_a_role_kept_out_and_deleted(window: Window, site: Site) -> None:
@@ -35,7 +21,7 @@ def test_a_person_is_let_in_given_a_role_kept_out_and_deleted(window: Window, si
     dialog(page).get_by_label("First password").fill("the compiler works now")
     dialog(page).get_by_role("button", name="Let them in").click()
     expect(dialog(page)).to_be_hidden()
-    grace = row(page, "grace")
+    grace = row(page, "People", "grace")
     grace.get_by_role("button", name="Role").click()
     dialog(page).get_by_label("Role").select_option("viewer")
     dialog(page).get_by_role("button", name="Set it").click()
@@ -78,8 +64,8 @@ def test_a_key_is_shown_once_works_and_is_revoked(window: Window, site: Site) ->
     expect(dialog(page)).to_be_visible()  # it is not shown again: nobody closes it by mistake
     dialog(page).get_by_role("button", name="I have kept it").click()
     assert secret not in page.content()
-    expect(row(page, "CI of ours")).to_contain_text("readonly")
-    row(page, "CI of ours").get_by_role("button", name="Revoke").click()
+    expect(row(page, "API keys", "CI of ours")).to_contain_text("readonly")
+    row(page, "API keys", "CI of ours").get_by_role("button", name="Revoke").click()
     dialog(page).get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("You have no API keys.")).to_be_visible()
 
@@ -99,7 +85,7 @@ def test_a_key_that_the_browser_does_not_copy_is_copied_by_hand(window: Window) 
     expect(dialog(page).get_by_role("alert")).to_contain_text("copy it by hand")
     expect(dialog(page).get_by_label("The secret")).to_be_focused()
     dialog(page).get_by_role("button", name="I have kept it").click()
-    row(page, "copied by hand").get_by_role("button", name="Revoke").click()
+    row(page, "API keys", "copied by hand").get_by_role("button", name="Revoke").click()
     dialog(page).get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("You have no API keys.")).to_be_visible()
 
@@ -136,7 +122,7 @@ def test_a_provider_is_added_and_its_key_never_shown(window: Window) -> None:
     expect(dialog(page).get_by_label("Name")).to_have_attribute("aria-invalid", "true")
     dialog(page).get_by_label("Name").fill("anthropic")
     dialog(page).get_by_role("button", name="Add it").click()
-    provider = row(page, "api.anthropic.com")
+    provider = row(page, "Providers", "api.anthropic.com")
     expect(provider).to_contain_text("sk-c...789")
     assert "canary" not in page.content()
     provider.get_by_role("button", name="Allow").click()
@@ -154,7 +140,7 @@ def test_a_project_shares_a_budget(window: Window, site: Site) -> None:
     dialog(page).get_by_label("Name").fill("Apollo")
     dialog(page).get_by_label("Budget, in dollars").fill("12.5")
     dialog(page).get_by_role("button", name="Make it").click()
-    project = row(page, "Apollo")
+    project = row(page, "Projects", "Apollo")
     expect(project.get_by_role("meter")).to_be_visible()
     project.get_by_role("button", name="Change").click()
     dialog(page).get_by_label("Budget, in dollars").fill("")
@@ -178,7 +164,7 @@ def test_a_limit_is_set_changed_and_lifted(window: Window, site: Site) -> None:
     expect(dialog(page).get_by_role("alert").or_(dialog(page).locator(".wrong"))).to_be_visible()
     dialog(page).get_by_label("Of whom").fill("everyone")
     dialog(page).get_by_role("button", name="Set it").click()
-    everyone = row(page, "everyone")
+    everyone = row(page, "Limits", "everyone")
     expect(everyone).to_contain_text("0 of 1,000")
     everyone.get_by_role("button", name="Change").click()
     dialog(page).get_by_label("Dollars a month").fill("7.5")
@@ -198,10 +184,10 @@ def test_what_somebody_else_changes_while_it_is_being_changed_is_not_overwritten
 ) -> None:
     site.call("PUT", "/api/v1/limits/everyone", {"max_tokens_per_day": 1000})
     page = window.open("/settings/limits")
-    row(page, "everyone").get_by_role("button", name="Change").click()
+    row(page, "Limits", "everyone").get_by_role("button", name="Change").click()
     site.call("PUT", "/api/v1/limits/everyone", {"max_tokens_per_day": 2000})
     loaded_again(page)
-    expect(page.locator("tr").filter(has_text="everyone")).to_contain_text("0 of 2,000")
+    expect(behind(page, "everyone")).to_contain_text("0 of 2,000")
     dialog(page).get_by_label("Dollars a month").fill("7")
     dialog(page).get_by_role("button", name="Change it").click()
     expect(dialog(page).get_by_role("alert")).to_be_visible()
@@ -211,7 +197,7 @@ def test_what_somebody_else_changes_while_it_is_being_changed_is_not_overwritten
 
     made = site.call("POST", "/api/v1/projects", {"name": "Gemini", "budget_usd": 3})
     page = window.open("/settings/projects")
-    row(page, "Gemini").get_by_role("button", name="Change").click()
+    row(page, "Projects", "Gemini").get_by_role("button", name="Change").click()
     site.call("PATCH", f"/api/v1/projects/{made['id']}", {"budget_usd": 44})
     loaded_again(page)
     bar = page.locator("[role=meter][aria-label='Budget of Gemini']")
@@ -225,6 +211,21 @@ def test_what_somebody_else_changes_while_it_is_being_changed_is_not_overwritten
     window.faults.clear()  # the browser's own lines about the 412
 
 
+def test_a_question_stays_though_what_it_is_about_has_gone(window: Window, site: Site) -> None:
+    made = site.call("POST", "/api/v1/projects", {"name": "Mercury"})
+    page = window.open("/settings/limits")
+    page.get_by_role("link", name="Projects").click()
+    row(page, "Projects", "Mercury").get_by_role("button", name="Delete").click()
+    site.end(f"/api/v1/projects/{made['id']}")
+    loaded_again(page)
+    expect(behind(page, "Mercury")).to_have_count(0)
+    dialog(page).get_by_role("button", name="Delete").click()
+    expect(dialog(page).get_by_role("alert")).to_contain_text(made["id"])
+    page.go_back()
+    expect(dialog(page)).to_have_count(0)  # it was of the page that was left
+    window.faults.clear()  # the browser's own line about the 404
+
+
 def test_a_credential_is_saved_and_its_password_never_shown(window: Window, site: Site) -> None:
     page = window.open("/settings/credentials")
     page.get_by_role("button", name="Save a credential").click()
@@ -232,26 +233,28 @@ def test_a_credential_is_saved_and_its_password_never_shown(window: Window, site
     dialog(page).get_by_label("User").fill("operator")
     dialog(page).get_by_label("Password").fill("canary-in-the-mine")
     dialog(page).get_by_role("button", name="Save it").click()
-    expect(row(page, "pump-house")).to_contain_text("any gateway")
+    expect(row(page, "Credentials", "pump-house")).to_contain_text("any gateway")
     assert "canary" not in page.content()
     assert site.call("GET", "/api/credentials")["credentials"][0]["username"] == "operator"
     window.assert_accessible()
-    row(page, "pump-house").get_by_role("button", name="Delete").click()
+    row(page, "Credentials", "pump-house").get_by_role("button", name="Delete").click()
     dialog(page).get_by_role("button", name="Delete").click()
     expect(page.get_by_text("No credentials.")).to_be_visible()
 
 
 def test_the_audit_log_is_filtered_by_its_address_verified_and_saved(window: Window) -> None:
     page = window.open("/settings/audit?resource_type=session")
-    expect(row(page, "session.opened").first).to_be_visible()
-    expect(row(page, "user.created")).to_have_count(0)
+    expect(row(page, "Audit log", "session.opened").first).to_be_visible()
+    expect(row(page, "Audit log", "user.created")).to_have_count(0)
     page.get_by_label("Kind of thing").fill("user")
     page.keyboard.press("Enter")
-    expect(row(page, "user.created").first).to_be_visible()
+    expect(row(page, "Audit log", "user.created").first).to_be_visible()
     assert "resource_type=user" in page.url
-    first = row(page, "user.created").last
+    first = row(page, "Audit log", "user.created").last
     first.get_by_text("Show").click()
     expect(first.get_by_text('"hash"')).to_be_visible()
+    page.get_by_role("link", name="Audit log").click()
+    expect(page.get_by_label("Kind of thing")).to_have_value("")
     page.get_by_role("button", name="Verify").click()
     expect(
         page.get_by_text(re.compile(r"All \d+ entries are as they were written"))
@@ -277,13 +280,13 @@ def test_what_an_older_filter_asked_for_is_not_shown_under_a_newer_one(window: W
     page = window.open("/settings/audit?resource_type=session")
     page.get_by_label("Kind of thing").fill("user")
     page.keyboard.press("Enter")
-    expect(row(page, "user.created").first).to_be_visible()
+    expect(row(page, "Audit log", "user.created").first).to_be_visible()
     with page.expect_response(lambda answer: "resource_type=session" in answer.url) as late:
         held[0].continue_()
     late.value.finished()
     page.evaluate(TWO_FRAMES)
-    expect(row(page, "user.created").first).to_be_visible()
-    expect(row(page, "session.opened")).to_have_count(0)
+    expect(row(page, "Audit log", "user.created").first).to_be_visible()
+    expect(row(page, "Audit log", "session.opened")).to_have_count(0)
 
 
 def test_the_health_of_the_server_and_of_its_books_is_told(window: Window) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests.e2e.dashboard.agents import report
+from tests.e2e.dashboard.parts import figure, row
 from tests.e2e.dashboard.site import Site, Window, window_of
 
 PERIODS = {
@@ -63,24 +65,7 @@ class Spender:
         wish = {"requested_budget_usd": sum(usd for _, usd in calls), "ic_token": self.token}
         lease_id = self.site.call("POST", "/api/budget/handshake", wish, token="")["lease_id"]
         for number, (model, usd) in enumerate(calls):
-            usage = {
-                "lease_id": lease_id,
-                "request_id": f"{lease_id}-{number}",
-                "model": model,
-                "cost_usd": usd,
-                "input_tokens": 1200,
-                "output_tokens": 34,
-            }
-            self.site.call("POST", "/api/budget/report", usage, token=self.token)
-
-
-def row(page: Page, table: str, text: str) -> Locator:
-    region = page.get_by_role("region", name=table, exact=True)
-    return region.get_by_role("row").filter(has_text=text)
-
-
-def figure(page: Page, label: str) -> Locator:
-    return page.locator(".figure").filter(has=page.get_by_text(label, exact=True))
+            report(self.site, self.token, lease_id, f"{lease_id}-{number}", usd, model=model)
 
 
 def card(page: Page, title: str) -> Locator:

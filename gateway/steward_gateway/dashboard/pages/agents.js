@@ -39,14 +39,14 @@ export function Page({ segments, query }) {
 /** @param {{query: URLSearchParams}} given */
 function Agents({ query }) {
   const project = query.get("project") ?? "";
-  const search = (query.get("search") ?? "").toLowerCase();
+  const search = query.get("search") ?? "";
   const state = query.get("state") ?? "";
   const agents = useLoad((signal) => get("/api/v1/agents", { query: { page_size: 1000, project_id: project }, signal }), [project], {
     on: ["AgentStarted", "AgentStopped", "CostUpdate", "BudgetChanged"],
     everyS: 60,
   });
   /** @param {AgentRow} agent */
-  const isWanted = ({ name, status }) => name.toLowerCase().includes(search) && (!state || status === state);
+  const isWanted = ({ name, status }) => name.toLowerCase().includes(search.toLowerCase()) && (!state || status === state);
   const shown = (agents.data?.agents ?? []).filter(isWanted);
   const isFiltered = project || search || state;
   const empty = isFiltered
@@ -61,7 +61,7 @@ function Agents({ query }) {
       const { name, value } = /** @type {HTMLInputElement} */ (event.target);
       setQuery({ [name]: value });
     }}>
-      <${Field} name="search" label="Name" type="search" value=${query.get("search") ?? ""} />
+      <${Field} name="search" label="Name" type="search" attributes=${{ value: search }} />
       <${Field} name="state" label="State" type="select" options=${[["", "any"], ...STATES]} value=${state} />
       ${project ? html`<a href="/agents">of one project: show all</a>` : null}
     </form>

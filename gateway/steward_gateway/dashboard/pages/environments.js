@@ -83,7 +83,7 @@ function All({ query }) {
             ${STATES.map((each) => html`<option value=${each} selected=${each === status}>${each}</option>`)}
           </select></div>
         <div class="field"><label for="of-label">Label</label>
-          <input id="of-label" list="known-labels" placeholder="project=x, tier!=web" value=${label} onChange=${(/** @type {any} */ { target }) => setQuery({ label: target.value.trim(), offset: "" })} />
+          <input key=${`l${label}`} id="of-label" list="known-labels" placeholder="project=x, tier!=web" defaultValue=${label} onChange=${(/** @type {any} */ { target }) => setQuery({ label: target.value.trim(), offset: "" })} />
           <datalist id="known-labels">${known.map((each) => html`<option value=${each} />`)}</datalist></div>
         ${wanted.length > 0 ? html`
           <div class="tags" role="group" aria-label="Labels that are asked for">${wanted.map((each) => html`<button type="button" class="tag" aria-label=${`No longer ${each}`} onClick=${() => without(each)}>${each} <span aria-hidden="true">✕</span></button>`)}</div>

@@ -1,5 +1,7 @@
 // Dialogs over the page: the browser's own, which keep the focus and close with Escape.
 import { html, useLayoutEffect, useRef, useState } from "../vendor/preact.js";
+import { usePlace } from "../router.js";
+import { storeOf, useStore } from "../store.js";
 import { Form } from "./forms.js";
 
 /** @param {{title: string, close: () => void, children: unknown, sticky?: boolean}} given  `sticky`: Escape does not close it. */
@@ -28,16 +30,29 @@ export function Dialog({ title, close, children, sticky = false }) {
     </dialog>`;
 }
 
+/** @typedef {{title: string, children: (close: () => void) => unknown}} Opened */
+
+const opened = storeOf(/** @type {Opened | null} */ (null));
+const close = () => opened.set(null);
+
 /**
- * A button that opens a dialog, which is given what closes it.
+ * The dialog that a button has opened, until it is closed or the page is left. It is beside the page: within it, it would
+ * go with its button, as soon as somebody else is faster, and what was typed into it too.
+ */
+export function OpenedDialog() {
+  const { path } = usePlace();
+  const shown = useStore(opened);
+  useLayoutEffect(() => close, [path]);
+  return shown ? html`<${Dialog} title=${shown.title} close=${close}>${shown.children(close)}<//>` : null;
+}
+
+/**
+ * A button that opens a dialog, which is given what closes it. The dialog is of what there was when it was opened:
+ * who was faster is not overwritten.
  * @param {{label: unknown, title: string, class?: string, disabled?: boolean, children: (close: () => void) => unknown}} given
  */
 export function DialogButton({ label, title, class: kind = "", disabled = false, children }) {
-  const [isOpen, setOpen] = useState(false);
-  const close = () => setOpen(false);
-  return html`
-    <button type="button" class=${kind} disabled=${disabled} onClick=${() => setOpen(true)}>${label}</button>
-    ${isOpen ? html`<${Dialog} title=${title} close=${close}>${children(close)}<//>` : null}`;
+  return html`<button type="button" class=${kind} disabled=${disabled} onClick=${() => opened.set({ title, children })}>${label}</button>`;
 }
 
 /**

@@ -5,6 +5,7 @@ import { liveState } from "../live.js";
 import { usePlace } from "../router.js";
 import { person, signOut } from "../session.js";
 import { useStore } from "../store.js";
+import { OpenedDialog } from "./dialogs.js";
 import { Words } from "./notes.js";
 
 /** @type {[string, string][]} */
@@ -45,6 +46,7 @@ export function Frame({ children }) {
         <main id="main" tabindex="-1">${children}</main>
       </div>
     </div>
+    <${OpenedDialog} />
     <${Words} />`;
 }
 

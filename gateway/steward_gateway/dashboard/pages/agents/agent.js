@@ -1,5 +1,5 @@
 // One agent: its money, its calls, its tokens, and what may be done with it.
-import { html, useState } from "../../vendor/preact.js";
+import { html } from "../../vendor/preact.js";
 import { get, patch, post, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
@@ -70,8 +70,7 @@ function Change({ agent, reload }) {
 
 /** @param {{agent: AgentRow, close: () => void, done: () => void}} given */
 function ChangeForm({ agent, close, done }) {
-  // As it was when this was opened: who was faster is not overwritten.
-  const [{ id, name, provider, project_id, budget, version }] = useState(agent);
+  const { id, name, provider, project_id, budget, version } = agent;
   const choices = useChoices();
   /** @param {Record<string, string>} values */
   const change = (values) => {
@@ -130,7 +129,7 @@ function Requests({ id, decided }) {
     { title: "By", cell: ({ requester_name, requester_kind }) => requester_name || requester_kind },
     { title: "When", cell: ({ created_at }) => html`<${Ago} time=${created_at} />` },
     { title: "State", cell: ({ status, approved_budget_usd }) => html`<${State} state=${status} />${approved_budget_usd == null ? null : html` <span class="quiet">${money(approved_budget_usd)}</span>`}` },
-    { title: "Decide", number: true, cell: (request) => (request.status === "pending" && mayAs("admin", "user") ? html`<div class="actions"><${Decide} request=${request} decided=${again} /></div>` : null) },
+    { title: "Decide", number: true, cell: (request) => (request.status === "pending" && mayAs("admin", "user") ? html`<${Decide} request=${request} decided=${again} />` : null) },
   ];
   if (!requests.data?.budget_requests.length) return null;
   return html`<${Card} title="Requests for a larger budget"><${Table} label="Requests" columns=${columns} rows=${requests.data.budget_requests} id="id" /><//>`;

@@ -2,9 +2,8 @@
 import { html, useState } from "../../vendor/preact.js";
 import { get, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
-import { Dialog } from "../../parts/dialogs.js";
+import { ConfirmButton } from "../../parts/dialogs.js";
 import { Ago, count } from "../../parts/figures.js";
-import { Form } from "../../parts/forms.js";
 import { Card } from "../../parts/layout.js";
 import { Empty, Shown, say } from "../../parts/notes.js";
 import { Table } from "../../parts/tables.js";
@@ -46,13 +45,13 @@ const COLUMNS = [
 export function Sessions({ policy }) {
   const [order, setOrder] = useState(/** @type {"pressure" | "last_step"} */ ("pressure"));
   const agents = useLoad((signal) => get("/api/v1/inference/agents", { query: { policy, limit: SHOWN, order_by: order }, signal }), [policy, order], { everyS: EVERY_S });
-  const [ending, setEnding] = useState("");
   /** @type {import("../../parts/tables.js").Column<Agent>} */
   const actions = {
     title: "",
     cell: ({ agent_id, owner }) =>
       agent_id && isMe(owner)
-        ? html`<div class="actions"><button type="button" class="plain danger" onClick=${() => setEnding(agent_id)}>End</button></div>`
+        ? html`<div class="actions"><${ConfirmButton} label="End" title=${`End the session of ${agent_id}`} question=${html`<p>What the policy keeps of it is lost.</p>`}
+            act=${() => remove("/api/v1/inference/agents/{agent_id}", { path: { agent_id } })} done=${() => (say(`The session of ${agent_id} is over.`), agents.reload())} /></div>`
         : null,
   };
   const choose = html`
@@ -61,27 +60,10 @@ export function Sessions({ policy }) {
       <option value="last_step">Newest step first</option>
     </select>`;
   const empty = html`<${Empty} title="No agent steps now."><p>A session begins with <code>POST /reset</code>, on a stream, or with “Let it run” above.</p><//>`;
-  // Beside the table: its rows change places and go, and would take a dialog of their own along.
   return html`
-    ${ending ? html`<${End} agentId=${ending} close=${() => setEnding("")} reload=${agents.reload} />` : null}
     <${Card} title="Sessions" tools=${choose}>
       <${Shown} of=${agents}>${(/** @type {Agents} */ { agents: first, total }) => html`
         ${total > first.length ? html`<p class="quiet">The first ${first.length} of ${count(total)}.</p>` : null}
         <${Table} label="Sessions" columns=${mayAs("admin", "user") ? [...COLUMNS, actions] : COLUMNS} rows=${first.map((each, i) => ({ ...each, key: each.agent_id ? `${each.owner} ${each.agent_id}` : `${i}` }))} id="key" empty=${empty} />`}<//>
-    <//>`;
-}
-
-/** @param {{agentId: string, close: () => void, reload: () => void}} given */
-function End({ agentId, close, reload }) {
-  const done = () => {
-    close();
-    say(`The session of ${agentId} is over.`);
-    reload();
-  };
-  return html`
-    <${Dialog} title=${`End the session of ${agentId}`} close=${close}>
-      <p>What the policy keeps of it is lost.</p>
-      <${Form} fields=${[]} submit="End" danger cancel=${close} done=${done}
-        send=${() => remove("/api/v1/inference/agents/{agent_id}", { path: { agent_id: agentId } })} />
     <//>`;
 }

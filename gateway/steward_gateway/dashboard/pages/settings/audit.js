@@ -68,9 +68,9 @@ export function Audit({ query }) {
         const { name, value } = /** @type {HTMLInputElement} */ (event.target);
         setQuery({ [name]: value.trim() });
       }}>
-        <${Field} name="action" label="What" value=${filters.action} placeholder="agent.created" />
-        <${Field} name="resource_type" label="Kind of thing" value=${filters.resource_type} placeholder="agent" />
-        <${Field} name="actor_id" label="Who" value=${filters.actor_id} placeholder="user_…" />
+        <${Field} key=${`a${filters.action}`} name="action" label="What" value=${filters.action} placeholder="agent.created" />
+        <${Field} key=${`t${filters.resource_type}`} name="resource_type" label="Kind of thing" value=${filters.resource_type} placeholder="agent" />
+        <${Field} key=${`w${filters.actor_id}`} name="actor_id" label="Who" value=${filters.actor_id} placeholder="user_…" />
       </form>
       <${ErrorNote} error=${more.error} retry=${() => more.run("")} />
       ${entries === null ? (more.error ? null : html`<${Loading} />`) : html`<${Table} label="Audit log" columns=${COLUMNS} rows=${entries} id="number" empty=${html`<${Empty} title="Nothing like that happened."><p>Empty a filter to see more.</p><//>`} />`}

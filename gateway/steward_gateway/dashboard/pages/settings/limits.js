@@ -1,4 +1,4 @@
-import { html, useState } from "../../vendor/preact.js";
+import { html } from "../../vendor/preact.js";
 import { get, put, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
@@ -72,12 +72,10 @@ function Actions({ limit, reload }) {
 
 /** @param {{limit: Limit, close: () => void, reload: () => void}} given */
 function ChangeForm({ limit, close, reload }) {
-  // As it was when this was opened: who was faster is not overwritten.
-  const [opened] = useState(limit);
-  const { scope, version } = opened;
+  const { scope, version } = limit;
   /** @param {Record<string, string>} values */
   const change = (values) =>
     // Loaded again if it is refused too: who opens this anew is to see what was changed meanwhile.
     put("/api/v1/limits/{scope}", { path: { scope }, body: { ...bodyOf(values), expected_version: version } }).finally(() => void reload());
-  return html`<${Form} submit="Change it" send=${change} cancel=${close} done=${close} fields=${fieldsOf(opened)} />`;
+  return html`<${Form} submit="Change it" send=${change} cancel=${close} done=${close} fields=${fieldsOf(limit)} />`;
 }

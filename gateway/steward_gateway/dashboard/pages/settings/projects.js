@@ -1,4 +1,4 @@
-import { html, useState } from "../../vendor/preact.js";
+import { html } from "../../vendor/preact.js";
 import { get, patch, post, remove } from "../../api.js";
 import { useLoad } from "../../load.js";
 import { ConfirmButton, DialogButton } from "../../parts/dialogs.js";
@@ -91,11 +91,9 @@ function Change({ title, of, send, reload }) {
 
 /** @param {{of: Changed, send: (body: object) => Promise<unknown>, close: () => void, reload: () => void}} given */
 function ChangeForm({ of, send, close, reload }) {
-  // As it was when this was opened: who was faster is not overwritten.
-  const [opened] = useState(of);
   /** @param {Record<string, string>} values */
   const change = (values) =>
     // Loaded again if it is refused too: who opens this anew is to see what was changed meanwhile.
-    send({ ...bodyOf(values), unlimited: !values["budget_usd"], expected_version: opened.version }).finally(() => void reload());
-  return html`<${Form} submit="Change it" send=${change} cancel=${close} done=${close} fields=${fieldsOf(opened)} />`;
+    send({ ...bodyOf(values), unlimited: !values["budget_usd"], expected_version: of.version }).finally(() => void reload());
+  return html`<${Form} submit="Change it" send=${change} cancel=${close} done=${close} fields=${fieldsOf(of)} />`;
 }
