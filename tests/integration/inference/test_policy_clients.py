@@ -21,10 +21,13 @@ from steward_client.errors import (
     InvalidRequest,
     NotFound,
     RateLimited,
+    ServerFault,
     StreamBroken,
     Unauthorized,
     Unavailable,
 )
+from steward_server.errors import ResourceExhausted
+from steward_server.inference import streaming
 from steward_server.inference.streaming import Conversation, _Answer
 from tests.integration.inference.conftest import STATIC_TOKEN, Site, open_site
 from tests.live import ADMIN_PASSWORD, ServerProcess
@@ -212,11 +215,80 @@ async def test_draws_repeat_with_the_seed(use: Use) -> None:
     await use.of(stream, "close")
 
 
+def refusing(*messages: int) -> Any:
+    """Agents are brought, but there is no room when these are asked for, counted from 1."""
+    bring, count = Conversation._open, 0
+
+    async def brought(self: Conversation, request: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count in messages:
+            raise ResourceExhausted("no room", reason="AGENTS_FULL")
+        return await bring(self, request)
+
+    return brought
+
+
+@pytest.mark.parametrize("agents", [[0], [0, 2], None])
+async def test_a_reset_that_is_refused_half_way_can_be_asked_for_again(
+    site: Site, use: Use, monkeypatch: pytest.MonkeyPatch, agents: list[int] | None
+) -> None:
+    stream = await use("inference.stream", 3)
+    rows = np.ones((3, 3))
+    await use.of(stream, "step", rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(Conversation, "_open", refusing(1, 2))
+        for _ in range(2):
+            with pytest.raises(RateLimited):
+                await use.of(stream, "reset", agents)
+        await use.of(stream, "reset", agents)
+    fresh = range(3) if agents is None else agents
+    steps = await use.of(stream, "step", rows)
+    assert steps.values.tolist() == [3.0 if each in fresh else 4.5 for each in range(3)]
+    assert await agents_of(site) == 3
+    await use.of(stream, "close")
+
+
+async def test_an_agent_whose_reset_was_refused_makes_no_step_and_the_others_do(
+    use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = await use("inference.stream", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Conversation, "_open", refusing(1))
+        with pytest.raises(RateLimited):
+            await use.of(stream, "reset", [1])
+    for agents in (None, [0, 1]):
+        with pytest.raises(InvalidRequest, match=r"agents \[1\] .* reset them again"):
+            await use.of(stream, "step", np.ones((3, 3)), agents=agents)
+    with pytest.raises(InvalidRequest, match=r"agents \[1\] .* reset them again"):
+        await use.of(stream, "step_one", 1, [1, 0, 0])
+    assert (await use.of(stream, "step", np.eye(3)[:2], agents=[0, 2])).values.tolist() == [1, 1]
+    await use.of(stream, "reset", [0, 1])
+    assert (await use.of(stream, "step", np.eye(3))).values.tolist() == [1, 1, 1.5]
+    await use.of(stream, "close")
+
+
 async def test_what_is_wrong_is_refused_and_the_stream_goes_on(use: Use) -> None:
     stream = await use("inference.stream", 2)
-    for rows, agents in (([[1, 2]], None), ([[1, 2, float("nan")]], [0]), (np.eye(3), [0, 0])):
+    for rows, shape in (
+        (np.ones((3, 2)), r"\(3, 2\)"),  # as many numbers as two rows of three
+        (np.ones((1, 3)), r"\(1, 3\)"),
+        (np.ones(6), r"\(6,\)"),
+        (np.ones((3, 2, 1)), r"\(3, 2, 1\)"),
+        ([], r"\(0,\)"),
+    ):
+        with pytest.raises(InvalidRequest, match=f"shape {shape} are given for 2 agents"):
+            await use.of(stream, "step", rows)
+    for unfit in ([[1, 0, 0], [1, 0]], [[1, 0, 0], ["left", 0, 0]]):
+        with pytest.raises(InvalidRequest, match="no rows of numbers"):
+            await use.of(stream, "step", unfit)
+    for wrong, agents in (
+        ([[1, 2]] * 2, None),
+        ([[1, 2, float("nan")]], [0]),
+        (np.eye(3), [0] * 3),
+    ):
         with pytest.raises(InvalidRequest):
-            await use.of(stream, "step", rows, agents=agents)
+            await use.of(stream, "step", wrong, agents=agents)
     for agents in ([2], [-1], []):
         with pytest.raises(InvalidRequest, match="the stream has 2"):
             await use.of(stream, "step", [[1, 0, 0]], agents=agents)
@@ -235,6 +307,46 @@ async def test_a_stream_that_is_refused_says_why(site: Site, use: Use) -> None:
     with pytest.raises(ValueError, match="in_flight"):
         await use("inference.stream", 1, in_flight=0)
     await until_no_agents(site)
+
+
+@pytest.mark.parametrize("field", ["actions", "values", "log_probs", "pressures"])
+async def test_an_answer_without_a_row_for_each_is_a_fault_of_the_servers(
+    use: Use, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    whole = streaming._packed
+
+    def short(*arguments: Any) -> Any:
+        response = whole(*arguments)
+        setattr(response.packed, field, getattr(response.packed, field)[4:])
+        return response
+
+    stream = await use("inference.stream", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(streaming, "_packed", short)
+        for agents in (None, [1, 0]):
+            with pytest.raises(ServerFault, match="not a row for each of 2 agents"):
+                await use.of(stream, "step", np.eye(3)[:2], agents=agents)
+    await use.of(stream, "step", np.eye(3)[:2])
+    await use.of(stream, "close")
+
+
+async def test_agents_of_which_the_server_tells_too_little_are_a_fault_of_its_own(
+    use: Use, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring = Conversation._open
+
+    async def short(self: Conversation, request: Any) -> Any:
+        opened = await bring(self, request)
+        del opened.policies[0]
+        return opened
+
+    stream = await use("inference.stream", 2)
+    monkeypatch.setattr(Conversation, "_open", short)
+    with pytest.raises(ServerFault, match="not a row for each of 2 agents"):
+        await use.of(stream, "reset", [0, 1])
+    with pytest.raises(ServerFault, match="not a row for each of 3 agents"):
+        await use("inference.stream", 3)
+    await use.of(stream, "close")
 
 
 async def test_an_agent_with_a_name_outlives_its_stream(use: Use) -> None:
@@ -389,6 +501,20 @@ async def test_an_agent_that_was_lost_begins_with_the_policy_it_had(client: Asyn
         assert await stream.resume() == (0,)
         assert (stream.policies, stream.begun) == (("steering@1",), (True,))
         assert (await stream.step([[0.5, 0.25]])).values.tolist() == [0.75]
+
+
+async def test_a_way_on_that_is_refused_half_way_can_be_asked_for_again(
+    client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await client.inference.stream([StreamAgent("wheel", policy="steering")]) as stream:
+        await client.inference.end("wheel")
+        await cut(stream)
+        with monkeypatch.context() as patch:
+            patch.setattr(Conversation, "_open", refusing(2))
+            with pytest.raises(RateLimited):
+                await stream.resume()
+        assert await stream.resume() == (0,)
+        assert (stream.policies, stream.begun) == (("steering@1",), (True,))
 
 
 @pytest.fixture

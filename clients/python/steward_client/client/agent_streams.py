@@ -25,7 +25,7 @@ from steward.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from steward_client.client.aside import Aside
 from steward_client.client.calls import Call, nothing
 from steward_client.client.policies import PolicyVersion
-from steward_client.client.steps import Step, Steps, packed, step_of, steps_of
+from steward_client.client.steps import Step, Steps, packed, step_of, steps_of, without_rows
 from steward_client.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -89,6 +89,8 @@ class AsyncAgentStream:
         """How the server calls each agent."""
         self._is_in_order = True
         """Whether these grow, so that "all" means the same to the server."""
+        self._taken_out: set[int] = set()
+        """Agents that a reset took out and did not bring back: the server knows them no more."""
         self._versions: dict[str, PolicyVersion] = {}
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -114,14 +116,14 @@ class AsyncAgentStream:
             StreamBroken: the stream is cut; see `resume` and `reset`.
             Unavailable: reason AGENT_ENDED, somebody else ended or reset one of the agents.
         """
+        numbers = self._stepping(agents)
+        count = len(self) if agents is None else len(agents)
         message = pb.PackedSteps(
-            observations=packed(observations),
-            agents=self._numbers_of(agents),
-            deterministic=deterministic,
+            observations=packed(observations, count), agents=numbers, deterministic=deterministic
         )
         policy = self.policies[0 if agents is None else agents[0]]
         answer = await self._ask(timeout_s, packed=message)
-        return steps_of(answer.packed, self._versions[policy])
+        return steps_of(answer.packed, self._versions[policy], count)
 
     async def step_one(
         self,
@@ -137,7 +139,7 @@ class AsyncAgentStream:
             Conflict: reason NOT_FINITE, the policy gave no finite numbers; the agent begins anew.
             StewardError: as `step`.
         """
-        [number] = self._numbers_of([agent])
+        [number] = self._stepping([agent])
         message = pb.StreamStep(agent=number, observation=observation, deterministic=deterministic)
         return step_of((await self._ask(timeout_s, step=message)).step)
 
@@ -147,12 +149,15 @@ class AsyncAgentStream:
         All of them begin on a new stream, which is also a way on from one that broke: nothing is
         left of what was before. Without a seed nobody can repeat the draws that come.
 
+        One that was refused can be asked for again; until then the agents make no steps.
+
         Raises:
             RateLimited: reason AGENTS_FULL, there is no room.
             StreamBroken: the stream is cut, and only some were named.
         """
-        before = self._numbers_of(range(len(self)) if agents is None else agents)
-        for count, number in enumerate(range(len(self)) if agents is None else agents):
+        chosen = range(len(self)) if agents is None else agents
+        self._check(chosen)
+        for count, number in enumerate(chosen):
             self._agents[number] = replace(
                 self._agents[number], reset=True, seed=None if seed is None else seed + count
             )
@@ -161,9 +166,13 @@ class AsyncAgentStream:
             await self.open()
             return
         self._is_in_order = False
-        await self._ask(None, close=pb.StreamClose(agents=before))
+        there = [self._numbers[each] for each in agents if each not in self._taken_out]
+        if there:
+            await self._ask(None, close=pb.StreamClose(agents=there))
+            self._taken_out.update(agents)
         fresh = pb.StreamOpen(agents=[_asked(self._agents[each]) for each in agents])
-        opened = (await self._ask(None, open=fresh)).opened
+        opened = _whole((await self._ask(None, open=fresh)).opened, len(agents))
+        self._taken_out.difference_update(agents)
         policies, begun = list(self.policies), list(self.begun)
         for at, number in enumerate(agents):
             self._numbers[number] = opened.first + at
@@ -181,7 +190,10 @@ class AsyncAgentStream:
         """
         await self._hang_up()
         await self._begin(
-            [StreamAgent(each.agent_id) if each.agent_id else each for each in self._agents]
+            [
+                StreamAgent(each.agent_id) if each.agent_id and at not in self._taken_out else each
+                for at, each in enumerate(self._agents)
+            ]
         )
         lost = tuple(number for number, begun in enumerate(self.begun) if begun)
         if named := [number for number in lost if self._agents[number].agent_id]:
@@ -234,13 +246,14 @@ class AsyncAgentStream:
         line = _Line(await self._client.hold(self._client.manners.ask(call)))
         self._line = line
         try:
-            opened = (await line.answer(first)).opened
+            opened = _whole((await line.answer(first)).opened, len(agents))
             await self._learn(opened.policies, opened.begun)
         except BaseException:
             await line.hang_up()
             raise
         self._numbers = list(range(len(agents)))
         self._is_in_order = True
+        self._taken_out.clear()
 
     async def _ask(self, timeout_s: float | None, **message: Any) -> pb.StreamResponse:
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
@@ -255,15 +268,26 @@ class AsyncAgentStream:
                 f"there was no answer in {timeout_s:g} s; the step may have been made"
             ) from None
 
-    def _numbers_of(self, agents: Sequence[int] | None) -> Sequence[int]:
-        """How the server calls them; nothing means all."""
+    def _stepping(self, agents: Sequence[int] | None) -> Sequence[int]:
+        """How the server calls agents that are to make a step; nothing means all."""
+        if agents is not None:
+            self._check(agents)
+        chosen = range(len(self)) if agents is None else agents
+        if self._taken_out and (out := self._taken_out.intersection(chosen)):
+            raise InvalidRequest(
+                f"agents {sorted(out)!r:.80} were to begin anew, which was refused; "
+                "reset them again"
+            )
         if agents is None:
             return () if self._is_in_order else self._numbers
+        return [self._numbers[each] for each in agents]
+
+    def _check(self, agents: Sequence[int]) -> None:
+        """Refuse what names none, or agents that the stream does not have."""
         if not len(agents) or min(agents) < 0 or max(agents) >= len(self):
             raise InvalidRequest(
                 f"agents are {list(agents)!r:.80}; the stream has {len(self)}, from 0 on"
             )
-        return [self._numbers[each] for each in agents]
 
     async def _learn(self, policies: Sequence[str], begun: Sequence[bool]) -> None:
         """Note what agents have, and see how the results of that are to be read."""
@@ -453,6 +477,13 @@ def _asked(agent: StreamAgent) -> pb.StreamAgent:
     return pb.StreamAgent(
         agent_id=agent.agent_id, policy=agent.policy, seed=agent.seed, reset=agent.reset
     )
+
+
+def _whole(opened: pb.StreamOpened, count: int) -> pb.StreamOpened:
+    """What was opened, if all is told of so many agents."""
+    if not len(opened.policies) == len(opened.begun) == count:
+        raise without_rows(count)
+    return opened
 
 
 def _broken(cut: StewardError) -> StreamBroken:

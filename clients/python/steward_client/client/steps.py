@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from steward.inference.v1 import inference_pb2 as pb
 from steward_client.client.policies import PolicyVersion
+from steward_client.errors import InvalidRequest, ServerFault
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+NUMBER_BYTES = 4
+"""Of a packed int32 or float32."""
 
 Action = int | tuple[float, ...]
 """Of a discrete policy one of its choices, from 0 on; of a continuous one its numbers."""
@@ -51,6 +55,11 @@ class Steps:
         return len(self.values)
 
 
+def without_rows(count: int) -> ServerFault:
+    """The fault of an answer that tells too little, or too much."""
+    return ServerFault(f"the answer has not a row for each of {count} agents")
+
+
 def step_of(answer: pb.StepResponse) -> Step:
     return Step(
         action_of(answer.action),
@@ -67,16 +76,43 @@ def action_of(action: pb.Action) -> Action:
     return tuple(action.numbers.values)
 
 
-def packed(observations: Any) -> bytes:
-    """Rows of numbers as float32, little-endian."""
+def packed(observations: Any, count: int) -> bytes:
+    """Rows of so many agents as float32, little-endian.
+
+    Raises:
+        InvalidRequest: they have another shape.
+    """
     import numpy as np
 
-    return np.ascontiguousarray(observations, "<f4").tobytes()
+    try:
+        rows = np.ascontiguousarray(observations, "<f4")
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(
+            f"observations are no rows of numbers, all as long: {error}; give a row for each agent"
+        ) from None
+    # The server tells rows apart by their number.
+    if rows.ndim < 2 or len(rows) != count:
+        raise InvalidRequest(
+            f"observations of shape {rows.shape} are given for {count} agents; "
+            "give a row for each of them"
+        )
+    return rows.tobytes()
 
 
-def steps_of(results: pb.PackedResults, policy: PolicyVersion) -> Steps:
-    """Read the results of one policy."""
+def steps_of(results: pb.PackedResults, policy: PolicyVersion, count: int) -> Steps:
+    """Read the results that so many agents of one policy have.
+
+    Raises:
+        ServerFault: there is not a row for each.
+    """
     import numpy as np
+
+    size = 1 if policy.action_type == "discrete" else policy.action_size
+    columns = (results.values, results.log_probs, results.pressures)
+    if len(results.actions) != count * size * NUMBER_BYTES or any(
+        len(each) != count * NUMBER_BYTES for each in columns
+    ):
+        raise without_rows(count)
 
     def floats(data: bytes) -> NDArray[np.float32]:
         return np.frombuffer(data, "<f4")

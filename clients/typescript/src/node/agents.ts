@@ -7,7 +7,7 @@
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { CallOptions } from "@connectrpc/connect";
-import type { StewardError } from "../errors.js";
+import { InvalidRequest, ServerFault, type StewardError } from "../errors.js";
 import {
   StreamRequestSchema,
   type PackedResults,
@@ -57,6 +57,8 @@ export interface Steps {
   failed: number[];
 }
 
+const NUMBER_BYTES = 4; // of a packed int32 or float32
+
 /** Whether actions of a policy, named with its version, are choices; else they are numbers. */
 export type IsDiscrete = (policy: string) => Promise<boolean>;
 
@@ -65,6 +67,8 @@ export class AgentStream implements AsyncDisposable {
   readonly #isDiscrete: IsDiscrete;
   readonly #policies = new Map<number, string>();
   readonly #discrete = new Map<string, Promise<boolean>>();
+  /** Agents that a reset took out and did not bring back: the server knows them no more. */
+  readonly #takenOut = new Set<number>();
 
   constructor(call: OpenCall, isDiscrete: IsDiscrete) {
     this.#isDiscrete = isDiscrete;
@@ -78,6 +82,9 @@ export class AgentStream implements AsyncDisposable {
   /** Bring agents into the stream; they are numbered on from `first` of the answer. */
   async open(agents: AgentInit[]): Promise<StreamOpened> {
     const opened = await this.ask("open", { agents });
+    if (opened.policies.length !== agents.length || opened.begun.length !== agents.length) {
+      throw withoutRows(agents.length);
+    }
     opened.policies.forEach((policy, at) => this.#policies.set(opened.first + at, policy));
     return opened;
   }
@@ -95,12 +102,13 @@ export class AgentStream implements AsyncDisposable {
    */
   async steps(
     observations: Float32Array,
-    { agents = [], deterministic = false, timeoutMs = 0 }: StepOptions & { agents?: number[] } = {},
+    { agents, deterministic = false, timeoutMs = 0 }: StepOptions & { agents?: number[] } = {},
   ): Promise<Steps> {
+    checkRows(observations.length, agents?.length);
     // Before it is sent: where nobody can tell how its results are to be read, no step is made.
-    const isDiscrete = await this.#readsChoices(agents[0]);
-    const packed = { observations: bytesOf(observations), agents, deterministic };
-    return stepsOf(await this.ask("packed", packed, timeoutMs), isDiscrete);
+    const isDiscrete = await this.#readsChoices(agents?.[0]);
+    const packed = { observations: bytesOf(observations), agents: agents ?? [], deterministic };
+    return stepsOf(await this.ask("packed", packed, timeoutMs), isDiscrete, agents?.length);
   }
 
   /** Whether the policy of an agent, or of the first there is, gives choices. */
@@ -114,16 +122,31 @@ export class AgentStream implements AsyncDisposable {
     return known;
   }
 
-  /** Begin the sequences of agents anew: they end, and others take their places. */
+  /**
+   * Begin the sequences of agents anew: they end, and others take their places.
+   *
+   * One that was refused can be asked for again.
+   */
   async reset(agents: number[], inits: AgentInit[]): Promise<StreamOpened> {
+    if (agents.length === 0 || inits.length !== agents.length) {
+      const message = `${inits.length} agents are to take the places of ${agents.length}; give one for each`;
+      throw new InvalidRequest({ code: "INVALID_ARGUMENT", message });
+    }
     await this.end(agents);
-    return this.open(inits.map((init) => ({ ...init, reset: true })));
+    for (const agent of agents) this.#takenOut.add(agent);
+    const opened = await this.open(inits.map((init) => ({ ...init, reset: true })));
+    for (const agent of agents) this.#takenOut.delete(agent);
+    return opened;
   }
 
   /** End agents; their numbers are not to be used again. */
   async end(agents: number[]): Promise<void> {
-    await this.ask("close", { agents });
-    for (const agent of agents) this.#policies.delete(agent);
+    const left = agents.filter((agent) => !this.#takenOut.has(agent));
+    if (left.length > 0) await this.ask("close", { agents: left });
+    for (const agent of agents) {
+      this.#policies.delete(agent);
+      this.#takenOut.delete(agent);
+    }
   }
 
   /**
@@ -163,8 +186,31 @@ export class AgentStream implements AsyncDisposable {
   }
 }
 
-/** Read packed results. The wire is little-endian, as is every machine that Node runs on today. */
-export function stepsOf(results: PackedResults, isDiscrete: boolean): Steps {
+/** Refuse rows that cannot be those of so many agents, or of all there are. */
+function checkRows(numberCount: number, agentCount?: number): void {
+  if (numberCount > 0 && (agentCount === undefined || numberCount % agentCount === 0)) return;
+  const message =
+    `${numberCount} numbers are given for ${agentCount ?? "all"} agents; give a row for each, ` +
+    "all of them as long, and an agent at least";
+  throw new InvalidRequest({ code: "INVALID_ARGUMENT", message });
+}
+
+/**
+ * Read packed results of so many agents. The wire is little-endian, as is every machine that Node
+ * runs on today.
+ */
+export function stepsOf(
+  results: PackedResults,
+  isDiscrete: boolean,
+  count = Math.floor(results.values.length / NUMBER_BYTES),
+): Steps {
+  const bytes = count * NUMBER_BYTES;
+  const columns = [results.values, results.logProbs, results.pressures];
+  const hasRows =
+    columns.every((each) => each.length === bytes) &&
+    results.actions.length > 0 &&
+    results.actions.length % bytes === 0;
+  if (!hasRows) throw withoutRows(count);
   return {
     actions: isDiscrete ? new Int32Array(copied(results.actions)) : floats(results.actions),
     values: floats(results.values),
@@ -172,6 +218,11 @@ export function stepsOf(results: PackedResults, isDiscrete: boolean): Steps {
     pressures: floats(results.pressures),
     failed: results.failed,
   };
+}
+
+function withoutRows(count: number): ServerFault {
+  const message = `the answer has not a row for each of ${count} agents`;
+  return new ServerFault({ code: "INTERNAL", message });
 }
 
 function floats(packed: Uint8Array): Float32Array {

@@ -67,13 +67,18 @@ public final class AgentStream extends Exchange<StreamRequest, StreamResponse> {
   /** The same, with the answer to come, on a thread of grpc's, which is not to be kept waiting. */
   public CompletableFuture<Steps> stepAsync(
       List<Agent> agents, float[][] observations, boolean isDeterministic) {
+    try {
+      checkRows(agents, observations);
+    } catch (StewardException.InvalidRequest refusal) {
+      return CompletableFuture.failedFuture(refusal);
+    }
     PackedSteps.Builder steps =
         PackedSteps.newBuilder()
             .setObservations(Steps.packed(observations))
             .setDeterministic(isDeterministic);
     agents.forEach(agent -> steps.addAgents(agent.number));
     return ask(request().setPacked(steps).build())
-        .thenApply(answer -> new Steps(answer.getPacked()));
+        .thenApply(answer -> Steps.of(answer.getPacked(), agents.size()));
   }
 
   /** Sends any message, under a number of its own, and gives the answer to come, likewise. */
@@ -81,9 +86,32 @@ public final class AgentStream extends Exchange<StreamRequest, StreamResponse> {
     return send(number -> request.toBuilder().setSequence(number).build());
   }
 
+  /**
+   * Refuses what the server would take for something else: no agents are all of the stream to it,
+   * and it tells rows apart by their number.
+   */
+  private static void checkRows(List<Agent> agents, float[][] rows) {
+    if (agents.isEmpty() || rows.length != agents.size()) {
+      throw new StewardException.InvalidRequest(
+          "%d rows are given for %d agents; give a row for each, and an agent at least"
+              .formatted(rows.length, agents.size()));
+    }
+    for (int at = 1; at < rows.length; at++) {
+      if (rows[at].length != rows[0].length) {
+        throw new StewardException.InvalidRequest(
+            "row %d has %d numbers, row 0 has %d; give all of them as many"
+                .formatted(at, rows[at].length, rows[0].length));
+      }
+    }
+  }
+
   private StreamOpened opened(List<StreamAgent> agents) {
     StreamOpen open = StreamOpen.newBuilder().addAllAgents(agents).build();
-    return await(ask(request().setOpen(open).build()), timeout).getOpened();
+    StreamOpened opened = await(ask(request().setOpen(open).build()), timeout).getOpened();
+    if (opened.getPoliciesCount() != agents.size() || opened.getBegunCount() != agents.size()) {
+      throw StewardException.ServerFault.ofRows(agents.size());
+    }
+    return opened;
   }
 
   private StreamRequest.Builder request() {
@@ -116,6 +144,7 @@ public final class AgentStream extends Exchange<StreamRequest, StreamResponse> {
     private volatile int number;
     private volatile String policy;
     private volatile boolean hasBegun;
+    private volatile boolean isEnded;
 
     private Agent(StreamAgent asked) {
       this.asked = asked;
@@ -151,20 +180,27 @@ public final class AgentStream extends Exchange<StreamRequest, StreamResponse> {
       return ask(request().setStep(step).build()).thenApply(StreamResponse::getStep);
     }
 
-    /** Begins its sequence anew, with draws that nobody can repeat. */
+    /**
+     * Begins its sequence anew, with draws that nobody can repeat. If that is refused, it may be
+     * asked for again.
+     */
     public void reset() {
       begin(asked.toBuilder().clearSeed());
     }
 
-    /** Begins its sequence anew, with draws that the seed repeats. */
+    /** The same, with draws that the seed repeats. */
     public void reset(long seed) {
       begin(asked.toBuilder().setSeed(seed));
     }
 
     /** Takes it out of the stream; one without an id ends. It is not to be used again. */
     public void end() {
+      if (isEnded) { // and a reset that was to begin it anew was refused
+        return;
+      }
       StreamClose close = StreamClose.newBuilder().addAgents(number).build();
       await(ask(request().setClose(close).build()), timeout);
+      isEnded = true;
     }
 
     private void begin(StreamAgent.Builder fresh) {
@@ -176,6 +212,7 @@ public final class AgentStream extends Exchange<StreamRequest, StreamResponse> {
       number = opened.getFirst() + at;
       policy = opened.getPolicies(at);
       hasBegun = opened.getBegun(at);
+      isEnded = false;
     }
   }
 }

@@ -10,8 +10,24 @@ import java.util.List;
 public final class Steps {
   private final PackedResults results;
 
-  Steps(PackedResults results) {
+  private Steps(PackedResults results) {
     this.results = results;
+  }
+
+  /** Those of so many agents, if the answer has a row for each. */
+  static Steps of(PackedResults results, int count) {
+    int rowsBytes = count * Float.BYTES;
+    int actionsBytes = results.getActions().size();
+    boolean hasRows =
+        actionsBytes > 0
+            && actionsBytes % rowsBytes == 0
+            && results.getValues().size() == rowsBytes
+            && results.getLogProbs().size() == rowsBytes
+            && results.getPressures().size() == rowsBytes;
+    if (!hasRows) {
+      throw StewardException.ServerFault.ofRows(count);
+    }
+    return new Steps(results);
   }
 
   /** How many rows there are. */

@@ -243,6 +243,10 @@ public abstract sealed class StewardException extends RuntimeException {
       super(refusal);
     }
 
+    InvalidRequest(String message) {
+      this(new Refusal(Status.Code.INVALID_ARGUMENT, message));
+    }
+
     @Override
     String defaultReason() {
       return "VALIDATION_ERROR";
@@ -390,6 +394,14 @@ public abstract sealed class StewardException extends RuntimeException {
 
     private ServerFault(Refusal refusal) {
       super(refusal);
+    }
+
+    /** An answer has too few rows, or too many. */
+    static ServerFault ofRows(int agentCount) {
+      return new ServerFault(
+          new Refusal(
+              Status.Code.INTERNAL,
+              "the answer has not a row for each of %d agents".formatted(agentCount)));
     }
 
     @Override

@@ -9,6 +9,7 @@ import dev.steward.inference.v1.InferenceServiceGrpc;
 import dev.steward.inference.v1.PackedResults;
 import dev.steward.inference.v1.PackedSteps;
 import dev.steward.inference.v1.StepResponse;
+import dev.steward.inference.v1.StreamAgent;
 import dev.steward.inference.v1.StreamClosed;
 import dev.steward.inference.v1.StreamOpened;
 import dev.steward.inference.v1.StreamRequest;
@@ -17,6 +18,9 @@ import io.grpc.Status;
 import io.grpc.stub.StreamObserver;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CopyOnWriteArrayList;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -25,13 +29,21 @@ import org.junit.jupiter.api.Timeout;
 @Timeout(20)
 class AgentStreamTest {
   private static final float CUT = -1;
+  private static final StreamResponse REFUSAL =
+      StreamResponse.newBuilder()
+          .setRefusal(
+              com.google.rpc.Status.newBuilder()
+                  .setCode(Status.Code.RESOURCE_EXHAUSTED.value())
+                  .setMessage("too many agents"))
+          .build();
 
+  private final Policies policies = new Policies();
   private LoopbackServer server;
   private Steward steward;
 
   @BeforeEach
   void open() throws Exception {
-    server = new LoopbackServer(new Policies());
+    server = new LoopbackServer(policies);
     steward = Steward.at(server.address()).token("ic").open();
   }
 
@@ -61,6 +73,98 @@ class AgentStreamTest {
       assertEquals(0, agent.step(1).getAction().getChoice());
       agent.reset(7);
       assertEquals(1, agent.step(1).getAction().getChoice());
+    }
+  }
+
+  @Test
+  void aResetWhoseSecondHalfIsRefusedCanBeAskedForAgain() {
+    policies.instead.put(3, REFUSAL);
+    try (AgentStream stream = steward.agents()) {
+      var agent = stream.bring("pole");
+      assertThrows(StewardException.RateLimited.class, agent::reset);
+      agent.reset(7);
+      assertEquals(1, agent.step(1).getAction().getChoice());
+      agent.reset();
+    }
+    assertEquals(List.of(0, 1), policies.closed());
+  }
+
+  @Test
+  void anAgentThatARefusedResetTookOutHasEnded() {
+    policies.instead.put(3, REFUSAL);
+    try (AgentStream stream = steward.agents()) {
+      var agent = stream.bring("pole");
+      assertThrows(StewardException.RateLimited.class, agent::reset);
+      agent.end();
+    }
+    assertEquals(List.of(0), policies.closed());
+  }
+
+  @Test
+  void anEndThatIsRefusedCanBeAskedForAgain() {
+    policies.instead.put(2, REFUSAL);
+    try (AgentStream stream = steward.agents()) {
+      var agent = stream.bring("pole");
+      assertThrows(StewardException.RateLimited.class, agent::end);
+      agent.end();
+    }
+    assertEquals(List.of(0, 0), policies.closed());
+  }
+
+  @Test
+  void stepsThatDoNotFitTheirAgentsAreRefusedByTheClient() {
+    try (AgentStream stream = steward.agents()) {
+      var both = List.of(stream.bring("pole"), stream.bring("pole"));
+      assertEquals(
+          "0 rows are given for 0 agents; give a row for each, and an agent at least",
+          refused(stream, List.of()));
+      assertEquals(
+          "2 rows are given for 0 agents; give a row for each, and an agent at least",
+          refused(stream, List.of(), row(1), row(2)));
+      assertEquals(
+          "1 rows are given for 2 agents; give a row for each, and an agent at least",
+          refused(stream, both, row(1, 2)));
+      assertEquals(
+          "3 rows are given for 2 agents; give a row for each, and an agent at least",
+          refused(stream, both, row(1), row(2), row(3)));
+      assertEquals(
+          "row 1 has 3 numbers, row 0 has 1; give all of them as many",
+          refused(stream, both, row(1), row(2, 3, 4)));
+      assertEquals(2, stream.step(both, new float[][] {{1}, {2}}, true).size());
+    }
+    assertEquals(3, policies.heard.size());
+  }
+
+  @Test
+  void anAnswerWithoutARowForEachIsAFaultOfTheServers() {
+    ByteString one = ByteString.copyFrom(new byte[4]);
+    ByteString two = ByteString.copyFrom(new byte[8]);
+    for (PackedResults results :
+        List.of(
+            PackedResults.getDefaultInstance(),
+            packed(one, two, two, two),
+            packed(ByteString.EMPTY, two, two, two),
+            packed(two, one, two, two),
+            packed(two, two, one, two),
+            packed(two, two, two, one))) {
+      policies.heard.clear();
+      policies.instead.put(3, StreamResponse.newBuilder().setPacked(results).build());
+      try (AgentStream stream = steward.agents()) {
+        var both = List.of(stream.bring("pole"), stream.bring("pole"));
+        var fault =
+            assertThrows(
+                StewardException.ServerFault.class,
+                () -> stream.step(both, new float[][] {{1}, {2}}, true));
+        assertEquals("the answer has not a row for each of 2 agents", fault.getMessage());
+      }
+    }
+  }
+
+  @Test
+  void agentsOfWhichTheServerTellsTooLittleAreNotBrought() {
+    try (AgentStream stream = steward.agents()) {
+      var one = StreamAgent.newBuilder().setPolicy("pole").build();
+      assertThrows(StewardException.ServerFault.class, () -> stream.bring(List.of(one, one)));
     }
   }
 
@@ -95,8 +199,46 @@ class AgentStreamTest {
     }
   }
 
-  /** Answers two steps in the other order; the choice is the number of the agent. */
+  /** What the client says of steps that it does not send. */
+  private static String refused(
+      AgentStream stream, List<AgentStream.Agent> agents, float[]... observations) {
+    var refusal =
+        assertThrows(
+            StewardException.InvalidRequest.class, () -> stream.step(agents, observations, true));
+    return refusal.getMessage();
+  }
+
+  private static float[] row(float... numbers) {
+    return numbers;
+  }
+
+  private static PackedResults packed(
+      ByteString actions, ByteString values, ByteString logProbs, ByteString pressures) {
+    return PackedResults.newBuilder()
+        .setActions(actions)
+        .setValues(values)
+        .setLogProbs(logProbs)
+        .setPressures(pressures)
+        .build();
+  }
+
+  /**
+   * Answers two steps in the other order; the choice is the number of the agent. Of agents that are
+   * brought together it tells of the first alone.
+   */
   private static final class Policies extends InferenceServiceGrpc.InferenceServiceImplBase {
+    final List<StreamRequest> heard = new CopyOnWriteArrayList<>();
+
+    /** In place of the answer to the first message, the second and so on. */
+    final Map<Integer, StreamResponse> instead = new ConcurrentHashMap<>();
+
+    /** The numbers of agents that were to be taken out. */
+    List<Integer> closed() {
+      return heard.stream()
+          .flatMap(request -> request.getClose().getAgentsList().stream())
+          .toList();
+    }
+
     @Override
     public StreamObserver<StreamRequest> stream(StreamObserver<StreamResponse> answers) {
       return new StreamObserver<>() {
@@ -105,6 +247,12 @@ class AgentStreamTest {
 
         @Override
         public void onNext(StreamRequest request) {
+          heard.add(request);
+          StreamResponse other = instead.get(heard.size());
+          if (other != null) {
+            answers.onNext(other.toBuilder().setSequence(request.getSequence()).build());
+            return;
+          }
           StreamResponse.Builder answer =
               StreamResponse.newBuilder().setSequence(request.getSequence());
           switch (request.getMessageCase()) {
@@ -165,7 +313,7 @@ class AgentStreamTest {
         values =
             values.concat(steps.getObservations().substring(row * rowBytes, row * rowBytes + 4));
       }
-      return PackedResults.newBuilder().setActions(actions).setValues(values).build();
+      return packed(actions, values, values, values);
     }
   }
 }
