@@ -36,12 +36,31 @@ const AGAIN_S = 5;
 export const get = (path, options = {}) => json("GET", path, options);
 
 /**
+ * One that got no answer may have been done: the same sent again is told by its key, so that nothing is made twice.
  * @template {import("./types.js").PathOf<"post">} Path
  * @param {Path} path
  * @param {import("./types.js").Options<Path, "post">} [options]
  * @returns {Promise<import("./types.js").AnswerOf<Path, "post">>}
  */
-export const post = (path, options = {}) => json("POST", path, options);
+export async function post(path, options = {}) {
+  const wish = JSON.stringify([path, options]);
+  const key = unanswered.get(wish) ?? randomKey();
+  unanswered.set(wish, key);
+  try {
+    const answer = await json("POST", path, options, key);
+    unanswered.delete(wish);
+    return answer;
+  } catch (error) {
+    if (error instanceof ApiError && error.status >= 400 && error.status < 500) unanswered.delete(wish);
+    throw error;
+  }
+}
+
+/** The `Idempotency-Key` of each creation that has no answer, by what was wished. @type {Map<string, string>} */
+const unanswered = new Map();
+
+/** `crypto.randomUUID` is there for https only. */
+const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
  * @template {import("./types.js").PathOf<"put">} Path
@@ -71,15 +90,16 @@ export const remove = (path, options = {}) => json("DELETE", path, options);
  * @param {string} method
  * @param {string} path
  * @param {LooseOptions} options
+ * @param {string} [key]
  * @returns {Promise<any>}
  */
-async function json(method, path, options) {
-  const response = await request(method, path, options);
+async function json(method, path, options, key) {
+  const response = await request(method, path, { ...options, key });
   const type = response.headers.get("Content-Type") ?? "";
   return type.startsWith("application/json") ? response.json() : undefined;
 }
 
-/** @typedef {{path?: Record<string, string | undefined>, query?: object, body?: unknown, signal?: AbortSignal}} LooseOptions */
+/** @typedef {{path?: Record<string, string | undefined>, query?: object, body?: unknown, signal?: AbortSignal, key?: string}} LooseOptions  `key`: told as `Idempotency-Key`. */
 
 /**
  * The answer itself, for what is no JSON: files, texts, streams. A `body` that is text or a Blob is sent as it is.
@@ -89,7 +109,7 @@ async function json(method, path, options) {
  * @returns {Promise<Response>}
  * @throws {ApiError}
  */
-export async function request(method, path, { path: names = {}, query = {}, body, signal } = {}) {
+export async function request(method, path, { path: names = {}, query = {}, body, signal, key } = {}) {
   const url = urlOf(path, names, query);
   const isRaw = typeof body === "string" || body instanceof Blob;
   let token = await renewed();
@@ -97,6 +117,7 @@ export async function request(method, path, { path: names = {}, query = {}, body
     /** @type {Record<string, string>} */
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     if (body !== undefined && !isRaw) headers["Content-Type"] = "application/json";
+    if (key) headers["Idempotency-Key"] = key;
     const sent = body === undefined || isRaw ? /** @type {BodyInit | undefined} */ (body) : JSON.stringify(body);
     try {
       const response = await fetch(url, { method, headers, body: sent, signal, credentials: "omit", cache: "no-store" });

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
+from tests.e2e.dashboard.parts import dialog
 from tests.e2e.dashboard.site import Site, Window, held_at, window_of
 from tests.e2e.process import forked, steward
 from tests.live import port_to_return_to
@@ -156,6 +157,37 @@ def test_an_answer_that_breaks_off_is_told_and_asked_for_again(cut_off: Window) 
     expect(page.get_by_text("The answer broke off on its way.")).to_be_visible()
     page.unroute("**/api/playbooks")
     expect(page.get_by_text("The answer broke off")).to_be_hidden(timeout=RECOVERY_MS)
+
+
+def test_what_was_made_while_its_answer_got_lost_is_not_made_again(
+    cut_off: Window, site: Site
+) -> None:
+    site.agent("there before")  # so that there is a provider
+    page = cut_off.open("/agents")
+    page.get_by_role("button", name="New agent").click()
+    dialog(page).get_by_label("Name").fill("made once")
+    dialog(page).get_by_label("Budget, in dollars").fill("3")
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/api/v1/agents", lose, times=1)
+    create = dialog(page).get_by_role("button", name="Create it")
+    create.click()
+    expect(dialog(page).get_by_role("alert")).to_be_visible()
+    create.click()
+    expect(page.get_by_role("heading", name="made once")).to_be_visible()
+    agents = site.call("GET", "/api/v1/agents")["agents"]
+    assert [each["name"] for each in agents].count("made once") == 1
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Agents").click()
+    page.get_by_role("button", name="New agent").click()
+    dialog(page).get_by_label("Name").fill("made once")
+    dialog(page).get_by_label("Budget, in dollars").fill("3")
+    create.click()  # wished anew, so a second one
+    expect(page.get_by_role("heading", name="made once")).to_be_visible()
+    agents = site.call("GET", "/api/v1/agents")["agents"]
+    assert [each["name"] for each in agents].count("made once") == 2
 
 
 def test_an_address_that_is_no_text_is_answered_as_one_of_nothing(cut_off: Window) -> None:
