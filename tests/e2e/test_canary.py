@@ -85,7 +85,7 @@ async def live_through_it(server: Steward) -> tuple[dict[str, str], list[str]]:
         # Over the socket and over gRPC, with the credential where it can be seen.
         url = f"{server.url}/ws?token={second['access_token']}&since=0&type=CostUpdate"
         async with session.ws_connect(url) as socket:
-            assert (await socket.receive_json(timeout=5))["type"] == "CostUpdate"
+            assert (await socket.receive_json(timeout=30))["type"] == "CostUpdate"
         async with grpc.aio.insecure_channel(server.grpc_address) as channel:
             budget: Any = BudgetServiceStub(channel)
             request = budget_pb2.HandshakeRequest(ic_token=rotated["token"])

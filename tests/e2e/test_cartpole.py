@@ -56,7 +56,7 @@ async def by_stream(scene: CyborgScene, stack: AsyncExitStack, policy: str) -> A
 
     async def act(seen: list[float]) -> int:
         await socket.send_json({"observation": seen, "token": TOKEN, "policy": policy})
-        answer = await socket.receive_json(timeout=5)
+        answer = await socket.receive_json(timeout=30)
         assert answer["error"] is None
         action: int = answer["action"]
         return action

@@ -58,7 +58,7 @@ async def live_a_little(live: Live, clock: TurnedClock, folder: Path) -> None:
     for seconds in (TTL_S, GRACE_S):
         before = len(read_books(folder).journal)
         clock.advance(seconds)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(read_books(folder).journal) == before:
                 await asyncio.sleep(0.01)
 

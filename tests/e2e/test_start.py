@@ -301,7 +301,7 @@ async def test_a_socket_is_told_that_the_server_goes_away(tmp_path: Path) -> Non
             session.ws_connect(f"ws://{server.http_address}/ws?token={token}") as socket_,
         ):
             await asyncio.to_thread(server.terminate)
-            assert (await socket_.receive(timeout=5)).type is aiohttp.WSMsgType.CLOSE
+            assert (await socket_.receive(timeout=30)).type is aiohttp.WSMsgType.CLOSE
             assert socket_.close_code == aiohttp.WSCloseCode.GOING_AWAY
         begun_s = asyncio.get_running_loop().time()
         code = await asyncio.to_thread(server.stop)

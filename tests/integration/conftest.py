@@ -187,7 +187,7 @@ class Server:
     async def listen(self, metadata: Metadata) -> asyncio.Future[Any]:
         """Open a stream of events; once it stands, gives what will be read from it first."""
         call = self.events.Subscribe(events_pb2.SubscribeRequest(), metadata=metadata)
-        await asyncio.wait_for(call.initial_metadata(), 5)
+        await asyncio.wait_for(call.initial_metadata(), 30)
         reading: asyncio.Future[Any] = asyncio.ensure_future(call.read())
         return reading
 

@@ -137,10 +137,10 @@ async def test_a_revoked_key_is_refused_at_once_on_open_streams_too(server: Serv
         request = pb.RevokeApiKeyRequest(key_id=made.id)
         await server.api_keys.RevokeApiKey(request, metadata=server.admin)
         assert await why_not(server, made.key) == "API_KEY_REVOKED"
-        closing = await socket.receive(5)
+        closing = await socket.receive(30)
 
     assert closing.data == 4016
-    ended = await refusal(asyncio.wait_for(mine, 5))
+    ended = await refusal(asyncio.wait_for(mine, 30))
     assert (ended.code, ended.reason) == (UNAUTHENTICATED, "CREDENTIAL_ENDED")
     assert not others.done()
     others.cancel()
@@ -182,7 +182,7 @@ async def test_a_key_ends_with_its_owner(server: Server) -> None:
     reading = await server.listen(api_key(key))
     change_user(server, "ann", state="suspended")
     server.keys.drop_of(user_id)
-    ended = await refusal(asyncio.wait_for(reading, 5))
+    ended = await refusal(asyncio.wait_for(reading, 30))
 
     assert (ended.code, ended.reason) == (UNAUTHENTICATED, "CREDENTIAL_ENDED")
     assert await why_not(server, key) == "OWNER_NOT_ACTIVE"
@@ -225,7 +225,7 @@ steps:
         runs.append(f"/api/executions/{begun.body['execution_id']}")
     request = pb.RevokeApiKeyRequest(key_id=made.id)
     await server.api_keys.RevokeApiKey(request, metadata=server.admin)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (run := (await api.call("GET", runs[0], **admin)).body)["status"] != "cancelled":
             await asyncio.sleep(0.02)
     assert "revoked" in run["error"]

@@ -402,7 +402,7 @@ async def test_logout_ends_open_streams(server: Server) -> None:
     reading = await server.listen(metadata)
     await server.auth.Logout(pb.LogoutRequest(), metadata=metadata)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(reading, 5)
+        await asyncio.wait_for(reading, 30)
     assert refusal_of(caught.value).code is UNAUTHENTICATED
 
 

@@ -262,6 +262,6 @@ async def test_a_runtime_goes_on_with_a_lease_of_the_new_day(tmp_path: Path) -> 
 async def spend(purse: Purse, cost_nanousd: int) -> None:
     tariff = price_table().find("openai", "gpt-4o-mini")
     assert tariff is not None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         hold = await purse.hold(CallBound("gpt-4o-mini", tariff, 10, 100, 10))
     purse.settle(hold, cost_nanousd=cost_nanousd, usage=TokenUsage(input=1), certainty=MEASURED)

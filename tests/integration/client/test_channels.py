@@ -42,7 +42,7 @@ async def test_a_server_that_is_slow_to_greet_is_waited_for() -> None:
         Address.parse(relay.address).open_async() as channel,
     ):
         call: Any = channel.unary_stream("/quiet/Follow")(REQUEST)
-        await asyncio.wait_for(call.wait_for_connection(), 5)
+        await asyncio.wait_for(call.wait_for_connection(), 30)
         call.cancel()
 
 
@@ -61,5 +61,5 @@ async def test_a_stream_ends_when_the_server_is_gone_without_a_word(
         relay.hang()
 
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            await asyncio.wait_for(call.read(), 5)
+            await asyncio.wait_for(call.read(), 30)
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE

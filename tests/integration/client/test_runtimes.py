@@ -233,7 +233,7 @@ async def test_a_stop_from_the_server_ends_the_script_and_returns_the_lease(
         took_s = time.monotonic() - began_s
         await runtime.wait(run_id, timeout_s=10)
         metrics = await runtime.get_metrics(run_id)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (await world.money())["reserved_usd"] != 0:
                 await asyncio.sleep(0.02)
 
@@ -408,10 +408,10 @@ async def test_without_the_server_a_lease_that_is_spent_is_no_final_refusal(worl
 
 
 async def test_a_lease_lives_as_long_as_its_runtime(tmp_path: Path) -> None:
-    lending = BudgetConfig(lease_ttl_s=0.6, sweep_interval_s=0.05)
+    lending = BudgetConfig(lease_ttl_s=3, sweep_interval_s=0.05)
     async with open_world(tmp_path, budget=lending) as world, world.runtime() as runtime:
         lease_id = runtime._purse.wallet.lease_id
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(7)
         run_id = await runtime.start_agent(world.script, ["2", "5"])
 
         assert await runtime.wait(run_id, timeout_s=20) == 0

@@ -143,7 +143,7 @@ async def test_after_a_stop_no_call_starts(stall_of: StallOf) -> None:
 
 
 async def test_a_provider_that_keeps_failing_is_not_asked(stall_of: StallOf) -> None:
-    breaker = BreakerConfig(minimum_calls=3, open_s=0.2)
+    breaker = BreakerConfig(minimum_calls=3, open_s=30)
     async with stall_of(standin=StandInConfig(fault=Fault.BROKEN), breaker=breaker) as stall:
         for _ in range(3):
             assert (await stall.post("/v1/chat/completions", ASK)).status == 500
@@ -151,18 +151,18 @@ async def test_a_provider_that_keeps_failing_is_not_asked(stall_of: StallOf) -> 
 
         assert answer.status == 503
         assert orjson.loads(answer.body)["error"]["code"] == "CIRCUIT_OPEN"
-        assert answer.headers["retry-after"] == "1"
+        assert 1 <= int(answer.headers["retry-after"]) <= 30
         assert len(stall.standin.bodies) == 3
         assert stall.purse.wallet.held_nanousd == 0
 
 
 async def test_one_good_probe_closes_the_circuit(stall_of: StallOf) -> None:
-    breaker = BreakerConfig(minimum_calls=2, open_s=0.05)
+    breaker = BreakerConfig(minimum_calls=2, open_s=1)
     async with stall_of(breaker=breaker) as stall:
         for _ in range(2):
             await stall.post("/v1/chat/completions", ASK, x_standin_fault="500")
         refused = await stall.post("/v1/chat/completions", ASK)
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(1.1)
         probe = await stall.post("/v1/chat/completions", ASK)
         after = await stall.post("/v1/chat/completions", ASK)
 

@@ -232,7 +232,7 @@ async def test_an_agent_that_may_go_on_keeps_what_it_has_open(impatient: Site) -
 
     async def says_back(data: bytes) -> bool:
         await running.write(pb.ExecStreamRequest(stdin=data))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return bool((await running.read()).stdout == data)
 
     assert await says_back(b"here")

@@ -94,7 +94,7 @@ async def inside(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 async def is_closed(reader: asyncio.StreamReader) -> bool:
     try:
-        return await asyncio.wait_for(reader.read(), 5) == b""
+        return await asyncio.wait_for(reader.read(), 30) == b""
     except ConnectionError:
         return True
 

@@ -47,7 +47,7 @@ async def tell(database: Sqlite, *entries: tuple[str, str]) -> None:
 
 
 async def heard(subscription: Subscription) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         entry = await subscription.next()
     assert isinstance(entry, Entry)
     return entry.audience

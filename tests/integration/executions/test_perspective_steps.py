@@ -200,7 +200,7 @@ async def test_what_ends_the_page_ends_a_manifest(
     await asyncio.sleep(0.3)
     await own.tab._page.close()
     with pytest.raises(StepFailed, match="the page has closed itself"):
-        await asyncio.wait_for(testing, 2)
+        await asyncio.wait_for(testing, 30)
 
 
 async def test_verifying_where_the_page_is(run: Run) -> None:

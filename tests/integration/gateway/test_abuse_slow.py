@@ -41,15 +41,15 @@ async def trickle(http: RawHttp, text: str) -> None:
 async def test_a_head_that_trickles_is_cut_off(
     gateway: RunningGateway, beginning: str, rest: str
 ) -> None:
+    begun_s = time.monotonic()
     async with RawHttp(gateway.port) as http:
         await http.send(beginning)
-        begun_s = time.monotonic()
         trickling = asyncio.create_task(trickle(http, rest))
         answer = await http.answer()
         assert (answer.status, answer.code) == (408, "REQUEST_TIMEOUT")
         assert answer.headers["connection"] == "close"
         assert await http.ended()
-        assert 0.3 < time.monotonic() - begun_s < 5
+        assert 0.3 < time.monotonic() - begun_s < 15  # the whole takes longer than that
         trickling.cancel()
     assert (await exchange(gateway.port, get("/v1/tools/t1"))).status == 200
 
@@ -94,7 +94,7 @@ async def test_a_socket_is_no_head_that_comes_too_slowly(
     async with http.ws_connect("/ws/infer") as socket:
         await asyncio.sleep(0.6)
         await socket.send_json({"observation": [1]})
-        assert (await socket.receive_json(timeout=5))["action"] == 1
+        assert (await socket.receive_json(timeout=30))["action"] == 1
 
 
 class TestCrowds:
@@ -118,8 +118,9 @@ class TestCrowds:
             await each.send(get("/v1/tools/t1"))
             assert (await each.answer()).status == 200
             await each.__aexit__(None, None, None)
-        await asyncio.sleep(0.1)
-        assert (await exchange(gateway.port, get("/v1/tools/t1"))).status == 200
+        async with asyncio.timeout(30):
+            while (await exchange(gateway.port, get("/v1/tools/t1"))).status != 200:
+                await asyncio.sleep(0.01)
 
 
 def test_a_gate_counts_addresses_apart(transport: str) -> None:

@@ -86,7 +86,7 @@ async def test_a_broken_stream_ends_with_that_line(broken: aiohttp.ClientSession
 
 async def test_a_broken_socket_closes_with_that_reason(broken: aiohttp.ClientSession) -> None:
     async with broken.ws_connect("/ws/count/1") as socket:
-        assert (await socket.receive_json(timeout=5))["number"] == 1
-        message = await socket.receive(timeout=5)
+        assert (await socket.receive_json(timeout=30))["number"] == 1
+        message = await socket.receive(timeout=30)
         assert message.type is WSMsgType.CLOSE
         assert (message.data, message.extra) == (4013, "internal error; quote request id r-7")

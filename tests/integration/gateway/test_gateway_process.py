@@ -38,8 +38,8 @@ async def test_told_to_stop_it_ends_what_is_under_way_and_says_so(
         told = await http.get("/v1/count?count=1&hold=true", headers=events)
         socket = await http.ws_connect("/ws/count/1?hold=true")
         for _ in range(4):
-            await asyncio.wait_for(core.started.get(), 5)
-        assert (await socket.receive_json(timeout=5))["number"] == 1
+            await asyncio.wait_for(core.started.get(), 30)
+        assert (await socket.receive_json(timeout=30))["number"] == 1
         running.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             *_, last = (await lines.text()).splitlines()

@@ -115,7 +115,7 @@ async def test_a_first_call_whose_caller_goes_away_is_finished_and_remembered(
         agents_pb2.CreateAgentRequest(name="scout", budget_nanousd=1_000, request_id="once"),
         metadata=server.admin,
     )
-    await asyncio.wait_for(seen.wait(), 5)
+    await asyncio.wait_for(seen.wait(), 30)
     leaving.cancel()
     held.set()
     answer = await create_agent(server, "once")

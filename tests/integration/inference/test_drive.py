@@ -25,7 +25,7 @@ async def socket(site: Site) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
 async def said(connection: aiohttp.ClientWebSocketResponse, message: Any) -> Any:
     text = message if isinstance(message, str) else json.dumps(message)
     await connection.send_str(text)
-    return await connection.receive_json(timeout=5)
+    return await connection.receive_json(timeout=30)
 
 
 async def agents_of(site: Site) -> int:
@@ -87,7 +87,7 @@ async def test_a_bad_token_is_told_and_many_end_the_connection(site: Site) -> No
             assert told["error"].startswith("Authentication failed: ")
             assert told["action"] is None
         await connection.send_json(GOOD | {"token": "wrong"})
-        closed = await connection.receive(timeout=5)
+        closed = await connection.receive(timeout=30)
         assert closed.type is aiohttp.WSMsgType.CLOSE
 
 

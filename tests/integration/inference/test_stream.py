@@ -28,7 +28,7 @@ class Talk:
         await self.call.write(pb.StreamRequest(sequence=self._sequence, **message))
 
     async def hear(self) -> Any:
-        return await asyncio.wait_for(self.call.read(), 5)
+        return await asyncio.wait_for(self.call.read(), 30)
 
     async def ask(self, **message: Any) -> Any:
         await self.send(**message)

@@ -106,7 +106,7 @@ class Proxy:
         return self.runtime._purse.wallet.allowance.told.requests
 
     async def has_share(self, share: int | None) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.share != share:
                 await asyncio.sleep(0.005)
 
@@ -217,7 +217,7 @@ async def test_tokens_of_a_day_are_never_exceeded_and_answers_are_shortened_to_f
         assert proxy.runtime._purse.wallet.allowance.tokens_used <= 1_000
 
         # Reported, it counts at the server; the next day all of it is there again.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await used_today(world) != proxy.runtime._purse.wallet.allowance.tokens_used:
                 await asyncio.sleep(0.01)
         world.clock.advance(12 * 3600)
@@ -279,7 +279,7 @@ async def test_a_runtime_tells_that_its_circuit_has_opened(world: World) -> None
         path = f"/api/v1/events?since=0&type=CircuitOpened&agent_id={world.agent.agent_id}"
         url = world.live.api.base_url + path
         async with (
-            asyncio.timeout(5),
+            asyncio.timeout(30),
             world.live.api.session.get(url, headers=world.live.admin.headers) as events,
         ):
             event = json.loads(await events.content.readline())

@@ -501,7 +501,7 @@ async def test_a_list_does_not_wait_for_what_somebody_has_checked(
     monkeypatch.setattr("steward_server.playbooks.library.examine", slowly)
     busy = library(server)
     checking = asyncio.ensure_future(busy.check("a.yaml", TEXT))
-    listing = await asyncio.wait_for(busy.listing(), 5)
+    listing = await asyncio.wait_for(busy.listing(), 30)
     assert len(listing.summaries) == len(SHIPPED_PATHS)
     assert not checking.done()
     going.set()

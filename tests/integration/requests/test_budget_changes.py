@@ -226,7 +226,7 @@ async def test_a_dashboard_sees_requests_decisions_and_changes(live: Live) -> No
         made = (await runtime.call("POST", "/api/v1/budget/requests", asked)).body
         path = f"/api/v1/budget/requests/{made['id']}/approve"
         approved = (await live.admin.call("PATCH", path, {"approved_budget_usd": 7})).body
-        frames = [await socket.receive_json(timeout=5) for _ in range(3)]
+        frames = [await socket.receive_json(timeout=30) for _ in range(3)]
     admin_id = approved["reviewer_id"]
     assert {frame["agent_id"] for frame in frames} == {agent.agent_id}
     assert {frame["type"]: frame["data"] for frame in frames} == {

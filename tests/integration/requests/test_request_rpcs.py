@@ -399,7 +399,7 @@ async def test_requests_and_decisions_are_events_for_the_owner_and_administrator
     stranger = await desk.server.listen(eve)
     made = await desk.ask(expires_in_s=60)
     for reader in readers:
-        event = (await asyncio.wait_for(reader, 5)).event
+        event = (await asyncio.wait_for(reader, 30)).event
         told = event.budget_requested
         assert (event.agent_id, told.budget_request_id) == (desk.agent_id, made.id)
         assert (told.requester_id, told.expires_in_s) == (desk.owner_id, 60)

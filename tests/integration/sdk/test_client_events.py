@@ -112,7 +112,7 @@ async def test_a_task_that_waits_for_an_event_hears_of_the_end(live: Live) -> No
         await asyncio.sleep(0.05)
         events.close()
 
-        (heard,) = await asyncio.wait_for(asyncio.gather(waiting, return_exceptions=True), 5)
+        (heard,) = await asyncio.wait_for(asyncio.gather(waiting, return_exceptions=True), 30)
         assert heard is None
 
 

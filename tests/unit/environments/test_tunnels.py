@@ -48,7 +48,7 @@ async def test_a_caller_who_neither_sends_nor_ends_is_let_go_once_the_other_side
             told.append(piece)
 
     with pytest.raises(Unavailable) as idle:
-        await asyncio.wait_for(read(), 2)
+        await asyncio.wait_for(read(), 30)
     assert idle.value.reason == "CONNECTION_IDLE"
     assert told == [b"bye", b""]
     assert sink.pieces == [b".", b"."]
@@ -59,7 +59,7 @@ async def test_a_caller_may_send_for_long_after_the_other_side_has_ended(
 ) -> None:
     monkeypatch.setattr(tunnels, "HALF_CLOSED_S", 0.2)
     sink = Written()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(30):
         told = [piece async for piece in relayed((ended(), sink), sent(10, then_nothing=False))]
     assert told == [b"bye", b""]
     assert sink.pieces == [b"."] * 10 + [b""]

@@ -81,7 +81,7 @@ async def test_the_writer_goes_on_after_a_failure_until_it_is_cancelled() -> Non
     writing = asyncio.ensure_future(last_use.keep_writing(0.001))
     await asyncio.sleep(0.01)
     disk.is_full = False
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not disk.written:
             await asyncio.sleep(0.001)
     writing.cancel()

@@ -76,7 +76,7 @@ async def _seen(world: World, execution_id: str) -> pb.Execution:
 async def _running(world: World) -> str:
     """One that is in the middle of a step."""
     execution_id = await _started(world, LONG)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await _seen(world, execution_id)).step_results[0].status != pb.STEP_STATUS_RUNNING:
             await asyncio.sleep(0.01)
     return execution_id
@@ -84,7 +84,7 @@ async def _running(world: World) -> str:
 
 async def _over(world: World) -> str:
     execution_id = await _started(world, SHORT)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await _seen(world, execution_id)).status != pb.EXECUTION_STATUS_COMPLETED:
             await asyncio.sleep(0.01)
     return execution_id
@@ -92,7 +92,7 @@ async def _over(world: World) -> str:
 
 async def _asking(world: World) -> str:
     execution_id = await _started(world, ASKING)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (await _seen(world, execution_id)).HasField("question"):
             await asyncio.sleep(0.01)
     return execution_id

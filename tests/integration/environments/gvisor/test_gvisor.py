@@ -122,7 +122,7 @@ async def test_where_memory_ends_the_machine_does_and_says_so(
 
     assert ended.code == 137
     await until(lambda: not _host_pids(driver, name))
-    async with asyncio.timeout(5):  # its supervisor's last word is on its way
+    async with asyncio.timeout(30):  # its supervisor's last word is on its way
         while [each.is_alive for each in await driver.list_owned()] != [False]:
             await asyncio.sleep(0.01)
 
@@ -170,7 +170,7 @@ async def test_a_terminal_is_one(machines: Machines, machine: str) -> None:
     await running.write(b"echo code $?\n")
     await _read_until(running, "code 130")
     await running.close_input()
-    assert await asyncio.wait_for(running.wait(), 5) == Exit(0)
+    assert await asyncio.wait_for(running.wait(), 30) == Exit(0)
     await running.aclose()
 
 

@@ -125,7 +125,7 @@ async def test_a_child_that_holds_the_output_open_does_not_hold_up_the_end(
     machines: Machines,
 ) -> None:
     name = await machines.make()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         told = await machines.run(name, shell("sleep 600 & echo started; exit 5"))
     assert (told.exit, told.stdout) == (Exit(5), "started\n")
 
@@ -252,7 +252,7 @@ async def test_a_command_dies_with_its_machine(machines: Machines) -> None:
     running = await machines.driver.exec(name, shell("echo ready; sleep 600"))
     await running.read()
     await machines.driver.delete(name, grace_s=0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await said(running)).exit.code == 137
         await running.aclose()
 
@@ -282,7 +282,7 @@ class Screen:
         self._shown = b""
 
     async def shows(self, wanted: bytes) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while wanted not in self._shown:
                 item = await self._running.read()
                 assert item is not None, self._shown

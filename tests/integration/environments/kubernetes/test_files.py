@@ -168,7 +168,7 @@ async def test_what_happens_below_a_folder_is_told(
     (folder / "in").mkdir()
     (folder / "in/new").write_text("x")
     (folder / "old").write_text("longer")
-    seen = {await asyncio.wait_for(first, 5)}
+    seen = {await asyncio.wait_for(first, 30)}
     async with asyncio.timeout(10):
         while len(seen) < 3:
             seen.add(await anext(events))

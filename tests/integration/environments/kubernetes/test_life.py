@@ -217,7 +217,7 @@ async def test_an_end_is_heard_of_though_watches_break_and_grow_old(
         cluster.compact()
         await asyncio.sleep(0.3)
     cluster.kubelet.evict(f"agentbox-{name}", "Evicted", "no room")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await waiting == Exit(137, 9)
 
 
@@ -229,7 +229,7 @@ async def test_a_pod_that_somebody_else_deletes_is_a_machine_that_is_gone(
     await asyncio.sleep(0.05)
     cluster.drop("pods", f"agentbox-{name}", "main")
     with pytest.raises(Gone):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 30)
     assert await machines.driver.list_owned() == [Owned(name, is_alive=False)]
 
 
@@ -317,7 +317,7 @@ async def test_another_server_finds_what_lives_and_only_its_own(
             await other.delete(name, grace_s=0)
         assert (await Machines(same).run(name, shell("echo adopted"))).stdout == "adopted\n"
         # What the first one had started is nobody's any more.
-        assert (await asyncio.wait_for(running.wait(), 5)).code == 137
+        assert (await asyncio.wait_for(running.wait(), 30)).code == 137
     finally:
         await running.aclose()
         await same.aclose()
@@ -468,5 +468,5 @@ async def test_a_cluster_that_goes_away_is_said_to_be_out_of_reach(
 async def _ready(machines: Machines, name: str) -> None:
     """Wait until the main command has said so."""
     following = machines.driver.logs(name, follow=True)
-    assert (await asyncio.wait_for(anext(following), 5)).message == "ready"
+    assert (await asyncio.wait_for(anext(following), 30)).message == "ready"
     await following.aclose()  # type: ignore[attr-defined]

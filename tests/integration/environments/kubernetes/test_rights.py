@@ -29,7 +29,7 @@ async def test_all_rights_of_the_role_are_used_and_no_others(
     await machines.run(name, shell("true"))
     await driver.stats(name)
     following = driver.logs(name, follow=True)
-    assert (await asyncio.wait_for(anext(following), 5)).message == "said"
+    assert (await asyncio.wait_for(anext(following), 30)).message == "said"
     await following.aclose()  # type: ignore[attr-defined]
     with pytest.raises(Unusable):
         await driver.connect(name, 9)

@@ -335,7 +335,7 @@ async def test_rules_that_somebody_flushed_are_put_back(
     await unowned.attach("env-1", spaces[0].fd, INTERNET_ONLY)
     others = Filter()
     others.change([net_nft.remove_table(label)])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while label not in others.tables():
             await asyncio.sleep(0.02)
     assert await connects(spaces[0], INTERNET)

@@ -189,7 +189,7 @@ async def test_what_a_change_closes_is_cut(network: Network, attach: Attach) -> 
     await loop.sock_sendall(kept, b"still here")
     await loop.sock_sendall(cut, b"still here")
     with pytest.raises(ConnectionResetError):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await loop.sock_recv(cut, 64)
     await loop.sock_sendall(kept, b"and here")
     kept.close()

@@ -92,7 +92,7 @@ async def test_a_machine_stands_still_and_goes_on(second: Machines) -> None:
             break
     await second.driver.resume(name)
 
-    assert await asyncio.wait_for(running.read(), 2)
+    assert await asyncio.wait_for(running.read(), 30)
     await running.aclose()
     assert await running.wait() == Exit(137, 9)
 

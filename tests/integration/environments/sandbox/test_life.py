@@ -84,7 +84,7 @@ async def test_a_main_command_that_will_not_stop_is_killed_after_the_grace(
     name = await machines.make(spec("sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"))
     await lines(machines.driver.logs(name, follow=True), 1)
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(8):
         await machines.driver.delete(name, grace_s=0.3)
 
     assert await machines.driver.list_owned() == []

@@ -106,7 +106,7 @@ async def test_a_listener_ends_with_its_machine(machines: Machines, driver: Driv
 
     await driver.delete(name, grace_s=0)
 
-    assert await asyncio.wait_for(waiting, 5) is None
+    assert await asyncio.wait_for(waiting, 30) is None
     await listener.aclose()
     with pytest.raises(Gone):
         await driver.listen(name, 0)
@@ -120,7 +120,7 @@ async def test_a_connection_ends_with_its_machine(machines: Machines, driver: Dr
     await driver.delete(name, grace_s=0)
 
     with suppress(ConnectionError):
-        assert await asyncio.wait_for(text_of(connection), 5) in ("", "hello")
+        assert await asyncio.wait_for(text_of(connection), 30) in ("", "hello")
     await close(connection)
     await listener.aclose()
     await asyncio.gather(caller, return_exceptions=True)

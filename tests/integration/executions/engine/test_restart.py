@@ -209,7 +209,7 @@ async def test_the_child_of_a_run_that_was_left_is_ended(world: World) -> None:
         playbook(child("run", "child.yaml"), finally_=[step("last", "give")])
     )
     await world.until_in(execution_id, "run")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not (await world.children(execution_id)):
             await asyncio.sleep(0.01)
     [begun] = await world.children(execution_id)

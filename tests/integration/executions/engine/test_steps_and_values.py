@@ -227,15 +227,15 @@ async def test_an_attempt_that_takes_too_long_is_one_that_failed(world: World) -
 
 async def test_time_in_a_pause_counts_for_no_timeout(world: World) -> None:
     async def waits(job: Job) -> Any:
-        await job.sleep(0.1)
+        await job.sleep(1)
         return {}
 
     world.does["waits"] = waits
-    execution_id = await world.begin(playbook(step("one", "waits", timeout=0.5), timeout=0.5))
+    execution_id = await world.begin(playbook(step("one", "waits", timeout=3), timeout=3))
     await world.until_in(execution_id, "one")
     await world.pause(execution_id)
     await world.until_paused(execution_id)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(3.2)
     await world.resume(execution_id)
     assert (await world.ended(execution_id)).run.state == "completed"
 

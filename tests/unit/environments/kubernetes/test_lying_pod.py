@@ -105,7 +105,7 @@ async def test_a_tree_of_many_batches_takes_no_longer_for_each() -> None:
         return content if "find" in script else b"ok\n" + _ROW
 
     pod.run = run  # type: ignore[method-assign]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert len(await files._tree("e", "/d")) == 100_000
 
 
@@ -115,7 +115,7 @@ async def test_an_answer_without_end_is_not_waited_for(answer: bytes) -> None:
         yield b"1"
 
     pod = _Pod(answer)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with pytest.raises(FileFault):
             await PodFiles(cast("Any", pod)).write("e", "/f", content())
     assert pod.was_read_bytes < 1 << 20

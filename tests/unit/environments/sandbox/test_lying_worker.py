@@ -91,7 +91,7 @@ async def test_an_answer_that_means_nothing_is_a_fault_of_that_call(
 ) -> None:
     files, worker = _files(answer)
     with worker, pytest.raises(FileFault):
-        await asyncio.wait_for(_WORK[work](files), 5)
+        await asyncio.wait_for(_WORK[work](files), 30)
 
 
 @pytest.mark.parametrize("work", ["read", "write"])
@@ -101,7 +101,7 @@ async def test_a_descriptor_that_would_never_end_is_not_used(work: str) -> None:
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     files, worker = _files({"ok": True}, fds=(write,))
     with worker, pytest.raises(FileFault, match="meddled"):
-        await asyncio.wait_for(_WORK[work](files), 5)
+        await asyncio.wait_for(_WORK[work](files), 30)
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
     os.close(read)
     os.close(write)
@@ -124,7 +124,7 @@ async def test_descriptors_that_nobody_asked_for_are_closed() -> None:
 async def test_events_that_mean_nothing_end_the_watch(events: object) -> None:
     files, worker = _files({"ok": True}, {"events": events})
     with worker, pytest.raises(FileFault, match="meddled"):
-        await asyncio.wait_for(_watch(files), 5)
+        await asyncio.wait_for(_watch(files), 30)
 
 
 @pytest.mark.parametrize("kind", ["none", "two", "pipe", "unix", "datagram", "refused"])
@@ -172,7 +172,7 @@ async def test_of_a_directory_without_end_no_more_is_kept_than_is_shown(
     endless = {"files": [_FILE] * 8, "more": True}
     files, worker = _files(*[endless] * 14)
     with worker, pytest.raises(FileFault) as fault:
-        await asyncio.wait_for(files.list("m", "/"), 5)
+        await asyncio.wait_for(files.list("m", "/"), 30)
     assert fault.value.kind == "EOVERFLOW"
     assert "more than 100 entries; run a command" in str(fault.value)
 
