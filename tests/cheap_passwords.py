@@ -9,7 +9,7 @@ from argon2 import PasswordHasher
 from steward_server.auth import passwords
 
 recommended = passwords._hasher
-"""As servers hash that are processes of their own."""
+"""As servers hash that are started anew."""
 
 
 @cache

@@ -22,6 +22,7 @@ _context.set_forkserver_preload(
         "steward_server.__main__",
         "jwt",
         "onnxruntime",
+        "tests.warmed",
     ]
 )
 _one_at_a_time = Lock()

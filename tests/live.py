@@ -20,6 +20,7 @@ import aiohttp
 import grpc
 
 from steward_server.app import ROOMS, Running, serving
+from steward_server.budget.pricing import PriceBook
 from steward_server.config import ServerConfig
 from steward_server.db import now_us
 from steward_server.db.migrate import migrate
@@ -171,23 +172,24 @@ class Live:
     channel: grpc.aio.Channel
 
 
-_empty: bytes = b""
-"""A database with every table and no row, once this process has made one."""
+_fresh: bytes = b""
+"""A database with every table and the prices that ship, once this process has made one."""
 
 
 async def lay_tables(data_dir: Path) -> None:
-    """Where there is no database, put an empty one: to make it takes a third of a start."""
-    global _empty  # noqa: PLW0603 - made once for hundreds of servers
-    if not _empty:
+    """Where there is no database, put a fresh one: to make it takes half of a start."""
+    global _fresh  # noqa: PLW0603 - made once for hundreds of servers
+    if not _fresh:
         with tempfile.TemporaryDirectory() as folder:
             database = await Sqlite.open(Path(folder) / "steward.db")
             await migrate(database, ROOMS)
+            await PriceBook(database).start(now_us())
             await database.close()
-            _empty = (Path(folder) / "steward.db").read_bytes()
+            _fresh = (Path(folder) / "steward.db").read_bytes()
     file = data_dir / "steward.db"
     if not file.exists():
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.write_bytes(_empty)
+        file.write_bytes(_fresh)
 
 
 @asynccontextmanager

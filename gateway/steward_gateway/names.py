@@ -79,6 +79,7 @@ def real_oneof(field: FieldDescriptor) -> OneofDescriptor | None:
     return oneof
 
 
+@cache
 def json_name(field: FieldDescriptor, style: Style) -> str:
     """The name a field is printed under."""
     if style is Style.PROTOJSON:

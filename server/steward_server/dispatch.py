@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import grpc
@@ -102,6 +102,7 @@ class Dispatcher:
         return Method(signature, chain)
 
 
+@cache
 def _signature(name: str, descriptor: MethodDescriptor) -> Signature:
     streams_requests = descriptor.client_streaming
     fields = () if streams_requests else descriptor.input_type.fields_by_name

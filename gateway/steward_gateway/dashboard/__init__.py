@@ -9,10 +9,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from importlib.resources.abc import Traversable
-from pathlib import PurePath
 
 from steward_gateway.documents import TYPES, Document, Page, page_headers
 
@@ -42,9 +41,8 @@ HEADERS = page_headers("style-src 'self' 'unsafe-inline'", "img-src 'self' data:
 
 def dashboard_pages() -> Mapping[str, Page]:
     """The pages to serve beside the routes of the contracts, by path."""
-    folder = resources.files("steward_gateway") / "dashboard"
-    files = dict(_files(folder))
-    index = files.pop("index.html")
+    files = _all_files()
+    index = files["index.html"]
     shown = {name: _page(index, files, name) for name in (_FIRST_PAGE, *SECTIONS)}
     sections = {f"/{name}{end}": shown[name] for name in SECTIONS for end in ("", "/*")}
     return {
@@ -52,9 +50,10 @@ def dashboard_pages() -> Mapping[str, Page]:
         **sections,
         **{
             f"/dashboard/{path}": Document(
-                file.read_bytes, TYPES[PurePath(path).suffix], HEADERS
+                file.read_bytes, TYPES[posixpath.splitext(path)[1]], HEADERS
             ).serve
             for path, file in files.items()
+            if file is not index
         },
     }
 
@@ -85,10 +84,15 @@ def _with_modules(
     return index.read_bytes().replace(_MODULES, "\n  ".join(links).encode())
 
 
+@cache
+def _all_files() -> Mapping[str, Traversable]:
+    return dict(_files(resources.files("steward_gateway") / "dashboard"))
+
+
 def _files(folder: Traversable, below: str = "") -> Iterator[tuple[str, Traversable]]:
     """Each file a browser may ask for, with its path."""
     for each in folder.iterdir():
         if each.is_dir():
             yield from _files(each, f"{below}{each.name}/")
-        elif PurePath(each.name).suffix in TYPES:
+        elif posixpath.splitext(each.name)[1] in TYPES:
             yield below + each.name, each

@@ -16,6 +16,9 @@ from steward_server.errors import InvalidArgument
 from steward_server.events.store import NewEntry, append
 from steward_server.principals import Principal
 
+_SHIPPED = f"genai-prices {version('genai-prices')}"
+"""The source of the prices that ship."""
+
 COLUMNS = (
     "provider, model, effective_from_us, input_picousd, output_picousd, cache_read_picousd,"
     " cache_write_picousd, source"
@@ -45,7 +48,7 @@ class PriceBook:
         async def seed(transaction: Transaction) -> None:
             [known] = await transaction.fetch_all(
                 "SELECT count(*) AS count FROM price WHERE source = ?",
-                f"genai-prices {version('genai-prices')}",
+                _SHIPPED,
             )
             if known["count"] == 0:
                 # Loading them takes a quarter of a second, and most starts need not.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 
 from steward_server.db import Database, Transaction, now_us
@@ -54,11 +55,14 @@ async def migrate(database: Database, rooms: list[str]) -> list[str]:
     return await database.run(apply)
 
 
-def _migrations(room: str) -> Iterator[tuple[str, str]]:
+@cache
+def _migrations(room: str) -> tuple[tuple[str, str], ...]:
     folder = files(room) / "migrations"
-    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if file.name.endswith(".sql"):
-            yield f"{room.rpartition('.')[2]}/{file.name}", file.read_text(encoding="utf-8")
+    return tuple(
+        (f"{room.rpartition('.')[2]}/{file.name}", file.read_text(encoding="utf-8"))
+        for file in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if file.name.endswith(".sql")
+    )
 
 
 def _statements(text: str) -> Iterator[str]:

@@ -55,7 +55,6 @@ class Authorization(AsyncServerInterceptor):
         self._rule = rule
         self._allowed: set[tuple[Kind, int, frozenset[str], bool]] = set()
         """What callers that were let in are; there are few kinds of them."""
-        self._wanted = wanted(rule)
 
     def intercept(
         self, method: Any, request_or_iterator: Any, context: Any, method_name: str
@@ -73,7 +72,7 @@ class Authorization(AsyncServerInterceptor):
         if not allows(self._rule, principal):
             is_agent = principal.kind is Kind.AGENT
             raise PermissionDenied(
-                f"{method_name} is for {self._wanted}; the credential belongs to "
+                f"{method_name} is for {wanted(self._rule)}; the credential belongs to "
                 f"{_described(principal)}{_POINTER if is_agent else ''}",
                 reason=(
                     "KEYS_NOT_ALLOWED"

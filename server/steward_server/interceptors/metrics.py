@@ -21,10 +21,9 @@ class Metrics(AsyncServerInterceptor):
     """One method's share of the metrics."""
 
     def __init__(self, signature: Signature, series: Series, open_streams: Gauge) -> None:
-        self._streams = signature.streams_responses
         self._series = series
         series.counts.setdefault("OK", 0)  # there from the start, so that a rate has a beginning
-        self._open = open_streams.labels(signature.name)
+        self._open = open_streams.labels(signature.name) if signature.streams_responses else None
 
     async def intercept(
         self,
@@ -39,14 +38,14 @@ class Metrics(AsyncServerInterceptor):
         except BaseException as error:
             self._series.count(_code(error))
             raise
-        if self._streams:
-            return self._stream(response)
+        if self._open is not None:
+            return self._stream(response, self._open)
         self._series.count("OK")
         self._series.time(time.perf_counter() - begun_s)
         return response
 
-    async def _stream(self, responses: Any) -> AsyncIterator[Any]:
-        self._open.inc()
+    async def _stream(self, responses: Any, open_streams: Gauge) -> AsyncIterator[Any]:
+        open_streams.inc()
         try:
             async with aclosing(responses):
                 async for response in responses:
@@ -56,7 +55,7 @@ class Metrics(AsyncServerInterceptor):
             self._series.count(_code(error))
             raise
         finally:
-            self._open.dec()
+            open_streams.dec()
 
 
 def _code(error: BaseException) -> str:

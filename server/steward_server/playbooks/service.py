@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from steward.playbooks.v1 import playbooks_pb2 as pb
 from steward.playbooks.v1 import playbooks_pb2_grpc as rpc
@@ -28,9 +29,6 @@ class PlaybookService(rpc.PlaybookServiceServicer):
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._step_types = pb.ListStepTypesResponse(
-            step_types=[_step_type(each) for each in CATALOGUE.values()]
-        )
 
     async def ListPlaybooks(
         self, request: pb.ListPlaybooksRequest, _context: Context
@@ -157,7 +155,7 @@ class PlaybookService(rpc.PlaybookServiceServicer):
     async def ListStepTypes(
         self, _request: pb.ListStepTypesRequest, _context: Context
     ) -> pb.ListStepTypesResponse:
-        return self._step_types
+        return _step_types()
 
 
 def _expected(request: pb.SavePlaybookRequest | pb.DeletePlaybookRequest) -> str | None:
@@ -253,6 +251,11 @@ def _planned(steps: Iterable[PlannedStep]) -> list[pb.PlannedStep]:
         )
         for step in steps
     ]
+
+
+@cache
+def _step_types() -> pb.ListStepTypesResponse:
+    return pb.ListStepTypesResponse(step_types=[_step_type(each) for each in CATALOGUE.values()])
 
 
 def _step_type(step_type: StepType) -> pb.StepType:
