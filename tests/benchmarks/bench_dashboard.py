@@ -1,4 +1,4 @@
-"""The dashboard in a browser that has nothing of it yet: what a page weighs, when it is seen."""
+"""The dashboard in a browser: what a page weighs, when it is seen, and how it bears a storm."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from playwright.sync_api import Browser
 from steward_gateway.dashboard import SECTIONS
 from tests.benchmarks.harness import ROUNDS, Figure, median_of
 from tests.e2e.dashboard.site import Site, chromium, window_of
+from tests.e2e.dashboard.storm import Watched, watch_storm
 from tests.e2e.process import command, steward
 
 MAX_KB = 150
 MAX_PAINT_S = 0.5
+MIN_EVENTS_PER_S = 2_000
+MAX_FRAME_S = 0.5
+"""A page that draws nothing for longer looks frozen."""
 
 PAINTED_MS = 'performance.getEntriesByName("first-contentful-paint")[0].startTime'
 HEADED_MS = """new Promise((tell) => {
@@ -36,7 +40,7 @@ class Opening:
 
 
 async def measure() -> list[Figure]:
-    """The first page of each section."""
+    """The first page of each section, and the overview while thousands of calls are booked."""
     return await asyncio.to_thread(_measure)
 
 
@@ -50,6 +54,7 @@ def _measure() -> list[Figure]:
         site.agent("scout")
         paths = ("/", *(f"/{name}" for name in SECTIONS))
         rounds = {path: [_open(browser, site, path) for _ in range(ROUNDS)] for path in paths}
+        storms = [_storm(browser, site) for _ in range(ROUNDS)]
     heaviest = max(rounds, key=lambda path: rounds[path][0].bytes)
     slowest = max(rounds, key=lambda path: sorted(o.headed_s for o in rounds[path])[ROUNDS // 2])
     weight_kb = rounds[heaviest][0].bytes / 1e3
@@ -81,7 +86,36 @@ def _measure() -> list[Figure]:
                 (f"heading of {path}", "headed_s"),
             )
         ),
+        median_of(
+            [
+                Figure("dashboard, events on /ws", each.events_per_s, "/s", MIN_EVENTS_PER_S)
+                for each in storms
+            ]
+        ),
+        *(
+            median_of(
+                [
+                    Figure(
+                        f"dashboard, {name} meanwhile",
+                        getattr(each, field),
+                        "s",
+                        MAX_FRAME_S,
+                        lower_is_better=True,
+                    )
+                    for each in storms
+                ]
+            )
+            for name, field in (
+                ("longest frame", "longest_frame_s"),
+                ("another page after a click", "click_s"),
+            )
+        ),
     ]
+
+
+def _storm(browser: Browser, site: Site) -> Watched:
+    with window_of(browser, site, site.session) as window:
+        return watch_storm(window, site)
 
 
 def _open(browser: Browser, site: Site, path: str) -> Opening:

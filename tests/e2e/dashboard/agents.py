@@ -19,12 +19,18 @@ def money_of(site: Site, agent_id: str) -> float:
 
 def spend(site: Site, agent_id: str, *costs_usd: float, model: str = "own") -> str:
     """Let an agent make calls; gives the token it showed."""
-    token: str = site.call("POST", "/api/tokens", {"agent_id": agent_id})["token"]
-    wish = {"requested_budget_usd": sum(costs_usd), "ic_token": token}
-    lease_id = site.call("POST", "/api/budget/handshake", wish, token="")["lease_id"]
+    token, lease_id = lent(site, agent_id, sum(costs_usd))
     for number, cost_usd in enumerate(costs_usd):
         report(site, token, lease_id, f"{lease_id}-{number}", cost_usd, model=model)
     return token
+
+
+def lent(site: Site, agent_id: str, budget_usd: float = 5) -> tuple[str, str]:
+    """A new token of an agent, and the id of a lease."""
+    token: str = site.call("POST", "/api/tokens", {"agent_id": agent_id})["token"]
+    wish = {"requested_budget_usd": budget_usd, "ic_token": token}
+    lease_id: str = site.call("POST", "/api/budget/handshake", wish, token="")["lease_id"]
+    return token, lease_id
 
 
 def report(
