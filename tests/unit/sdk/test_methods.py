@@ -63,3 +63,11 @@ def test_a_method_that_streams_is_known_as_one() -> None:
 def test_a_method_that_is_not_there_is_named(name: str) -> None:
     with pytest.raises(LookupError, match=name):
         call_of(name, agents_pb2.GetAgentRequest())
+
+
+def test_what_a_method_does_not_take_is_named_with_what_it_takes() -> None:
+    wanted = "takes a steward.agents.v1.GetAgentRequest, not "
+    with pytest.raises(TypeError, match=f"{wanted}{{'agent_id': 'agent_1'}}"):
+        call_of(f"{AGENTS}/GetAgent", {"agent_id": "agent_1"})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=f"{wanted}steward.auth.v1.GetMeRequest"):
+        call_of(f"{AGENTS}/GetAgent", auth_pb2.GetMeRequest())

@@ -25,8 +25,13 @@ def call_of(name: str, request: Message, *, timeout_s: float | None = None) -> C
 
     Raises:
         LookupError: there is no such method, or its contract is not imported.
+        TypeError: the request is no message of that method.
     """
     method = _method(name)
+    wanted = method.input_type.full_name
+    given = request.DESCRIPTOR.full_name if isinstance(request, Message) else repr(request)
+    if given != wanted:
+        raise TypeError(f"{name} takes a {wanted}, not {given}")
     rule = method.GetOptions().Extensions[options_pb2.method]
     request = _identified(request, rule.request_id_field)
     reads_only = bool(method.GetOptions().Extensions[annotations_pb2.http].get)

@@ -143,6 +143,7 @@ class Server(Resource[Manner], Generic[Manner]):
 
         Raises:
             LookupError: there is no such method.
+            TypeError: the request is no message of that method.
             StewardError: the server refused, or cannot be reached.
         """
         return call_of(method, request, timeout_s=timeout_s)
