@@ -383,8 +383,9 @@ class _Steps:
                 )
             }
         packed = message.packed
+        count = len(packed.agents) or len(self._stream)
         steps = await self._stream.step(
-            np.frombuffer(packed.observations, "<f4"),
+            np.frombuffer(packed.observations, "<f4").reshape(count, -1),
             agents=list(packed.agents) or None,
             deterministic=packed.deterministic,
         )

@@ -128,13 +128,13 @@ def test_what_loads_slower_than_it_is_asked_for_is_let_end(cut_off: Window) -> N
 def test_a_sign_in_that_cannot_be_renewed_for_a_moment_is_kept(cut_off: Window) -> None:
     page = cut_off.open("/")
     is_live(page)
+    page.route("**/api/auth/refresh", lambda route: route.fulfill(**FOR_A_MOMENT))
     kept = page.evaluate(
         """() => {
             const kept = { ...JSON.parse(localStorage["steward.session"]), endsAtMs: 0 };
             return (localStorage["steward.session"] = JSON.stringify(kept));
         }"""
     )
-    page.route("**/api/auth/refresh", lambda route: route.fulfill(**FOR_A_MOMENT))
     page.context.set_offline(True)  # so that the socket needs a token too
     expect(banner_of(page)).to_be_visible()
     page.context.set_offline(False)
