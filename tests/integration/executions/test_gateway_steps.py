@@ -30,6 +30,7 @@ PASSWORD = "a-secret-of-admin"
 API_KEY = "a-key-of-steward"
 ADMIN = Credential("my-gateway", "admin", PASSWORD)
 QUICK = IgnitionConfig(request_timeout_s=5, upload_timeout_s=5, poll_s=0.01, settle_s=0.3)
+PATIENT = IgnitionConfig(poll_s=0.01, settle_s=60)
 HASTY = IgnitionConfig(request_timeout_s=0.1, upload_timeout_s=0.1)
 PUMP = "com.example.pump"
 
@@ -391,8 +392,11 @@ async def test_a_new_module_runs_after_a_restart(run: Run) -> None:
 
 
 async def test_a_module_that_runs_without_a_restart_is_waited_for(
-    gateway: Gateway, run: Run
+    gateway: Gateway, stranger: Run, tmp_path: Path
 ) -> None:
+    run = Run(stranger.session, IgnitionConfig(poll_s=0.01, settle_s=2))
+    await run.do("login")
+    (tmp_path / "pump.modl").write_bytes(module_file())
     gateway.installs_live_s = 0.1
     await run.do("upload_module", file="pump.modl")
     assert await run.do("wait_for_module_installation", module_name="pump")
@@ -417,7 +421,7 @@ async def test_a_module_that_replaces_another_runs_after_a_restart(
 async def test_the_module_that_ran_before_is_not_taken_for_the_new_one(
     gateway: Gateway, stranger: Run, tmp_path: Path
 ) -> None:
-    run = Run(stranger.session, IgnitionConfig(poll_s=0.01, settle_s=60))
+    run = Run(stranger.session, PATIENT)
     await run.do("login")
     gateway.modules[PUMP] = Module(PUMP, "Pump", "1.0.0")
     (tmp_path / "pump.modl").write_bytes(module_file())
@@ -470,8 +474,10 @@ async def test_a_module_that_will_not_run_by_itself_fails_at_once(
 
 
 async def test_a_module_that_faults_as_it_starts_fails(
-    gateway: Gateway, run: Run, tmp_path: Path
+    gateway: Gateway, stranger: Run, tmp_path: Path
 ) -> None:
+    run = Run(stranger.session, PATIENT)
+    await run.do("login")
     gateway.installs_live_s = 0.05
     (tmp_path / "bad.modl").write_bytes(module_file(fails=True))
     await run.do("upload_module", file="bad.modl")
@@ -497,6 +503,17 @@ async def test_a_gateway_that_restarts_meanwhile_does_not_end_the_wait_for_a_mod
     await run.do("restart")
     assert await run.do("wait_for_module_installation", module_name=PUMP)
     assert gateway.restarts == 1
+
+
+async def test_a_session_that_ends_while_a_module_is_looked_at_does_not_end_the_wait_for_it(
+    gateway: Gateway, run: Run
+) -> None:
+    path = f"{API}/modules/healthy"
+    gateway.statuses[path] = 401
+    waiting = asyncio.create_task(run.do("wait_for_module_installation", module_name="Perspective"))
+    await until(lambda: gateway.count(path) >= 2)
+    del gateway.statuses[path]
+    assert await waiting
 
 
 async def test_a_module_that_waits_for_a_restart_has_time_to_start_after_it(

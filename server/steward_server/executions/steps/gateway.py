@@ -25,7 +25,7 @@ from steward_server.executions.steps.ignition import (
     Module,
     opened,
 )
-from steward_server.executions.steps.ignition_answers import Unavailable
+from steward_server.executions.steps.ignition_answers import NotSignedIn, Unavailable
 from steward_server.executions.steps.ignition_link import IgnitionConfig, SignIn
 from steward_server.executions.work import Job, StepFailed, Work
 
@@ -125,8 +125,12 @@ class _Steps:
             nonlocal pending_since_s
             try:
                 await gateway.renew_session()
-                modules = await gateway.modules()
             except Unavailable as error:
+                pending_since_s = math.inf
+                return str(error)
+            try:
+                modules = await gateway.modules()
+            except (Unavailable, NotSignedIn) as error:  # a restart ended the session just now
                 pending_since_s = math.inf
                 return str(error)
             module = next((each for each in modules if each.is_called(name)), None)
