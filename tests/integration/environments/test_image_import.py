@@ -122,6 +122,9 @@ async def test_nothing_of_an_archive_gets_out_of_its_image(
     site: Site, images: Path, tmp_path: Path, evil: list[Any]
 ) -> None:
     archive = save(tmp_path / "evil.tar", [layer(*evil)]).read_bytes()
+    async with asyncio.timeout(30):
+        while not images.exists():  # the server makes it as it starts
+            await asyncio.sleep(0.01)
     before = set(tmp_path.iterdir())
 
     with suppress(grpc.aio.AioRpcError):  # or it is let in, and what is evil in it is left out

@@ -116,7 +116,7 @@ def _load(name: str) -> Any:
 
 @pytest.fixture
 def config() -> GatewayConfig:
-    return GatewayConfig(half_close_grace_s=1, drain_grace_s=2, accept_timeout_s=1)
+    return GatewayConfig(half_close_grace_s=10, drain_grace_s=2, accept_timeout_s=1)
 
 
 @pytest.fixture

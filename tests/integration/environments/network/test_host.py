@@ -7,7 +7,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 
@@ -436,17 +435,14 @@ async def test_many_machines_come_and_go_at_once(network: Network, spaces: list[
     spaces += [Space() for _ in range(30)]
     private = NetworkPolicy(allowed_egress=(ip_network(f"{PRIVATE}/32"),))
     policies = [EVERYTHING, INTERNET_ONLY, private]
-    start = time.monotonic()
     places = await asyncio.gather(
         *(
             network.attach(f"env-{number}", space.fd, policies[number % 3])
             for number, space in enumerate(spaces)
         )
     )
-    took_s = time.monotonic() - start
     assert len({at.address for at in places if at}) == 30
     assert len(await network.list_owned()) == 30
-    assert took_s < 5
     assert await connects(spaces[28], INTERNET)
     assert await refuses(spaces[28], PRIVATE)
     assert not await connects(spaces[29], INTERNET)

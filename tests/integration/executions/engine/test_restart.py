@@ -113,8 +113,9 @@ async def test_those_that_wait_keep_their_places_behind_those_that_had_begun(
 
     order = list[str]()
     world.does["notes"] = notes
-    text = playbook(sleep("one", 0.05), step("two", "notes"))
-    begun = [await world.begin(text) for _ in range(4)]
+    waits_s = [1, 0.05, 0.05, 0.05]  # long enough to restart in the middle of the first
+    texts = [playbook(sleep("one", wait_s), step("two", "notes")) for wait_s in waits_s]
+    begun = [await world.begin(text) for text in texts]
     await world.until_in(begun[0], "one")
     await world.restart()
     for each in begun:
@@ -124,7 +125,7 @@ async def test_those_that_wait_keep_their_places_behind_those_that_had_begun(
 
 async def test_what_was_being_cancelled_is_cancelled(world: World) -> None:
     execution_id = await world.begin(
-        playbook(sleep("one"), finally_=[sleep("first", 0.1), step("second", "give")])
+        playbook(sleep("one"), finally_=[sleep("first", 1), step("second", "give")])
     )
     await world.until_in(execution_id, "one")
     await world.cancel(execution_id)
@@ -140,7 +141,7 @@ async def test_a_run_signs_in_again_before_it_uses_a_gateway(world: World) -> No
         playbook(
             step("login", type="gateway.login"),
             step("before", type="gateway.ping"),
-            sleep("wait", 0.1),
+            sleep("wait", 1),
             step("after", type="gateway.ping"),
         ),
         gateway_url="http://gateway",
@@ -154,7 +155,7 @@ async def test_a_run_signs_in_again_before_it_uses_a_gateway(world: World) -> No
 
 async def test_nobody_signs_in_again_for_nothing(world: World) -> None:
     execution_id = await world.begin(
-        playbook(step("login", type="gateway.login"), sleep("wait", 0.1)),
+        playbook(step("login", type="gateway.login"), sleep("wait", 1)),
         gateway_url="http://gateway",
         credential_name="plant",
     )
@@ -179,7 +180,7 @@ async def test_a_run_whose_browser_is_lost_fails(world: World) -> None:
 
 async def test_a_browser_that_no_step_uses_any_more_is_not_missed(world: World) -> None:
     execution_id = await world.begin(
-        playbook(_page("open"), _page("left", when="1 == 2"), sleep("wait", 0.1), step("x", "give"))
+        playbook(_page("open"), _page("left", when="1 == 2"), sleep("wait", 1), step("x", "give"))
     )
     await world.until_in(execution_id, "wait")
     await world.restart()
