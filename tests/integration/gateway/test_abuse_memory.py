@@ -66,7 +66,7 @@ async def endless_bodies(port: int) -> None:
         with contextlib.suppress(ConnectionError):
             for _ in range(64):
                 await http.send(b"100000\r\n" + bytes(MIB) + b"\r\n")
-        assert (await http.answer()).status == 413
+            assert (await http.answer()).status == 413  # unless the reset was faster
 
 
 async def endless_heads(port: int) -> None:

@@ -82,7 +82,7 @@ async def test_a_pause_within_the_bound_and_between_requests_is_no_harm(
     async with RawHttp(gateway.port) as http:
         for _ in range(2):
             await http.send("GET /v1/tools/t1 HTTP/1.1\r\n")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
             await http.send("Host: x\r\n\r\n")
             assert (await http.answer()).status == 200
             await asyncio.sleep(0.6)

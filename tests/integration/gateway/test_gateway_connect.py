@@ -383,7 +383,7 @@ async def test_a_stream_both_ways_is_refused_with_the_way_that_works(http: Http)
 
 
 async def test_a_stream_ends_at_its_deadline(http: Http, core: Any) -> None:
-    got = await stream(http, "Count", {"count": 1, "hold": True}, Connect_Timeout_Ms="200")
+    got = await stream(http, "Count", {"count": 1, "hold": True}, Connect_Timeout_Ms="1000")
     assert got[-1][1]["error"]["code"] == "deadline_exceeded"
     assert await asyncio.wait_for(core.cancelled.get(), 30) == "count"
 
