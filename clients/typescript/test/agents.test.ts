@@ -69,6 +69,10 @@ test("a reset that does not say how each is to begin takes none out", async () =
     name: "InvalidRequest",
     message: "1 agents are to take the places of 2; give one for each",
   });
+  await assert.rejects(stream.reset([1, 1], [{}, {}]), {
+    name: "InvalidRequest",
+    message: "agents are 1, 1; name each of them once",
+  });
   assert.deepEqual(heard, []);
 });
 

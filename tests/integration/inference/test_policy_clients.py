@@ -294,6 +294,8 @@ async def test_what_is_wrong_is_refused_and_the_stream_goes_on(use: Use) -> None
             await use.of(stream, "step", [[1, 0, 0]], agents=agents)
         with pytest.raises(InvalidRequest, match="the stream has 2"):
             await use.of(stream, "reset", agents)
+    with pytest.raises(InvalidRequest, match=r"agents are \[1, 1\]; name each of them once"):
+        await use.of(stream, "reset", [1, 1])
     assert (await use.of(stream, "step", [[1, 0, 0]] * 2)).values.tolist() == [1, 1]
     await use.of(stream, "close")
 

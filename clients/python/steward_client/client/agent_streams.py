@@ -152,11 +152,14 @@ class AsyncAgentStream:
         One that was refused can be asked for again; until then the agents make no steps.
 
         Raises:
+            InvalidRequest: it has no such agents, or one is named twice.
             RateLimited: reason AGENTS_FULL, there is no room.
             StreamBroken: the stream is cut, and only some were named.
         """
         chosen = range(len(self)) if agents is None else agents
         self._check(chosen)
+        if len(set(chosen)) < len(chosen):
+            raise InvalidRequest(f"agents are {list(chosen)!r:.80}; name each of them once")
         for count, number in enumerate(chosen):
             self._agents[number] = replace(
                 self._agents[number], reset=True, seed=None if seed is None else seed + count

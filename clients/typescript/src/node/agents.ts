@@ -132,6 +132,10 @@ export class AgentStream implements AsyncDisposable {
       const message = `${inits.length} agents are to take the places of ${agents.length}; give one for each`;
       throw new InvalidRequest({ code: "INVALID_ARGUMENT", message });
     }
+    if (new Set(agents).size < agents.length) {
+      const message = `agents are ${agents.join(", ")}; name each of them once`;
+      throw new InvalidRequest({ code: "INVALID_ARGUMENT", message });
+    }
     await this.end(agents);
     for (const agent of agents) this.#takenOut.add(agent);
     const opened = await this.open(inits.map((init) => ({ ...init, reset: true })));
