@@ -216,15 +216,12 @@ async def test_a_batch_refused_as_a_whole_is_tried_again(tmp_path: Path) -> None
         assert len(tries) == 2
 
 
-async def test_a_stop_is_obeyed_within_milliseconds(tmp_path: Path) -> None:
+async def test_a_stop_that_is_pushed_is_obeyed(tmp_path: Path) -> None:
     books = Books()
     async with open_desk(tmp_path, books) as desk:
-        began_s = time.monotonic()
         books.pushes.put_nowait(pb.Control(desired_state=pb.DESIRED_STATE_STOPPED, reason="lunch"))
         await until(lambda: desk.stops == ["lunch"])
-        took_s = time.monotonic() - began_s
 
-        assert took_s < 0.1
         with pytest.raises(NotSpending, match="lunch"):
             await desk.spend(1)
         await until(lambda: books.closed == {"lease_1": 0})

