@@ -24,6 +24,10 @@ OTHER_PRIVATE = "172.16.5.2"
 METADATA = "169.254.169.254"
 RESOLVER = "10.9.0.53"
 HOST_INSIDE = "10.9.0.1"
+PATIENCE_S = 10.0
+"""How long an answer that comes may take, on a machine that has much else to do."""
+SHORT_S = 0.7
+"""How long one is waited for that does not come."""
 WEB, DNS, SECRET = 80, 53, 8443
 
 _NEWNET = 0x4000_0000
@@ -197,7 +201,9 @@ class Reached:
     took_s: float
 
 
-async def reach(space: Space, address: str, port: int = WEB, *, patience_s: float = 0.7) -> Reached:
+async def reach(
+    space: Space, address: str, port: int = WEB, *, patience_s: float = PATIENCE_S
+) -> Reached:
     """Try to connect from a namespace."""
     loop = asyncio.get_running_loop()
     sock = space.socket()
@@ -219,12 +225,14 @@ async def reach(space: Space, address: str, port: int = WEB, *, patience_s: floa
     return Reached(how, seen_as, time.monotonic() - start)
 
 
-async def ask(space: Space, address: str, port: int = DNS) -> str:
+async def ask(
+    space: Space, address: str, port: int = DNS, *, patience_s: float = PATIENCE_S
+) -> str:
     """Send a datagram; `answered`, or how it failed."""
     loop = asyncio.get_running_loop()
     sock = space.socket(socket.SOCK_DGRAM)
     try:
-        async with asyncio.timeout(0.7):
+        async with asyncio.timeout(patience_s):
             await loop.sock_connect(sock, (address, port))
             await loop.sock_sendall(sock, b"who?")
             await loop.sock_recv(sock, 64)
@@ -241,7 +249,13 @@ async def connects(space: Space, address: str, port: int = WEB) -> bool:
     return (await reach(space, address, port)).how == "connected"
 
 
+async def gets_nowhere(space: Space, address: str, port: int = WEB) -> bool:
+    """Whether nobody answers, be it with a refusal."""
+    reached = await reach(space, address, port, patience_s=SHORT_S)
+    return reached.how != "connected"
+
+
 async def refuses(space: Space, address: str, port: int = WEB) -> bool:
     """Whether it says no at once: nobody waits for what will not come."""
     reached = await reach(space, address, port)
-    return reached.how in ("refused", "unreachable") and reached.took_s < 0.5
+    return reached.how in ("refused", "unreachable") and reached.took_s < PATIENCE_S / 2
