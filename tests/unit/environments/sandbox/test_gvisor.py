@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -137,20 +141,55 @@ def test_a_kernel_has_threads_of_its_own_and_needs_memory() -> None:
         with_a_kernel(limits(little, process_count=100))
 
 
+def _supervisor(
+    listener: socket.socket, logs_fd: int, *, kernel_pid: int
+) -> sentry.SentrySupervisor:
+    plan = {"cgroup_clone": False, "is_alone": False, "group": 8, "log_segment_bytes": 1 << 16,
+            "log_segment_count": 2}  # fmt: skip
+    return sentry.SentrySupervisor(
+        listener, logs_fd=logs_fd, upper_fd=-1, plan=plan, runsc=sentry.Runsc("runsc", "/"),
+        kernel_pid=kernel_pid, root_fd=-1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("is_killed", "ended"), [(True, "137 9\n"), (False, "128 0\n")], ids=["killed", "alive"]
+)
+def test_a_command_that_ends_for_want_of_its_kernel_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_killed: bool, ended: str
+) -> None:
+    """runsc may be buried before the kernel without which it ended."""
+    monkeypatch.setattr(os, "_exit", sys.exit)  # the end of the supervisor
+    kernel = subprocess.Popen(["sleep", "60"])
+    logs_fd = os.open(tmp_path, os.O_RDONLY)
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    supervisor = _supervisor(there, logs_fd, kernel_pid=kernel.pid)
+    supervisor._main_pid = 77
+    supervisor._kept[77] = sentry._Kept("main", "mark", 0, -1, -1, -1, pid=2)
+    if is_killed:
+        kernel.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, kernel.pid, os.WEXITED | os.WNOWAIT)
+
+    with pytest.raises(SystemExit) if is_killed else nullcontext():
+        supervisor._buried(77, 128 << 8)
+
+    assert (tmp_path / "exit").read_text() == ended
+    kernel.kill()
+    kernel.wait()
+    here.close()
+    there.close()
+    os.close(logs_fd)
+
+
 def test_who_reports_no_more_takes_no_word_from_whoever_has_its_number_next(
     tmp_path: Path,
 ) -> None:
     """A command that never runs hangs up before its end is seen; then a request may come in."""
-    plan = {"cgroup_clone": False, "is_alone": False, "group": 8, "log_segment_bytes": 1 << 16,
-            "log_segment_count": 2}  # fmt: skip
     logs_fd = os.open(tmp_path, os.O_RDONLY)
     status_read, status_write = os.pipe()
     report_read, report_write = os.pipe2(os.O_NONBLOCK)
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    supervisor = sentry.SentrySupervisor(
-        there, logs_fd=logs_fd, upper_fd=-1, plan=plan, runsc=sentry.Runsc("runsc", "/"),
-        kernel_pid=2, root_fd=-1,
-    )  # fmt: skip
+    supervisor = _supervisor(there, logs_fd, kernel_pid=2)
     log_fd = os.memfd_create("log")
     kept = sentry._Kept("x1", "mark", 0, report_read, log_fd, status_write)
     supervisor._kept[77] = kept

@@ -47,6 +47,7 @@ RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 0x02, 0x10
 _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_CAPBSET_DROP = 4, 15, 24
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+_PF_EXITING = 0x4
 
 _NUMBER = {
     # Calls without a function in the C library. From 424 on they are the same everywhere.
@@ -239,12 +240,22 @@ def filter_calls(program: bytes) -> None:
 def set_name(name: str) -> None:
     """What `ps` shows. The arguments, which any process may read, are wiped with it."""
     _check(_libc.prctl(_PR_SET_NAME, name.encode()[:15] + b"\0", 0, 0, 0), "prctl name")
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
+    fields = _stat("self")
     start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, of 52 in all
     if start < end:
         ctypes.memset(start, 0, end - start)
         ctypes.memmove(start, name.encode()[: end - start - 1], min(len(name), end - start - 1))
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a child of ours has begun to end: its files are closed before it can be buried."""
+    return bool(int(_stat(pid)[6]) & _PF_EXITING)
+
+
+def _stat(pid: int | str) -> list[bytes]:
+    """What the kernel tells of a process in a line, from its state on."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()
 
 
 def loopback_up() -> None:

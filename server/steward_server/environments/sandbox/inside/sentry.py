@@ -303,6 +303,9 @@ class SentrySupervisor(Supervisor):
         if pid == self._kernel_pid:
             self._kernel_ended(status)
         code = os.waitstatus_to_exitcode(status)
+        if kept is not None and code == _FATAL and linux.is_ending(self._kernel_pid):
+            # Without its kernel runsc ends so, and may be buried before it.
+            self._kernel_ended(os.waitpid(self._kernel_pid, 0)[1])
         if kept is not None and code > _FATAL and code - _FATAL in signal.valid_signals():
             status = code - _FATAL  # runsc ends with the number that a shell would tell
         super()._buried(pid, status)
