@@ -58,8 +58,8 @@ SETTLE_S = 5.0
 ERROR_PAGE_S = 1.0
 """How long Chromium takes to show that it cannot open a page."""
 
-BEGIN_S = 0.05
-"""How long a download takes to begin that needs no answer."""
+BEGIN_S = 0.2
+"""How long a click takes to ask for something, and a download to begin that needs no answer."""
 
 BLANK = "about:blank"
 ALLOWED = ("http", "https", "about", "chrome-error")
