@@ -436,12 +436,13 @@ async def test_many_machines_come_and_go_at_once(network: Network, spaces: list[
     spaces += [Space() for _ in range(30)]
     private = NetworkPolicy(allowed_egress=(ip_network(f"{PRIVATE}/32"),))
     policies = [EVERYTHING, INTERNET_ONLY, private]
-    places = await asyncio.gather(
-        *(
-            network.attach(f"env-{number}", space.fd, policies[number % 3])
-            for number, space in enumerate(spaces)
+    async with asyncio.timeout(30):
+        places = await asyncio.gather(
+            *(
+                network.attach(f"env-{number}", space.fd, policies[number % 3])
+                for number, space in enumerate(spaces)
+            )
         )
-    )
     assert len({at.address for at in places if at}) == 30
     assert len(await network.list_owned()) == 30
     assert await connects(spaces[28], INTERNET)
