@@ -69,9 +69,11 @@ def test_over_a_restart_of_the_server_the_page_keeps_what_it_shows_and_its_sign_
         with window_of(browser, site, site.session) as window:
             page = window.open("/")
             is_live(page)
+            lasting = page.get_by_role("link", name="lasting")
+            expect(lasting).to_be_visible()
             server.stop()
             expect(banner_of(page)).to_contain_text("cannot be reached")
-            expect(page.get_by_role("link", name="lasting")).to_be_visible()
+            expect(lasting).to_be_visible()
             with steward(tmp_path / "data", forked, **port):
                 expect(banner_of(page)).to_be_hidden(timeout=RECOVERY_MS)
                 is_live(page)
