@@ -363,6 +363,7 @@ async def test_downloads_become_artifacts_under_safe_names(run: Run) -> None:
     assert (await run.do("click", selector="#small"))["downloads"] == ["report.csv"]
     assert (await run.do("click", selector="#blob"))["downloads"] == ["_.._made.txt"]
     assert (await run.do("click", selector="#slow"))["downloads"] == ["slow.txt"]
+    assert (await run.do("click", selector="#named"))["downloads"] == ["slow.txt"]
     opened = await run.open("small")
     assert (opened["downloads"], opened["http_status"]) == (["report.csv"], None)
     kinds = {artifact.kind for artifact, _ in run.session.artifacts}
@@ -371,6 +372,7 @@ async def test_downloads_become_artifacts_under_safe_names(run: Run) -> None:
     assert [content for _, content in run.session.artifacts] == [
         b"a,b\n1,2\n",
         b"made here",
+        b"slow",
         b"slow",
         b"a,b\n1,2\n",
     ]

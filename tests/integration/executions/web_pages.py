@@ -50,7 +50,7 @@ TRAP = """
 LINKS = """
 <!doctype html><title>Links</title>
 <a id=small href=/small download>small</a> <a id=big href=/big>big</a>
-<a id=slow href=/slow-download>slow</a>
+<a id=slow href=/slow-download>slow</a> <a id=named href=/slow-download download>named</a>
 <a id=blob onclick="this.href = window.URL.createObjectURL(new Blob(['made here']))" href=#
    download="../../made.txt">blob</a>
 <a id=file href=file:///etc/hostname>file</a> <a id=chrome href=chrome://version>chrome</a>

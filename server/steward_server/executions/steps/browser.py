@@ -45,8 +45,8 @@ async def _navigate(tab: Tab, job: Job) -> dict[str, Any]:
 
 async def _click(tab: Tab, job: Job) -> dict[str, Any]:
     selector, force = job.values["selector"], job.values["force"]
-    await tab.elements.click(selector, Deadline(job.values["timeout"]), force=force)
-    await tab.settle()
+    downloads = await tab.elements.click(selector, Deadline(job.values["timeout"]), force=force)
+    await tab.settle(downloads=downloads)
     return {"selector": selector, "status": "clicked", "force": force}
 
 

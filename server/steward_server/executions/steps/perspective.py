@@ -99,8 +99,7 @@ async def _tested(tab: Tab, job: Job, entry: Mapping[str, Any], baseline: str) -
     deadline = Deadline(TEST_MS)
     try:
         if entry["action"] == "click":
-            await tab.elements.click(entry["selector"], deadline)
-            await tab.settle()
+            await tab.settle(downloads=await tab.elements.click(entry["selector"], deadline))
         else:
             await tab.elements.fill(entry["selector"], entry.get("value", ""), deadline)
         result["actual"] = f"{entry['action']} done; the page is {tab.url}"

@@ -20,9 +20,6 @@ MAX_DOWNLOADS = 20
 
 MAX_NAME = 100
 
-BEGIN_S = 1.0
-"""How long one that has been announced takes to begin at most."""
-
 LOOK_S = 0.05
 """How often it is looked how large they are: Chromium itself tells it three times a second."""
 
@@ -77,12 +74,10 @@ class Downloads:
             await self._cdp.detach()
 
     async def begun(self) -> None:
-        """Wait for one that has been announced."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(BEGIN_S):
-                while not self._found:
-                    self._changed.clear()
-                    await self._changed.wait()
+        """Wait until one begins."""
+        while not self._found:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def kept(self, job: Job) -> list[str]:
         """Wait for what is under way, and keep it; gives the artifacts' names.

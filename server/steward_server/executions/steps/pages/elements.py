@@ -42,6 +42,13 @@ _READ = """(element, most) => ({
 _TAKES_FILES = "element => (element.control ?? element).type === 'file'"
 """Of a field, or a label for one."""
 
+_DOWNLOADS = """element => {
+  const link = element.closest("a[download][href], area[download][href]");
+  if (!(link instanceof HTMLAnchorElement || link instanceof HTMLAreaElement)) return false;
+  return link.origin === location.origin || ["blob:", "data:"].includes(link.protocol);
+}"""
+"""Whether a click on an element makes Chromium download; other sites' links are gone to."""
+
 _OBSTACLES = (
     (r"element is not visible", "is not visible"),
     (r"element is not enabled", "is disabled"),
@@ -86,9 +93,17 @@ class Elements:
 
         return await self._comes(selector, wait, deadline)
 
-    async def click(self, selector: str, deadline: Deadline, *, force: bool = False) -> None:
-        """Click an element as soon as it can be, or by force as soon as it is there."""
+    async def click(self, selector: str, deadline: Deadline, *, force: bool = False) -> bool:
+        """Click an element as soon as it can be, or by force as soon as it is there.
+
+        Gives whether it is a link to a download.
+        """
         locator = await self.one(selector, deadline, visible=not force)
+        downloads = await self._asked(
+            selector,
+            lambda: locator.evaluate(_DOWNLOADS, timeout=_enough_ms(deadline)),
+            deadline,
+        )
         hindered = ""
 
         async def click(timeout_ms: float) -> None:
@@ -102,6 +117,7 @@ class Elements:
         if not await self._comes(selector, click, deadline):
             how = hindered or "cannot be clicked"
             raise StepFailed(f"{selector!r} {how}, and did not change {deadline}")
+        return downloads is True
 
     async def fill(self, selector: str, value: str, deadline: Deadline) -> None:
         """Fill a field. What with is never told."""

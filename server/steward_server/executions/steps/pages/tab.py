@@ -53,13 +53,16 @@ DROP_S = 0.3
 
 KEY_S = 10.0
 SETTLE_S = 5.0
-"""How long a click waits for the answer to what it has asked for."""
+"""How long a click waits for the answer to what it has asked for, and for its download."""
 
 ERROR_PAGE_S = 1.0
 """How long Chromium takes to show that it cannot open a page."""
 
 BEGIN_S = 0.2
-"""How long a click takes to ask for something, and a download to begin that needs no answer."""
+"""How long a click takes to ask for something, and a download to begin that nothing announces."""
+
+ANNOUNCED_S = 1.0
+"""How long a download takes to begin in place of the page that was opened."""
 
 BLANK = "about:blank"
 ALLOWED = ("http", "https", "about", "chrome-error")
@@ -129,6 +132,8 @@ class Tab:
         self._asked: set[Request] = set()
         """What the page has asked for in order to go elsewhere, and not been answered."""
         self._answered = asyncio.Event()
+        self._is_attached = False
+        """One of them was answered with a download, which begins."""
         self._failed = asyncio.Event()
         """Chromium shows that it could not open a page."""
         self._notes: list[str] = []
@@ -187,6 +192,7 @@ class Tab:
             await self._renew()
         if self._trouble:
             raise StepFailed(f"{self._trouble}; open one with browser.navigate")
+        self._is_attached = False
         try:
             async with self._interruptible():
                 if self._page.url != BLANK:
@@ -230,15 +236,21 @@ class Tab:
                 raise
             raise StepFailed(f"{key!r} cannot be pressed: {first_line(error)}") from None
 
-    async def settle(self) -> None:
-        """Wait until what a click or a key has asked for is answered, if anything."""
+    async def settle(self, *, downloads: bool = False) -> None:
+        """Wait until what a click or a key has asked for is answered, if anything.
+
+        A link that `downloads` asks for it where pages do not see it.
+        """
         await asyncio.sleep(BEGIN_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 while self._asked:
                     self._answered.clear()
                     await self._answered.wait()
+                if downloads or self._is_attached:
+                    await self._downloads.begun()
         self._asked.clear()
+        self._is_attached = False
 
     async def screenshot(self, job: Job, name: str | None, *, full_page: bool = False) -> str:
         """Keep a picture of the page, without what is in password fields; gives its name."""
@@ -294,7 +306,9 @@ class Tab:
                 if is_over(error):
                     raise
                 if "Download is starting" in error.message:
-                    await self._downloads.begun()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(ANNOUNCED_S):
+                            await self._downloads.begun()
                     return None
                 # What the page before was about to do came in between.
                 if "interrupted by another navigation" not in error.message:
@@ -458,8 +472,11 @@ class Tab:
                 self._asked.add(request)
 
     def _on_response(self, response: Response) -> None:
-        self._asked.discard(response.request)
-        self._answered.set()
+        if response.request in self._asked:
+            disposition = response.headers.get("content-disposition", "")
+            self._is_attached = disposition.strip().lower().startswith("attachment")
+            self._asked.discard(response.request)
+            self._answered.set()
 
     def _on_request_failed(self, request: Request) -> None:
         if request in self._asked:
