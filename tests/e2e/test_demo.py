@@ -91,7 +91,7 @@ async def test_the_demo_shows_the_money_move_and_the_books_balance() -> None:
     ):
         assert told in shown.text
     assert_the_second_half(shown)
-    assert shown.took_s < 30
+    assert shown.took_s < 90
     assert all(is_gone(pid) for pid in shown.servers)
 
 

@@ -14,7 +14,6 @@ from tests.e2e.dashboard.site import Site, Window, chromium, window_of
 from tests.e2e.process import forked, steward
 
 FOLDER = Path(__file__).parent
-STARTED = ExitStack()
 
 
 @pytest.fixture(scope="module")
@@ -30,22 +29,19 @@ def site(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, str]) -> 
 
 
 @pytest.fixture
-def browser() -> Browser:
-    """Its windows share nothing."""
-    return started_browser()
+def browser(request: pytest.FixtureRequest) -> Browser:
+    """The only one of this folder; its windows share nothing."""
+    return started_for(next(each for each in request.node.listchain() if each.path == FOLDER))
 
 
 @cache
-def started_browser() -> Browser:
-    return STARTED.enter_context(chromium())
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
-    """Close the browser before tests elsewhere: it keeps the thread's event loop to itself."""
-    if nextitem is None or FOLDER not in nextitem.path.parents:
-        STARTED.close()
-        started_browser.cache_clear()
+def started_for(folder: pytest.Collector) -> Browser:
+    """Closed after the folder's last test: it keeps the thread's event loop to itself."""
+    started = ExitStack()
+    browser = started.enter_context(chromium())
+    folder.addfinalizer(started_for.cache_clear)
+    folder.addfinalizer(started.close)
+    return browser
 
 
 @pytest.fixture
