@@ -64,7 +64,7 @@ async def driver(tmp_path: Path, images: Catalogue) -> AsyncIterator[SandboxDriv
     finally:
         await Machines(opened).clear()
         await opened.aclose()
-        await until(lambda: not supervisors(), 10)
+        await until(lambda: not supervisors(), 30)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ async def driver(tmp_path: Path, images: Catalogue, runsc: str) -> AsyncIterator
         await Machines(opened).clear()
         left = groups(opened)
         await opened.aclose()
-        await asyncio.wait_for(until(lambda: not traces(tmp_path / "sandbox")), 10)
+        await asyncio.wait_for(until(lambda: not traces(tmp_path / "sandbox")), 30)
         assert not left
 
 

@@ -75,7 +75,7 @@ async def said(running: Running) -> Said:
     return found
 
 
-async def until(holds: Callable[[], bool | Awaitable[bool]], limit_s: float = 10) -> None:
+async def until(holds: Callable[[], bool | Awaitable[bool]], limit_s: float = 30) -> None:
     async with asyncio.timeout(limit_s):
         while True:
             held = holds()

@@ -9,7 +9,7 @@ import pytest
 
 from steward_server.environments.driver import FileFault
 from steward_server.environments.kubernetes import files as kubernetes_files
-from tests.integration.environments.kubernetes.machines import Machines
+from tests.integration.environments.kubernetes.machines import Machines, until
 
 pytestmark = pytest.mark.usefixtures("speaking")
 
@@ -57,7 +57,7 @@ async def test_half_a_file_is_never_seen(machines: Machines, folder: Path) -> No
     with pytest.raises(ConnectionResetError):
         await machines.driver.files.write(name, str(path), broken())
     assert path.read_text() == "before"
-    assert [each.name for each in folder.iterdir()] == ["whole"]
+    await until(lambda: [each.name for each in folder.iterdir()] == ["whole"])
 
 
 async def test_an_empty_file_is_one_too(machines: Machines, folder: Path) -> None:
@@ -163,25 +163,34 @@ async def test_what_happens_below_a_folder_is_told(
     name = await machines.make()
     (folder / "old").write_text("x")
     events = machines.driver.files.watch(name, str(folder))
-    first = asyncio.ensure_future(anext(events))
-    await asyncio.sleep(0.4)
+    seen: set[tuple[str, str]] = set()
+
+    async def follow() -> None:
+        async for event in events:
+            seen.add(event)
+
+    following = asyncio.create_task(follow())
+    early = folder / "early"
+    while not seen:  # what is made before it is looked first is nothing new
+        with early.open("a") as file:
+            file.write("x")
+        await asyncio.sleep(0.1)
     (folder / "in").mkdir()
     (folder / "in/new").write_text("x")
     (folder / "old").write_text("longer")
-    seen = {await asyncio.wait_for(first, 30)}
-    async with asyncio.timeout(10):
-        while len(seen) < 3:
-            seen.add(await anext(events))
-        (folder / "old").unlink()
-        while ("removed", f"{folder}/old") not in seen:
-            seen.add(await anext(events))
-    assert seen == {
+    await until(lambda: ("changed", f"{folder}/old") in seen)
+    await until(lambda: ("created", f"{folder}/in/new") in seen)
+    (folder / "old").unlink()
+    await until(lambda: ("removed", f"{folder}/old") in seen)
+    following.cancel()
+    await asyncio.wait([following])
+    await events.aclose()  # type: ignore[attr-defined]
+    assert {each for each in seen if each[1] != str(early)} == {
         ("created", f"{folder}/in"),
         ("created", f"{folder}/in/new"),
         ("changed", f"{folder}/old"),
         ("removed", f"{folder}/old"),
     }
-    await events.aclose()  # type: ignore[attr-defined]
 
 
 async def _drained(content: AsyncIterator[bytes]) -> None:

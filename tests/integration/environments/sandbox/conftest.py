@@ -37,7 +37,7 @@ async def driver(tmp_path: Path, images: Catalogue) -> AsyncIterator[SandboxDriv
             await opened.delete(owned.environment_id, grace_s=0)
         left = groups(opened)
         await opened.aclose()
-        await asyncio.wait_for(until(lambda: not traces(tmp_path / "sandbox")), 10)
+        await asyncio.wait_for(until(lambda: not traces(tmp_path / "sandbox")), 30)
         assert not left
 
 

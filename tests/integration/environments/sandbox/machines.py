@@ -93,7 +93,7 @@ async def lines(records: AsyncIterator[LogRecord], count: int, limit_s: float = 
     return found
 
 
-async def until(holds: Callable[[], object], limit_s: float = 5) -> None:
+async def until(holds: Callable[[], object], limit_s: float = 30) -> None:
     """Wait for something that happens by itself soon."""
     async with asyncio.timeout(limit_s):
         while not holds():

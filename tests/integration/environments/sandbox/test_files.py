@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from steward_server.environments.driver import FileFault
-from tests.integration.environments.sandbox.machines import MIB, Machines, secured, spec
+from tests.integration.environments.sandbox.machines import MIB, Machines, secured, spec, until
 
 
 async def _content(*parts: bytes) -> AsyncIterator[bytes]:
@@ -18,6 +18,12 @@ async def _content(*parts: bytes) -> AsyncIterator[bytes]:
 async def _read(machines: Machines, machine: str, path: str, offset: int = 0) -> bytes:
     parts = [part async for part in machines.driver.files.read(machine, path, offset=offset)]
     return b"".join(parts)
+
+
+async def _nothing_else_stays(machines: Machines, machine: str, listed: str) -> None:
+    async with asyncio.timeout(30):
+        while (await machines.sh(machine, "ls -A")).stdout != listed:
+            await asyncio.sleep(0.05)
 
 
 async def _fault(work: Awaitable[object]) -> str:
@@ -53,8 +59,7 @@ async def test_half_a_file_is_never_seen(machines: Machines, machine: str) -> No
         await files.write(machine, "/workspace/f", stops())
 
     assert await _read(machines, machine, "/workspace/f") == b"old"
-    await asyncio.sleep(0.05)
-    assert (await machines.sh(machine, "ls -A")).stdout == "f\n"
+    await _nothing_else_stays(machines, machine, "f\n")
 
 
 async def test_directories_are_made_listed_moved_and_removed(
@@ -115,30 +120,34 @@ async def test_a_full_disk_is_told_and_leaves_nothing(machines: Machines) -> Non
     kind = await _fault(machines.driver.files.write(name, "/workspace/f", _content(*parts)))
 
     assert kind == "ENOSPC"
-    await asyncio.sleep(0.05)
-    assert (await machines.sh(name, "ls -A; echo y > small && cat small")).stdout == "y\n"
+    await _nothing_else_stays(machines, name, "")
+    assert (await machines.sh(name, "echo y > small && cat small")).stdout == "y\n"
 
 
 async def test_changes_below_a_directory_are_watched(machines: Machines, machine: str) -> None:
     watch = machines.driver.files.watch(machine, "/workspace")
-    seen: list[tuple[str, str]] = []
+    seen: dict[tuple[str, str], None] = {}
 
     async def follow() -> None:
         async for event in watch:
-            seen.append(event)
-            if event == ("created", "/workspace/d/g"):
-                return
+            seen[event] = None
 
     following = asyncio.create_task(follow())
-    await asyncio.sleep(0.2)
-    await machines.sh(machine, "mkdir d; sleep 0.1; echo x > d/f; mv d/f d/g")
-    await asyncio.wait_for(following, 30)
+    while not seen:  # what is made before it is watched is nothing new
+        await machines.sh(machine, "touch early; sleep 0.1; rm early")
+    await machines.sh(machine, "mkdir d")
+    await until(lambda: ("created", "/workspace/d") in seen)
+    await machines.sh(machine, "echo x > d/f")
+    await until(lambda: ("changed", "/workspace/d/f") in seen)
+    await machines.sh(machine, "mv d/f d/g")
+    await until(lambda: ("created", "/workspace/d/g") in seen)
+    await until(lambda: ("removed", "/workspace/d/f") in seen)
+    following.cancel()
+    await asyncio.wait([following])
     await watch.aclose()  # type: ignore[attr-defined]
 
-    assert seen[0] == ("created", "/workspace/d")
-    assert ("created", "/workspace/d/f") in seen
-    assert ("changed", "/workspace/d/f") in seen
-    assert ("removed", "/workspace/d/f") in seen
+    below = [each for each in seen if each[1] != "/workspace/early"]
+    assert below[:2] == [("created", "/workspace/d"), ("created", "/workspace/d/f")]
 
 
 @pytest.mark.attack
