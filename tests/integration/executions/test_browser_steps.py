@@ -20,7 +20,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def run(session: TestSession, browsers: Browsers, site: WebPages) -> Run:
+async def run(
+    session: TestSession, browsers: Browsers, site: WebPages, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """On pages that are never busy, though the machine may be."""
+    monkeypatch.setattr("steward_server.executions.steps.pages.elements.BUSY_MS", 15_000)
     return Run(session, browsers, site)
 
 
@@ -94,24 +98,24 @@ async def test_clicking_waits_until_it_can(run: Run) -> None:
 @pytest.mark.parametrize(
     ("selector", "why"),
     [
-        ("#nothing", "'#nothing' matches nothing within 0.8 s"),
+        ("#nothing", "'#nothing' matches nothing within 1.5 s"),
         ("li", "'li' matches 3 elements; it must match one"),
         ("[[", "'[[' is no selector: "),
         ("//[", "'//[' is no selector: "),
-        ("#sealed", "'#sealed' is there, but not visible within 0.8 s"),
-        ("#off", "'#off' is disabled, and did not change within 0.8 s"),
+        ("#sealed", "'#sealed' is there, but not visible within 1.5 s"),
+        ("#off", "'#off' is disabled, and did not change within 1.5 s"),
     ],
 )
 async def test_what_cannot_be_clicked_is_told_with_the_reason(
     run: Run, selector: str, why: str
 ) -> None:
     await run.open("form")
-    assert (await run.why("click", selector=selector, timeout=800)).startswith(why)
+    assert (await run.why("click", selector=selector, timeout=1_500)).startswith(why)
 
 
 async def test_what_covers_an_element_is_told_and_force_clicks_all_the_same(run: Run) -> None:
     await run.open("covered")
-    why = await run.why("click", selector="#under", timeout=300)
+    why = await run.why("click", selector="#under", timeout=1_000)
     assert why.startswith("'#under' is covered by <div id=\"cover\"")
     await run.do("click", selector="#under", force=True)
 
