@@ -60,6 +60,22 @@ def test_the_policies_are_shown_with_what_they_take_and_give(window: Window) -> 
     window.assert_fits(380)
 
 
+def test_the_first_figure_of_a_chart_stands_in_its_middle(window: Window) -> None:
+    page = window.page
+    looks = iter(range(2))
+    page.route("**/metrics", lambda route: None if next(looks, None) is None else route.continue_())
+    window.open("/inference")
+    expect(page.locator("figcaption")).to_have_text(re.compile(r"last: .*\d"))
+    drawn, point = page.locator(".u-over"), page.locator(".u-cursor-pt")
+    drawn.hover()
+    expect(point).to_be_visible()
+    around, at = drawn.bounding_box(), point.bounding_box()
+    assert around is not None
+    assert at is not None
+    middle_px = around["x"] + around["width"] / 2
+    assert abs(at["x"] + at["width"] / 2 - middle_px) < 3
+
+
 def test_one_that_cannot_be_served_says_why(window: Window) -> None:
     page = window.open("/inference")
     button(row(page, "Policies", "crooked@1"), "Load").click()

@@ -14,6 +14,8 @@ const COLOURS = [1, 2, 3, 4, 5, 6, 7, 8].map((number) => `--series-${number}`);
 const REST = "--quiet";
 const DAY_S = 86_400;
 const PIXELS_A_LETTER = 7;
+/** What is shown around the only point of a line. */
+const LONE_S = 30;
 
 /** @param {Series} series @param {number} i */
 const colourOf = ({ rest }, i) => (rest ? REST : String(COLOURS[i % COLOURS.length]));
@@ -69,6 +71,19 @@ function stackedOf(series, length) {
 }
 
 /**
+ * What the axis of time shows: the library itself would show years around a lone point.
+ * @param {ArrayLike<number>} times
+ * @param {number} lastS  How long the last of them lasts.
+ * @returns {[number | null, number | null]}
+ */
+function spanOf(times, lastS) {
+  if (times.length === 0) return [null, null];
+  const first = Number(times[0]);
+  const end = Number(times[times.length - 1]) + lastS;
+  return first === end ? [first - LONE_S, end + LONE_S] : [first, end];
+}
+
+/**
  * @param {{label: string, times: number[], series: Series[], format?: (value: number) => string, height?: number, bars?: boolean}} given
  *   `times` in seconds since 1970, growing. Bars of several series stand on each other, and begin at their times.
  */
@@ -76,7 +91,7 @@ export function Chart({ label, times, series, format = String, height = 200, bar
   const holder = useRef(/** @type {HTMLDivElement | null} */ (null));
   const chart = useRef(/** @type {import("uplot") | null} */ (null));
   const { current: pointed } = useRef(storeOf(/** @type {number | null} */ (null)));
-  const stepS = Number(times[1] ?? times[0]) - Number(times[0]) || DAY_S;
+  const stepS = Number(times[1] ?? times[0]) - Number(times[0]) || (bars ? DAY_S : 1);
   const names = series.map((each) => each.label).join("\n");
   // The tallest bars are drawn first, so that the lower ones of their stack stand before them.
   const shown = series.map((each, i) => ({ each, name: colourOf(each, i) }));
@@ -109,10 +124,10 @@ export function Chart({ label, times, series, format = String, height = 200, bar
           height,
           tzDate: (timeS) => (clock.timeZone ? UPlot.tzDate(new Date(timeS * 1000), clock.timeZone) : new Date(timeS * 1000)),
           legend: { show: false },
-          cursor: { drag: { x: false, y: false }, points: { show: !bars } },
+          cursor: { drag: { x: false, y: false }, points: bars ? { show: false } : {} },
           hooks: { setCursor: [({ cursor }) => pointed.set(cursor.idx ?? null)] },
           scales: {
-            x: { range: (_, first, last) => (bars ? [first, last + stepS] : [first, last]) },
+            x: { range: ({ data }) => spanOf(data[0], bars ? stepS : 0) },
             y: { range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.1 : 1] },
           },
           axes: [

@@ -30,12 +30,12 @@ const gives = ({ action_type, action_size }) =>
 /** @type {import("../../parts/tables.js").Column<Version>[]} */
 const COLUMNS = [
   { title: "Policy", cell: ({ policy, version, isDefault }) => html`<span class="nowrap"><a href=${`/inference/${policy}`}>${policy}</a>@${version}${isDefault ? html` <span class="tag">default</span>` : null}</span>`, value: ({ id }) => id },
-  { title: "State", cell: (version) => html`<span><${State} state=${stateOf(version)} />${version.fault ? html`<br /><span class="quiet">${version.fault}</span>` : null}</span>`, value: stateOf },
+  { title: "State", cell: (version) => html`<${State} state=${stateOf(version)} />${version.fault ? html`<div class="prose quiet">${version.fault}</div>` : null}`, value: stateOf },
   { title: "Takes", cell: (version) => html`<span class="nowrap">${takes(version)}</span>` },
   { title: "Gives", cell: (version) => html`<span class="nowrap">${gives(version)}</span>` },
   { title: "Sessions", number: true, cell: ({ agent_count }) => count(agent_count), value: ({ agent_count }) => agent_count },
   { title: "Steps", number: true, cell: ({ step_count }) => count(step_count), value: ({ step_count }) => Number(step_count) },
-  { title: "What it does", cell: ({ description }) => description },
+  { title: "What it does", cell: ({ description }) => html`<div class="prose">${description}</div>` },
 ];
 
 /** @param {{policies: Policy[], reload: () => void}} given */

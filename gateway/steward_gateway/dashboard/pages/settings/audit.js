@@ -17,8 +17,8 @@ const COLUMNS = [
   { title: "Number", number: true, cell: ({ number }) => number, value: ({ number }) => Number(number) },
   { title: "When", cell: ({ at }) => html`<${Ago} time=${at} />`, value: ({ at }) => at },
   { title: "What", cell: ({ action }) => action, value: ({ action }) => action },
-  { title: "Of", cell: ({ resource_type, resource_id }) => html`${resource_type} <code>${resource_id}</code>`, value: ({ resource_id }) => resource_id },
-  { title: "By", cell: ({ actor_kind, actor_id }) => html`${actor_kind} <code>${actor_id}</code>`, value: ({ actor_id }) => actor_id },
+  { title: "Of", cell: ({ resource_type, resource_id }) => html`<div class="prose">${resource_type} <code>${resource_id}</code></div>`, value: ({ resource_id }) => resource_id },
+  { title: "By", cell: ({ actor_kind, actor_id }) => html`<div class="prose">${actor_kind} <code>${actor_id}</code></div>`, value: ({ actor_id }) => actor_id },
   { title: "From", cell: ({ address }) => address, value: ({ address }) => address },
   { title: "Change", cell: (entry) => html`<${Change} entry=${entry} />` },
 ];
