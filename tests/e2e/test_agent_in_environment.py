@@ -274,13 +274,17 @@ async def test_it_stands_still_and_ends_with_its_environment(
             counted.extend(capfd.readouterr().out.split())
             return len(counted) > before
 
-        while not await counts_on():
-            pass
+        async def goes_on() -> None:
+            async with asyncio.timeout(30):
+                while not await counts_on():
+                    pass
+
+        await goes_on()
         assert (await site.admin.call("POST", f"{path}/pause", {})).status == 200
         await counts_on()
         assert not await counts_on()
         assert (await site.admin.call("POST", f"{path}/resume", {})).status == 200
-        assert await counts_on()
+        await goes_on()
         assert (await site.admin.call("DELETE", f"{path}?force=true")).status == 204
         assert await runtime.wait(run_id, timeout_s=20) == -signal.SIGKILL
         assert (await runtime.get_metrics(run_id))["status"] == "failed"
