@@ -132,13 +132,13 @@ async def test_a_click_that_is_cancelled_never_comes(run: Run) -> None:
     assert "/clicked" not in run.site.asked
 
 
-async def test_a_navigation_that_is_cancelled_ends_within_a_second(run: Run) -> None:
+async def test_a_navigation_that_is_cancelled_ends_before_its_time(run: Run) -> None:
     await run.open("still")
     going = asyncio.create_task(run.open("hangs"))
     await asyncio.sleep(0.2)
     going.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(going, 30)
+        await asyncio.wait_for(going, 15)
     assert (await run.open("form"))["http_status"] == 200
 
 
