@@ -149,7 +149,7 @@ async def test_too_little_memory_for_its_kernel_is_refused(machines: Machines) -
 
 async def _read_until(running: Running, text: str) -> str:
     told = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while text not in told:
             found = await running.read()
             assert found is not None, told
@@ -164,8 +164,8 @@ async def test_a_terminal_is_one(machines: Machines, machine: str) -> None:
     await running.resize(120, 40)
     await running.write(b"stty size\n")
     await _read_until(running, "40 120")
-    await running.write(b"sleep 600\n")
-    await asyncio.sleep(0.3)
+    await running.write(b"sh -c \"echo be''gun; exec sleep 600\"\n")
+    await _read_until(running, "begun\r\n")
     await running.write(b"\x03")
     await running.write(b"echo code $?\n")
     await _read_until(running, "code 130")

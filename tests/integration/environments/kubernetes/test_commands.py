@@ -211,8 +211,8 @@ async def test_ctrl_c_ends_what_a_terminal_runs_and_not_its_shell(machines: Mach
     running = await machines.driver.exec(name, Command(("/bin/sh",), tty=(80, 24)))
     screen = Screen(running)
     try:
-        await running.write(b"sleep 600\n")
-        await asyncio.sleep(0.3)
+        await running.write(b"sh -c \"echo be''gun; exec sleep 600\"\n")
+        await screen.shows(b"begun\r\n")
         await running.write(b"\x03")
         await running.write(b"echo code $?\n")
         await screen.shows(b"code 130")

@@ -157,7 +157,7 @@ async def test_a_command_of_a_machine_that_ends_is_killed(machines: Machines, ma
 
 async def _read_until(running: Running, text: str) -> str:
     seen = ""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while text not in seen:
             found = await running.read()
             assert found is not None, seen
@@ -176,8 +176,8 @@ async def test_a_terminal_is_a_terminal(machines: Machines, machine: str) -> Non
     await running.write(b"stty size\n")
     await _read_until(running, "40 120")
 
-    await running.write(b"sleep 600\n")
-    await asyncio.sleep(0.2)
+    await running.write(b"sh -c \"echo be''gun; exec sleep 600\"\n")
+    await _read_until(running, "begun\r\n")
     await running.write(b"\x03")
     await running.write(b"echo code $?\n")
     await _read_until(running, "code 130")
