@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from contextlib import suppress
 
@@ -28,7 +29,7 @@ async def test_a_fork_bomb_stays_within_its_number_and_ends_with_its_command(
     assert 200 <= (await machines.driver.stats(machine)).process_count <= 256
     began = time.monotonic()
     assert (await machines.run(neighbour, "echo", "fine")).stdout == "fine\n"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 5
     with pytest.raises(Unusable) as refusal:
         await machines.run(machine, "true")
     assert refusal.value.reason == "TOO_MANY_PROCESSES"
@@ -119,17 +120,21 @@ async def test_a_hog_has_its_share_of_the_cpu_and_no_more(machines: Machines) ->
     )
     await asyncio.sleep(0.3)
     await machines.driver.stats(hog)
-    took = []
-    for _ in range(10):
-        began = time.monotonic()
-        await machines.run(neighbour, "true")
-        took.append(time.monotonic() - began)
-        await asyncio.sleep(0.1)
-    stats = await machines.driver.stats(hog)
+    took, given = [], 0
+    for _ in range(5):  # a host that is busy gives it less now and then, and never more
+        for _ in range(10):
+            began = time.monotonic()
+            await machines.run(neighbour, "true")
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(0.1)
+        given = (await machines.driver.stats(hog)).cpu_millicores
+        assert given <= 400
+        if given >= 200:
+            break
     await burn.aclose()
 
-    assert 50 <= stats.cpu_millicores <= 400  # a busy host gives less than it may have
-    assert sorted(took)[5] < 1
+    assert given >= 200
+    assert statistics.median(took) < 0.2
 
 
 async def test_open_files_end_at_their_limit(machines: Machines, machine: str) -> None:
