@@ -130,6 +130,9 @@ def test_what_loads_slower_than_it_is_asked_for_is_let_end(cut_off: Window) -> N
 def test_a_sign_in_that_cannot_be_renewed_for_a_moment_is_kept(cut_off: Window) -> None:
     page = cut_off.open("/")
     is_live(page)
+    page.context.set_offline(True)  # so that the socket needs a token too
+    expect(banner_of(page)).to_be_visible()
+    # Only now: an answer to a renewal counts as the server's, also while there is no network.
     page.route("**/api/auth/refresh", lambda route: route.fulfill(**FOR_A_MOMENT))
     kept = page.evaluate(
         """() => {
@@ -137,8 +140,6 @@ def test_a_sign_in_that_cannot_be_renewed_for_a_moment_is_kept(cut_off: Window) 
             return (localStorage["steward.session"] = JSON.stringify(kept));
         }"""
     )
-    page.context.set_offline(True)  # so that the socket needs a token too
-    expect(banner_of(page)).to_be_visible()
     page.context.set_offline(False)
     expect(banner_of(page)).to_be_hidden(timeout=RECOVERY_MS)
     page.get_by_role("navigation", name="Main").get_by_role("link", name="Agents").click()
