@@ -104,13 +104,14 @@ def test_a_page_nobody_looks_at_asks_for_nothing_until_somebody_does(
 ) -> None:
     page = window.open("/")
     expect(page.get_by_role("heading", name="Agents", exact=True)).to_be_visible()
+    expect(page.get_by_text("Loading…")).to_have_count(0)
     page.wait_for_load_state("networkidle")
     page.evaluate(SHOWN.format(is_hidden="true"))
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     ask_for_a_raise(site, "meanwhile")
     page.wait_for_timeout(LOADED_AGAIN_MS)
-    assert asked == []
+    assert [url for url in asked if "/api/" in url] == []
     page.evaluate(SHOWN.format(is_hidden="false"))
     expect(waiting(page, "meanwhile")).to_be_visible()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -100,6 +101,9 @@ async def test_a_fault_of_ours_shows_nothing_of_its_cause(
     )
     assert refused.code is grpc.StatusCode.INTERNAL
     assert "SELECT" not in repr(refused)
+    async with asyncio.timeout(10):  # the call is logged once its refusal is on its way
+        while len(log_lines) < 2:
+            await asyncio.sleep(0.01)
     assert [line["event"] for line in log_lines] == ["rpc.failed", "grpc.request"]
 
 
