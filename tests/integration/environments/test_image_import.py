@@ -30,7 +30,6 @@ from tests.integration.environments.images.archives import (
     link,
     save,
 )
-from tests.live import Api
 
 
 @pytest.fixture
@@ -54,15 +53,13 @@ def archive(tmp_path: Path) -> bytes:
     return save(tmp_path / "good.tar", [files]).read_bytes()
 
 
-async def begin(
-    site: Site, name: str = "sent:1", api: Api | None = None, content: bytes = b""
-) -> Any:
+async def begin(site: Site, name: str = "sent:1", content: bytes = b"") -> Any:
     """An import with its first messages.
 
     What is refused by one of them is sent no more: grpc.aio tells INTERNAL of a call that ends
     while something is written to it.
     """
-    metadata = tuple((api or site.admin).headers.items())
+    metadata = tuple(site.admin.headers.items())
     stream = ImageServiceStub(site.live.channel).ImportImage(metadata=metadata)
     await stream.write(pb.ImportImageRequest(start=pb.ImportImageStart(name=name)))
     if content:
@@ -102,9 +99,10 @@ async def test_an_image_that_is_sent_is_there_for_everybody(site: Site, archive:
     assert not any((site.driver.images._folder / "incoming").iterdir())  # type: ignore[attr-defined]
 
 
-async def test_only_administrators_send_images(site: Site, archive: bytes) -> None:
+async def test_only_administrators_send_images(site: Site) -> None:
     person = await site.person("somebody")
-    code, _, _ = await refused(await begin(site, api=person))
+    metadata = tuple(person.headers.items())
+    code, _, _ = await refused(ImageServiceStub(site.live.channel).ImportImage(metadata=metadata))
     assert code is grpc.StatusCode.PERMISSION_DENIED
 
 

@@ -80,7 +80,7 @@ async def test_a_token_that_is_not_good_is_told_why(tmp_path: Path, token: str, 
 
 async def test_a_stream_ends_with_its_token_and_so_do_its_agents(tmp_path: Path) -> None:
     async with open_site(tmp_path, **HS256) as site:
-        token = signed(exp=time.time() + 0.4)
+        token = signed(exp=time.time() + 2)
         call = site.stub.Stream(metadata=(("authorization", f"Bearer {token}"),))
         await call.write(pb.StreamRequest(open=pb.StreamOpen(agents=[pb.StreamAgent()])))
         assert list((await call.read()).opened.policies) == ["adding@1"]
