@@ -88,11 +88,6 @@ def nothing(_: Conversation, request: Any) -> _Answer:
     return _Answer(request.sequence, asyncio.get_running_loop().create_future())
 
 
-async def silence(*_: Any) -> Any:
-    """An answer that does not come while anybody waits for it."""
-    await asyncio.sleep(60)
-
-
 async def test_an_agent_is_begun_steps_and_is_ended(use: Use) -> None:
     assert await use("inference.reset", "arm", policy="adding", seed=1) == "adding@1"
     first = await use("inference.step", [0, 3, 0], "arm", deterministic=True)
@@ -369,10 +364,18 @@ async def test_a_step_that_takes_too_long_ends_by_its_deadline(
     use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = await use("inference.stream", 1, timeout_s=5.0)
+    asked = asyncio.Event()
+
+    async def silence(*_: Any) -> Any:
+        asked.set()
+        await asyncio.sleep(60)
+
     with monkeypatch.context() as patch:
         patch.setattr(Conversation, "_answered", silence)
         with pytest.raises(DeadlineExceeded):
             await use.of(stream, "step", [[1, 0, 0]], timeout_s=0.02)
+        async with asyncio.timeout(10):
+            await asked.wait()  # the caller's own deadline may come before the server has it
     assert (await use.of(stream, "step", [[0, 1, 0]])).values.tolist() == [1.0]
     await use.of(stream, "close")
 
