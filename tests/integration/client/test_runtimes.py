@@ -366,20 +366,21 @@ async def test_without_the_server_calls_go_on_to_the_end_of_the_lease_and_no_fur
         world.runtime(server=wire.address) as runtime,
     ):
         run_id = await runtime.start_agent(world.script, ["100000", "5"])
-        async with asyncio.timeout(30):
-            while world.standin.billed_nanousd == 0:
-                await asyncio.sleep(0.01)
+        await until(lambda: world.standin.billed_nanousd > 0, 30)
         wire.close()
-        began_s = time.monotonic()
-        before_nanousd = world.standin.billed_nanousd
-        assert await runtime.wait(run_id, timeout_s=30) == 43
-        took_s = time.monotonic() - began_s
+        cut_s = last_paid_s = time.monotonic()
+        before_nanousd = billed_nanousd = world.standin.billed_nanousd
+        ended = asyncio.create_task(runtime.wait(run_id, timeout_s=30))
+        while not ended.done():
+            if world.standin.billed_nanousd > billed_nanousd:
+                billed_nanousd, last_paid_s = world.standin.billed_nanousd, time.monotonic()
+            await asyncio.sleep(0.02)
         metrics = await runtime.get_metrics(run_id)
 
+        assert await ended == 43
         assert metrics["last_refusal"] == "lease_expired"
-        # 1.5 s of the lease, and twice the 2 s after which the agent is told to ask again.
-        assert took_s < 15
-        assert world.standin.billed_nanousd > before_nanousd
+        assert billed_nanousd > before_nanousd
+        assert last_paid_s - cut_s < 6
         wire.open()
         again = await runtime.start_agent(world.script, ["3", "5"])
         async with asyncio.timeout(20):

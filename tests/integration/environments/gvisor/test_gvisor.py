@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from steward_server.environments.driver import Command, Exit, Running, Unusable
+from steward_server.environments.driver import Command, Exit, Unusable
 from steward_server.environments.images.catalogue import Catalogue
 from steward_server.environments.sandbox import SandboxDriver
 from steward_server.environments.sandbox.native import Native
 from tests.integration.environments.gvisor.conftest import Machines
-from tests.integration.environments.sandbox.machines import MIB, lines, spec, until
+from tests.integration.environments.sandbox.machines import MIB, lines, read_until, spec, until
 
 
 def _host_pids(driver: SandboxDriver, machine: str) -> list[int]:
@@ -147,28 +147,18 @@ async def test_too_little_memory_for_its_kernel_is_refused(machines: Machines) -
     assert "gVisor" in str(refusal.value)
 
 
-async def _read_until(running: Running, text: str) -> str:
-    told = ""
-    async with asyncio.timeout(30):
-        while text not in told:
-            found = await running.read()
-            assert found is not None, told
-            told += found[1].decode()
-    return told
-
-
 async def test_a_terminal_is_one(machines: Machines, machine: str) -> None:
     running = await machines.driver.exec(machine, Command(("sh",), tty=(80, 24)))
     await running.write(b"stty size; echo $TERM\n")
-    assert "24 80" in await _read_until(running, "xterm-256color\r\n")
+    assert "24 80" in await read_until(running, "xterm-256color\r\n")
     await running.resize(120, 40)
     await running.write(b"stty size\n")
-    await _read_until(running, "40 120")
+    await read_until(running, "40 120")
     await running.write(b"sh -c \"echo be''gun; exec sleep 600\"\n")
-    await _read_until(running, "begun\r\n")
+    await read_until(running, "begun\r\n")
     await running.write(b"\x03")
     await running.write(b"echo code $?\n")
-    await _read_until(running, "code 130")
+    await read_until(running, "code 130")
     await running.close_input()
     assert await asyncio.wait_for(running.wait(), 30) == Exit(0)
     await running.aclose()

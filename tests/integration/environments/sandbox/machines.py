@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steward_server.environments.driver import Command, LogRecord, Stream
+from steward_server.environments.driver import Command, LogRecord, Running, Stream
 from steward_server.environments.environment import Resources, SecurityContext, Spec
 from steward_server.environments.sandbox import SandboxDriver
 
@@ -98,6 +98,17 @@ async def until(holds: Callable[[], object], limit_s: float = 30) -> None:
     async with asyncio.timeout(limit_s):
         while not holds():
             await asyncio.sleep(0.01)
+
+
+async def read_until(running: Running, text: str, limit_s: float = 30) -> str:
+    """What a terminal shows, up to a text."""
+    shown = ""
+    async with asyncio.timeout(limit_s):
+        while text not in shown:
+            found = await running.read()
+            assert found is not None, shown
+            shown += found[1].decode()
+    return shown
 
 
 def traces(folder: Path) -> list[str]:

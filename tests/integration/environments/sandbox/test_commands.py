@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from steward_server.environments.driver import Command, Exit, Gone, Running, Stream, Unusable
-from tests.integration.environments.sandbox.machines import MIB, Machines
+from steward_server.environments.driver import Command, Exit, Gone, Stream, Unusable
+from tests.integration.environments.sandbox.machines import MIB, Machines, read_until
 
 
 async def test_what_a_command_writes_is_told_apart(machines: Machines, machine: str) -> None:
@@ -155,32 +155,22 @@ async def test_a_command_of_a_machine_that_ends_is_killed(machines: Machines, ma
     await running.aclose()
 
 
-async def _read_until(running: Running, text: str) -> str:
-    seen = ""
-    async with asyncio.timeout(30):
-        while text not in seen:
-            found = await running.read()
-            assert found is not None, seen
-            seen += found[1].decode()
-    return seen
-
-
 async def test_a_terminal_is_a_terminal(machines: Machines, machine: str) -> None:
     running = await machines.driver.exec(machine, Command(("sh",), tty=(80, 24)))
     await running.write(b"tty; stty size; echo $TERM\n")
-    assert "xterm-256color" in (seen := await _read_until(running, "xterm-256color\r\n"))
+    assert "xterm-256color" in (seen := await read_until(running, "xterm-256color\r\n"))
     assert "/dev/pts/0" in seen
     assert "24 80" in seen
 
     await running.resize(120, 40)
     await running.write(b"stty size\n")
-    await _read_until(running, "40 120")
+    await read_until(running, "40 120")
 
     await running.write(b"sh -c \"echo be''gun; exec sleep 600\"\n")
-    await _read_until(running, "begun\r\n")
+    await read_until(running, "begun\r\n")
     await running.write(b"\x03")
     await running.write(b"echo code $?\n")
-    await _read_until(running, "code 130")
+    await read_until(running, "code 130")
 
     await running.close_input()
     assert await running.wait() == Exit(0)
